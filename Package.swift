@@ -1,0 +1,122 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target is built with the same strictness; CI sets TDXD_WARNINGS=errors.
+let strict: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableExperimentalFeature("Lifetimes"),
+    ] + (Context.environment["TDXD_WARNINGS"] == "errors" ? [.treatAllWarnings(as: .error)] : [])
+
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+
+func room(
+    _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource]? = nil, exclude: [String] = []
+) -> Target {
+    .target(name: name, dependencies: dependencies, exclude: exclude, resources: resources, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: name + "Tests", dependencies: dependencies, path: "Tests/\(name)Tests", swiftSettings: strict)
+}
+
+let package = Package(
+    name: "tdxd",
+    products: [
+        .executable(name: "tdxd", targets: ["tdxd"]),
+        .executable(name: "tdx-holder", targets: ["tdx-holder"]),
+        .executable(name: "tdxctl", targets: ["tdxctl"]),
+        .library(name: "TDXModule", targets: ["TDXModule"]),
+        .library(name: "TDXEmulator", targets: ["TDXEmulator"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    ],
+    targets: [
+        // Doors to C: headers only.
+        .systemLibrary(name: "CKVM"),
+        .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+        .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
+
+        // The ground floor: units, status codes, Linux.
+        room("MemoryUnits"),
+        room("TDXStatusCodes"),
+        room("LinuxSystem", ["CLinux", "MemoryUnits", system]),
+
+        // The kernel's uAPI, the module, and the kernel's half in software.
+        room("KVM", ["CKVM", "CLinux", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
+        room("TDXModule", ["MemoryUnits", "TDXStatusCodes", crypto]),
+        room("TDXEmulator", ["KVM", "LinuxSystem", "MemoryUnits", "TDXModule", "TDXStatusCodes", system]),
+
+        // Confidential memory and what is loaded into it.
+        room("FirmwareImage", ["MemoryUnits"]),
+        room(
+            "ConfidentialMemory",
+            ["FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", crypto, deque, system]),
+
+        // The control plane.
+        room("Varlink", ["CLinux", "LinuxSystem", system, deque]),
+        room(
+            "ControlInterface", ["Varlink"],
+            resources: [.embedInCode("io.tdxd.Manager.varlink"), .embedInCode("io.tdxd.Holder.varlink")]),
+        room("ServiceSupport", ["CLinux", "CSeccomp", "CSystemd", "LinuxSystem", logging, system]),
+
+        // The programs.
+        room(
+            "TDHolder",
+            [
+                "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits",
+                "ServiceSupport", "TDXEmulator", "TDXStatusCodes", "Varlink", logging, system,
+            ]),
+        room(
+            "TDXDaemon",
+            ["ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging, system]),
+        .executableTarget(name: "tdxd", dependencies: ["TDXDaemon", argumentParser], swiftSettings: strict),
+        .executableTarget(name: "tdx-holder", dependencies: ["TDHolder", argumentParser], swiftSettings: strict),
+        .executableTarget(
+            name: "tdxctl",
+            dependencies: ["ControlInterface", "LinuxSystem", "TDXStatusCodes", "Varlink", argumentParser],
+            swiftSettings: strict),
+
+        tests("MemoryUnits", ["MemoryUnits"]),
+        tests("TDXStatusCodes", ["TDXStatusCodes"]),
+        tests("LinuxSystem", ["LinuxSystem", "MemoryUnits", system]),
+        tests("KVM", ["KVM", "CKVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
+        tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", crypto]),
+        tests(
+            "TDXEmulator",
+            ["TDXEmulator", "TDXModule", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
+        tests("FirmwareImage", ["FirmwareImage", "MemoryUnits"]),
+        tests(
+            "ConfidentialMemory",
+            [
+                "ConfidentialMemory", "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXEmulator",
+                "TDXStatusCodes", system,
+            ]),
+        tests("Varlink", ["Varlink", "LinuxSystem", system]),
+        tests("ControlInterface", ["ControlInterface", "Varlink"]),
+        tests("ServiceSupport", ["ServiceSupport", "LinuxSystem", system, logging]),
+        tests("TDHolder", ["TDHolder", "ControlInterface", "KVM", "LinuxSystem", "MemoryUnits", "Varlink"]),
+        tests("TDXDaemon", ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink"]),
+        tests(
+            "System",
+            [
+                "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink", system,
+                // Built with the tests, so that whole programs can be started.
+                "tdxd", "tdx-holder", "tdxctl",
+            ]),
+    ],
+    swiftLanguageModes: [.v6]
+)

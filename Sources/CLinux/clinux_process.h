@@ -1,0 +1,7 @@
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <errno.h>
+#include <stdint.h>
+#include <unistd.h>

@@ -1,0 +1,80 @@
+/// The state of a TD as a client of tdxd sees it.
+public enum TrustDomainState: String, Codable, Hashable, Sendable, CaseIterable {
+    case building
+    case runnable
+    case stopping
+    case failed
+    case draining
+}
+
+/// One TD, as `list` and `show` give it. Sizes in bytes.
+public struct TrustDomain: Codable, Hashable, Sendable {
+    public var name: String
+    /// 32 hexadecimal digits, never used twice.
+    public var id: String
+    public var state: TrustDomainState
+    public var reason: String?
+    public var backend: Backend
+    public var emulated: Bool
+    public var memoryBytes: UInt64
+    public var privateBytes: UInt64
+    public var sharedBytes: UInt64
+    public var convertingBytes: UInt64
+    public var residentBytes: UInt64
+    public var residentPrivateBytes: UInt64
+    public var residentSharedBytes: UInt64
+    public var vcpus: Int
+    /// Nil where the kernel keeps it to itself (backend tdx).
+    public var keyID: UInt16?
+    public var holderPID: Int32
+    /// 96 hexadecimal digits; nil until the TD is finalized.
+    public var mrtd: String?
+    public var firmware: String?
+    public var createdAt: String
+    public var ownerUID: UInt32
+
+    public init(
+        name: String, id: String, state: TrustDomainState, reason: String?, backend: Backend, memoryBytes: UInt64,
+        privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64,
+        residentSharedBytes: UInt64, vcpus: Int, keyID: UInt16?, holderPID: Int32, mrtd: String?, firmware: String?,
+        createdAt: String, ownerUID: UInt32
+    ) {
+        self.name = name
+        self.id = id
+        self.state = state
+        self.reason = reason
+        self.backend = backend
+        self.emulated = backend.isEmulated
+        self.memoryBytes = memoryBytes
+        self.privateBytes = privateBytes
+        self.sharedBytes = sharedBytes
+        self.convertingBytes = convertingBytes
+        self.residentBytes = residentPrivateBytes + residentSharedBytes
+        self.residentPrivateBytes = residentPrivateBytes
+        self.residentSharedBytes = residentSharedBytes
+        self.vcpus = vcpus
+        self.keyID = keyID
+        self.holderPID = holderPID
+        self.mrtd = mrtd
+        self.firmware = firmware
+        self.createdAt = createdAt
+        self.ownerUID = ownerUID
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case name, id, state, reason, backend, emulated
+        case memoryBytes = "memory_bytes"
+        case privateBytes = "private_bytes"
+        case sharedBytes = "shared_bytes"
+        case convertingBytes = "converting_bytes"
+        case residentBytes = "resident_bytes"
+        case residentPrivateBytes = "resident_private_bytes"
+        case residentSharedBytes = "resident_shared_bytes"
+        case vcpus
+        case keyID = "key_id"
+        case holderPID = "holder_pid"
+        case mrtd, firmware
+        case createdAt = "created_at"
+        case ownerUID = "owner_uid"
+    }
+}
