@@ -2,10 +2,11 @@ import MemoryUnits
 import Testing
 
 @Suite struct `Sizes and addresses` {
-    @Test(arguments: [
-        ("0", 0), ("4096", 4096), ("0x1000", 4096), ("64K", 65536), ("512MiB", 512 << 20), ("1G", 1 << 30),
-        ("2t", 2 << 40), ("7b", 7), ("0xffffffffffffffff", UInt64.max),
-    ] as [(String, UInt64)])
+    @Test(
+        arguments: [
+            ("0", 0), ("4096", 4096), ("0x1000", 4096), ("64K", 65536), ("512MiB", 512 << 20), ("1G", 1 << 30),
+            ("2t", 2 << 40), ("7b", 7), ("0xffffffffffffffff", UInt64.max),
+        ] as [(String, UInt64)])
     func `are read as people write them`(text: String, bytes: UInt64) throws {
         #expect(try ByteCount(parsing: text).rawValue == bytes)
     }
