@@ -1,0 +1,45 @@
+# Shared by the scripts of this folder; sourced, not run.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd "$root"
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# need_packages NAME... – installs Debian packages that are missing; as root directly, else by sudo.
+need_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    say "Installing Debian packages: ${missing[*]}"
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || fail "packages are missing and this is neither root nor is sudo there: ${missing[*]}"
+        as_root=(sudo)
+    fi
+    local log
+    log=$(mktemp)
+    if ! { "${as_root[@]}" apt-get update -qq &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1
+    then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        fail "apt-get could not install ${missing[*]}"
+    fi
+    rm -f "$log"
+}
+
+need_swift() {
+    command -v swift >/dev/null || fail "no swift on PATH; install Swift 6.3 from swift.org first"
+    local version
+    version=$(swift --version 2>/dev/null | sed -n 's/.*Swift version \([0-9]*\.[0-9]*\).*/\1/p' | head -n 1)
+    case $version in
+    6.[3-9] | [7-9].* | 6.[1-9][0-9]) ;;
+    *) fail "Swift $version is too old; 6.3 or newer is needed" ;;
+    esac
+}
+
+# What every build needs.
+build_packages=(libseccomp-dev libsystemd-dev pkg-config)
