@@ -98,7 +98,7 @@ let package = Package(
         tests(
             "TDXEmulator",
             ["TDXEmulator", "TDXModule", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
-        tests("FirmwareImage", ["FirmwareImage", "MemoryUnits"]),
+        tests("FirmwareImage", ["FirmwareImage", "MemoryUnits", crypto]),
         tests(
             "ConfidentialMemory",
             [
