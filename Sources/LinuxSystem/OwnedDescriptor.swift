@@ -1,5 +1,4 @@
 internal import CLinux
-public import SystemPackage
 
 /// A file descriptor with one owner: it is closed when the owner goes, or handed on by `relinquish()`.
 public struct OwnedDescriptor: ~Copyable, Sendable {
