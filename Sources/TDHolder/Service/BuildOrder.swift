@@ -1,0 +1,120 @@
+internal import FirmwareImage
+internal import MemoryUnits
+
+/// A parameter of a call that is not acceptable: which one, what it was, and what would be.
+struct FieldRefused: Error, Hashable, Sendable {
+    var field: String
+    var value: String
+    var limit: String
+}
+
+/// What Build was asked for, checked. Nothing of the host is looked at.
+struct BuildOrder: Hashable, Sendable {
+    /// Lengths in bytes of a TD's name and of its id's hexadecimal form.
+    static let nameLengths = 1...64
+    static let idLength = 32
+    /// KVM's own limit of a TD's vCPUs.
+    static let vcpuCounts = 1...1024
+    static let identityBytes = 48
+
+    var name: String
+    var id: String
+    var memory: ByteCount
+    var vcpus: Int
+    /// Where the image came from, for people; its bytes come as a descriptor.
+    var firmware: String?
+    var mrConfigID: [UInt8]
+    var mrOwner: [UInt8]
+    var mrOwnerConfig: [UInt8]
+    var keyID: KeyID
+    var ownerUID: UInt32
+
+    init(
+        name: String, id: String, memoryBytes: Int64, vcpus: Int64, firmware: String?, mrConfigID: String?,
+        mrOwner: String?, mrOwnerConfig: String?, keyID: Int64, ownerUID: Int64
+    ) throws(FieldRefused) {
+        self.name = try Self.name(name)
+        guard id.utf8.count == Self.idLength, id.utf8.allSatisfy(Self.isLowerHex) else {
+            throw FieldRefused(field: "id", value: shortened(id), limit: "32 lower-case hexadecimal digits")
+        }
+        self.id = id
+        memory = try Self.memory(memoryBytes)
+        guard let count = Int(exactly: vcpus), Self.vcpuCounts.contains(count) else {
+            throw FieldRefused(
+                field: "vcpus", value: String(vcpus),
+                limit: "\(Self.vcpuCounts.lowerBound) to \(Self.vcpuCounts.upperBound)")
+        }
+        self.vcpus = count
+        self.firmware = firmware
+        self.mrConfigID = try Self.identity("mrconfigid", mrConfigID)
+        self.mrOwner = try Self.identity("mrowner", mrOwner)
+        self.mrOwnerConfig = try Self.identity("mrownerconfig", mrOwnerConfig)
+        guard let key = UInt16(exactly: keyID) else {
+            throw FieldRefused(field: "key_id", value: String(keyID), limit: "0 to 65535")
+        }
+        self.keyID = KeyID(key)
+        guard let owner = UInt32(exactly: ownerUID) else {
+            throw FieldRefused(field: "owner_uid", value: String(ownerUID), limit: "0 to 4294967295")
+        }
+        self.ownerUID = owner
+    }
+
+    private static func name(_ text: String) throws(FieldRefused) -> String {
+        let allowed = text.utf8.allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+            case UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"): true
+            default: false
+            }
+        }
+        guard allowed, nameLengths.contains(text.utf8.count) else {
+            throw FieldRefused(field: "name", value: shortened(text), limit: "1 to 64 of a-z 0-9 . _ -")
+        }
+        return text
+    }
+
+    private static func memory(_ bytes: Int64) throws(FieldRefused) -> ByteCount {
+        let limit = GuestMemoryLayout.addressLimit.rawValue
+        guard bytes > 0, UInt64(bytes) <= limit, UInt64(bytes) % pageSize == 0 else {
+            throw FieldRefused(
+                field: "memory_bytes", value: String(bytes),
+                limit: "a multiple of \(pageSize) from \(pageSize) to \(limit)")
+        }
+        return ByteCount(UInt64(bytes))
+    }
+
+    /// 48 bytes; zeroes when nothing was given.
+    private static func identity(_ field: String, _ text: String?) throws(FieldRefused) -> [UInt8] {
+        guard let text else { return [UInt8](repeating: 0, count: identityBytes) }
+        let digits = Array(text.utf8)
+        var bytes: [UInt8] = []
+        if digits.count == 2 * identityBytes {
+            for index in stride(from: 0, to: digits.count, by: 2) {
+                guard let high = nibble(digits[index]), let low = nibble(digits[index + 1]) else { break }
+                bytes.append(high << 4 | low)
+            }
+        }
+        guard bytes.count == identityBytes else {
+            throw FieldRefused(field: field, value: shortened(text), limit: "96 hexadecimal digits (48 bytes)")
+        }
+        return bytes
+    }
+
+    private static func isLowerHex(_ byte: UInt8) -> Bool {
+        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
+    }
+
+    private static func nibble(_ digit: UInt8) -> UInt8? {
+        switch digit {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
+        default: nil
+        }
+    }
+}
+
+/// What a client sent, at a length that an error message can bear.
+func shortened(_ text: String) -> String {
+    text.utf8.count <= 128 ? text : String(text.prefix(100)) + "… (\(text.utf8.count) bytes)"
+}

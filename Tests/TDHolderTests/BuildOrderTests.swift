@@ -1,0 +1,75 @@
+import MemoryUnits
+import Testing
+
+@testable import TDHolder
+
+@Suite struct `Checking what Build was asked for` {
+    struct Raw {
+        var name = "web1"
+        var id = String(repeating: "0a", count: 16)
+        var memory: Int64 = 1 << 30
+        var vcpus: Int64 = 2
+        var mrConfigID: String?
+        var key: Int64 = 3
+        var owner: Int64 = 0
+
+        func order() throws(FieldRefused) -> BuildOrder {
+            try BuildOrder(
+                name: name, id: id, memoryBytes: memory, vcpus: vcpus, firmware: nil, mrConfigID: mrConfigID,
+                mrOwner: nil, mrOwnerConfig: nil, keyID: key, ownerUID: owner)
+        }
+    }
+
+    @Test func `A good order is taken over and identities default to zero`() throws {
+        let order = try Raw().order()
+        #expect(order.memory == .gibibytes(1))
+        #expect(order.keyID == KeyID(3))
+        #expect(order.mrOwner == [UInt8](repeating: 0, count: 48))
+    }
+
+    @Test func `Identities are read as hexadecimal digits of either case`() throws {
+        var raw = Raw()
+        raw.mrConfigID = "aB" + String(repeating: "00", count: 46) + "0F"
+        let bytes = try raw.order().mrConfigID
+        #expect(bytes.count == 48 && bytes.first == 0xab && bytes.last == 0x0f)
+    }
+
+    @Test(arguments: ["", "0", String(repeating: "0", count: 95), String(repeating: "g", count: 96)])
+    func `A bad identity is refused by name`(_ text: String) {
+        var raw = Raw()
+        raw.mrConfigID = text
+        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        #expect(error?.field == "mrconfigid")
+    }
+
+    @Test(arguments: [0, -4096, 1, 4095, (1 << 47) + 4096, Int64.max, Int64.min])
+    func `A bad size is refused`(_ bytes: Int64) {
+        var raw = Raw()
+        raw.memory = bytes
+        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        #expect(error == FieldRefused(field: "memory_bytes", value: String(bytes), limit: error?.limit ?? ""))
+    }
+
+    @Test(arguments: ["", "Web", "a b", "a/b", "ä", String(repeating: "a", count: 65)])
+    func `A bad name is refused`(_ name: String) {
+        var raw = Raw()
+        raw.name = name
+        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        #expect(error?.field == "name")
+    }
+
+    @Test(arguments: [0, -1, 1025, Int64.max])
+    func `A bad vCPU count is refused`(_ count: Int64) {
+        var raw = Raw()
+        raw.vcpus = count
+        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        #expect(error?.field == "vcpus")
+    }
+
+    @Test func `A megabyte of name is quoted short`() {
+        var raw = Raw()
+        raw.name = String(repeating: "x", count: 1 << 20)
+        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        #expect((error?.value.utf8.count ?? 1000) < 200)
+    }
+}
