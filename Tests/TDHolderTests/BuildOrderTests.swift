@@ -42,7 +42,7 @@ import Testing
         #expect(error?.field == "mrconfigid")
     }
 
-    @Test(arguments: [0, -4096, 1, 4095, (1 << 47) + 4096, Int64.max, Int64.min])
+    @Test(arguments: [0, -4096, 1, 4095, (1 << 47) + 4096, Int64.max, Int64.min] as [Int64])
     func `A bad size is refused`(_ bytes: Int64) {
         var raw = Raw()
         raw.memory = bytes
@@ -58,7 +58,7 @@ import Testing
         #expect(error?.field == "name")
     }
 
-    @Test(arguments: [0, -1, 1025, Int64.max])
+    @Test(arguments: [0, -1, 1025, Int64.max] as [Int64])
     func `A bad vCPU count is refused`(_ count: Int64) {
         var raw = Raw()
         raw.vcpus = count

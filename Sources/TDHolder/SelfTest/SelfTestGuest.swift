@@ -60,7 +60,9 @@ enum SelfTestGuest {
         precondition(program.count <= parameterOffset - 64, "the stack needs room below the parameters")
         var page = program + [UInt8](repeating: 0, count: 4096 - program.count)
         for (index, word) in [transport.rawValue, dataAddress, dataBytes].enumerated() {
-            for byte in 0..<4 { page[parameterOffset + index * 4 + byte] = UInt8(truncatingIfNeeded: word >> (8 * byte)) }
+            for byte in 0..<4 {
+                page[parameterOffset + index * 4 + byte] = UInt8(truncatingIfNeeded: word >> (8 * byte))
+            }
         }
         return page
     }
