@@ -1,9 +1,227 @@
+// Files that are memory: memfd, mappings, residency, and the plain file calls around them.
 #pragma once
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static inline int tdxd_close(int fd) { return close(fd) == 0 ? 0 : -errno; }
+
+// ---- open, read, links -------------------------------------------------------------------------------------------
+
+static inline int tdxd_open(const char *path, int flags, unsigned mode) {
+    int fd = open(path, flags | O_CLOEXEC, mode);
+    return fd >= 0 ? fd : -errno;
+}
+
+static inline int64_t tdxd_read(int fd, void *buffer, size_t size) {
+    ssize_t n = read(fd, buffer, size);
+    return n >= 0 ? n : -errno;
+}
+
+static inline int64_t tdxd_pread(int fd, void *buffer, size_t size, int64_t offset) {
+    ssize_t n = pread(fd, buffer, size, offset);
+    return n >= 0 ? n : -errno;
+}
+
+static inline int64_t tdxd_pwrite(int fd, const void *buffer, size_t size, int64_t offset) {
+    ssize_t n = pwrite(fd, buffer, size, offset);
+    return n >= 0 ? n : -errno;
+}
+
+static inline int64_t tdxd_write(int fd, const void *buffer, size_t size) {
+    ssize_t n = write(fd, buffer, size);
+    return n >= 0 ? n : -errno;
+}
+
+static inline int64_t tdxd_readlink(const char *path, char *buffer, size_t size) {
+    ssize_t n = readlink(path, buffer, size);
+    return n >= 0 ? n : -errno;
+}
+
+static inline int tdxd_access(const char *path, int mode) { return access(path, mode) == 0 ? 0 : -errno; }
+
+// Duplicates keep close-on-exec; the number is at least `lowest`.
+static inline int tdxd_duplicate(int fd, int lowest) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+    return copy >= 0 ? copy : -errno;
+}
+
+static inline int tdxd_get_close_on_exec(int fd) {
+    int flags = fcntl(fd, F_GETFD);
+    return flags >= 0 ? (flags & FD_CLOEXEC) != 0 : -errno;
+}
+
+static inline int tdxd_set_close_on_exec(int fd, int on) {
+    return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) == 0 ? 0 : -errno;
+}
+
+// What of struct stat the project looks at, in fixed widths.
+struct tdxd_file_status {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t size;
+    uint64_t blocks;
+    uint64_t links;
+    uint32_t mode;
+    uint32_t block_size;
+    uint32_t uid;
+    uint32_t gid;
+};
+
+static inline void tdxd_copy_status(const struct stat *from, struct tdxd_file_status *to) {
+    to->device = from->st_dev;
+    to->inode = from->st_ino;
+    to->size = (uint64_t)from->st_size;
+    to->blocks = (uint64_t)from->st_blocks;
+    to->links = from->st_nlink;
+    to->mode = from->st_mode;
+    to->block_size = (uint32_t)from->st_blksize;
+    to->uid = from->st_uid;
+    to->gid = from->st_gid;
+}
+
+static inline int tdxd_fstat(int fd, struct tdxd_file_status *status) {
+    struct stat s;
+    if (fstat(fd, &s) != 0) return -errno;
+    tdxd_copy_status(&s, status);
+    return 0;
+}
+
+static inline int tdxd_stat(const char *path, int follow, struct tdxd_file_status *status) {
+    struct stat s;
+    if (fstatat(AT_FDCWD, path, &s, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) return -errno;
+    tdxd_copy_status(&s, status);
+    return 0;
+}
+
+static inline uint64_t tdxd_device_number(unsigned major_number, unsigned minor_number) {
+    return makedev(major_number, minor_number);
+}
+
+// Calls `each` with every name of a directory but "." and "..". 0 or -errno.
+static inline int tdxd_list_directory(const char *path, void *context, void (*each)(void *, const char *)) {
+    DIR *directory = opendir(path);
+    if (!directory) return -errno;
+    int result = 0;
+    for (;;) {
+        errno = 0;
+        struct dirent *entry = readdir(directory);
+        if (!entry) {
+            result = -errno;
+            break;
+        }
+        const char *n = entry->d_name;
+        if (n[0] == '.' && (n[1] == 0 || (n[1] == '.' && n[2] == 0))) continue;
+        each(context, n);
+    }
+    closedir(directory);
+    return result;
+}
+
+// ---- memfd -------------------------------------------------------------------------------------------------------
+
+static inline int tdxd_memfd_create(const char *name, int sealable) {
+    unsigned flags = MFD_CLOEXEC | (sealable ? MFD_ALLOW_SEALING : 0);
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+    // Linux 6.3 wants to be told that the file is no program; older kernels refuse the flag.
+    int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) fd = memfd_create(name, flags);
+    return fd >= 0 ? fd : -errno;
+}
+
+static inline int tdxd_add_seals(int fd, unsigned seals) {
+    return fcntl(fd, F_ADD_SEALS, seals) == 0 ? 0 : -errno;
+}
+
+static inline int tdxd_get_seals(int fd) {
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals >= 0 ? seals : -errno;
+}
+
+static inline int tdxd_ftruncate(int fd, uint64_t size) { return ftruncate(fd, (off_t)size) == 0 ? 0 : -errno; }
+
+// `mode` is FALLOC_FL_*; one attempt, EINTR included.
+static inline int tdxd_fallocate(int fd, int mode, uint64_t offset, uint64_t length) {
+    return fallocate(fd, mode, (off_t)offset, (off_t)length) == 0 ? 0 : -errno;
+}
+
+// ---- residency ---------------------------------------------------------------------------------------------------
+
+struct tdxd_cachestat {
+    uint64_t nr_cache;
+    uint64_t nr_dirty;
+    uint64_t nr_writeback;
+    uint64_t nr_evicted;
+    uint64_t nr_recently_evicted;
+};
+
+// cachestat(2), system call 451 since Linux 6.5; glibc 2.36 has no wrapper. Length 0 means to the end.
+static inline int tdxd_cachestat_range(int fd, uint64_t offset, uint64_t length, struct tdxd_cachestat *result) {
+    struct { uint64_t off, len; } range = {offset, length};
+    return syscall(451, fd, &range, result, 0) == 0 ? 0 : -errno;
+}
+
+// ---- mappings ----------------------------------------------------------------------------------------------------
+
+static inline int tdxd_mmap(void **address, uint64_t size, int protection, int flags, int fd, uint64_t offset) {
+    void *p = mmap(NULL, size, protection, flags, fd, (off_t)offset);
+    if (p == MAP_FAILED) return -errno;
+    *address = p;
+    return 0;
+}
+
+static inline int tdxd_munmap(void *address, uint64_t size) { return munmap(address, size) == 0 ? 0 : -errno; }
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+enum {
+    tdxd_madv_dontneed = MADV_DONTNEED,
+    tdxd_madv_remove = MADV_REMOVE,
+    tdxd_madv_dontfork = MADV_DONTFORK,
+    tdxd_madv_hugepage = MADV_HUGEPAGE,
+    tdxd_madv_dontdump = MADV_DONTDUMP,
+    tdxd_madv_populate_read = MADV_POPULATE_READ,
+    tdxd_madv_populate_write = MADV_POPULATE_WRITE,
+    tdxd_madv_collapse = MADV_COLLAPSE,
+};
+
+static inline int tdxd_madvise(void *address, uint64_t size, int advice) {
+    return madvise(address, size, advice) == 0 ? 0 : -errno;
+}
+
+// mbind(2) and get_mempolicy(2) by number: libnuma is not needed for them. The mask covers nodes 0 to 63.
+static inline int tdxd_mbind(void *address, uint64_t size, int policy, uint64_t node_mask) {
+    unsigned long mask = node_mask;
+    return syscall(SYS_mbind, address, size, policy, node_mask ? &mask : NULL, node_mask ? 65UL : 0UL, 0U) == 0
+               ? 0
+               : -errno;
+}
+
+// MPOL_F_ADDR (2) asks for the policy of an address, MPOL_F_NODE | MPOL_F_ADDR (3) for the node of its page.
+static inline int tdxd_get_mempolicy(void *address, int flags, int *policy, uint64_t *node_mask) {
+    unsigned long mask[16] = {0};
+    int node_query = flags & 1;
+    if (syscall(SYS_get_mempolicy, policy, node_query ? NULL : mask, node_query ? 0UL : 1024UL, address, flags) != 0)
+        return -errno;
+    if (!node_query) *node_mask = mask[0];
+    return 0;
+}

@@ -1,0 +1,86 @@
+internal import CLinux
+internal import SystemPackage
+
+/// Who holds a file: the processes with a descriptor or mapping of it, from one look through /proc.
+///
+/// What cannot be looked into is said, never counted as "holds nothing".
+public struct InodeHolders: Hashable, Sendable {
+    public struct Holder: Hashable, Sendable {
+        public enum Means: Hashable, Sendable {
+            case descriptor(Int32)
+            /// Mappings of the file in the process.
+            case mappings(count: Int)
+        }
+        public var pid: Int32
+        public var file: FileIdentity
+        public var means: Means
+    }
+
+    /// In order of process number.
+    public var holders: [Holder]
+    /// Processes that exist and whose descriptors or mappings this process may not read.
+    public var unseen: [Int32]
+    /// Processes that were looked into.
+    public var processesSeen: Int
+
+    /// Looks at every process of this PID namespace. Processes that end meanwhile are passed over.
+    ///
+    /// A descriptor in flight inside a UNIX socket's message is nobody's and is not found.
+    /// - Parameter excluding: process numbers that are not looked into, such as the caller's own.
+    public static func find(
+        _ files: Set<FileIdentity>, excluding: Set<Int32> = [], procDirectory: String = "/proc"
+    ) throws(LinuxError) -> Self {
+        var result = Self(holders: [], unseen: [], processesSeen: 0)
+        let pids = try TextFile.list(procDirectory).compactMap { Int32($0) }.sorted()
+        for pid in pids where !excluding.contains(pid) {
+            do throws(LinuxError) {
+                let process = "\(procDirectory)/\(pid)"
+                let found = try descriptors(process, pid, files) + mappings(process, pid, files)
+                result.holders += found
+                result.processesSeen += 1
+            } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .noSuchProcess {
+                continue  // ended meanwhile
+            } catch {
+                result.unseen.append(pid)
+            }
+        }
+        return result
+    }
+
+    private static func descriptors(
+        _ process: String, _ pid: Int32, _ files: Set<FileIdentity>
+    ) throws(LinuxError) -> [Holder] {
+        var found: [Holder] = []
+        for name in try TextFile.list("\(process)/fd") {
+            guard let number = Int32(name) else { continue }
+            // stat(2) through the link reaches the open file itself; it opens nothing. A descriptor that was closed
+            // meanwhile is passed over.
+            guard let status = try? FileStatus(ofPath: "\(process)/fd/\(name)") else { continue }
+            if files.contains(status.identity) {
+                found.append(Holder(pid: pid, file: status.identity, means: .descriptor(number)))
+            }
+        }
+        return found.sorted { "\($0.means)" < "\($1.means)" }
+    }
+
+    private static func mappings(
+        _ process: String, _ pid: Int32, _ files: Set<FileIdentity>
+    ) throws(LinuxError) -> [Holder] {
+        var counts: [FileIdentity: Int] = [:]
+        for line in try TextFile.read("\(process)/maps", limit: 256 << 20).utf8.split(separator: UInt8(ascii: "\n")) {
+            guard let identity = identity(ofMapping: Substring(line)), files.contains(identity) else { continue }
+            counts[identity, default: 0] += 1
+        }
+        return counts.map { Holder(pid: pid, file: $0.key, means: .mappings(count: $0.value)) }
+    }
+
+    /// Reads device and inode of one line of /proc/PID/maps: "START-END PERMS OFFSET MAJOR:MINOR INODE   PATH".
+    static func identity(ofMapping line: Substring) -> FileIdentity? {
+        let words = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
+        guard words.count >= 5, let inode = UInt64(words[4]), inode != 0 else { return nil }
+        let device = words[3].split(separator: ":")
+        guard device.count == 2, let major = UInt32(device[0], radix: 16), let minor = UInt32(device[1], radix: 16)
+        else { return nil }
+        return FileIdentity(device: tdxd_device_number(major, minor), inode: inode)
+    }
+}

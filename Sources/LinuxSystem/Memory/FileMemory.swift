@@ -1,0 +1,42 @@
+internal import CLinux
+public import MemoryUnits
+
+/// The calls that treat a file as memory. They serve memfds and guest_memfds alike, by descriptor number.
+public enum FileMemory {
+    /// fallocate(KEEP_SIZE): every page of the range becomes present. A guest_memfd's call that a signal interrupts
+    /// keeps its pages and reports no progress, so it is simply made again until it is through.
+    public static func allocate(
+        descriptor: Int32, offset: ByteCount, length: ByteCount
+    ) throws(LinuxError) {
+        try LinuxError.retrying("fallocate(KEEP_SIZE)", detail(offset, length)) {
+            tdxd_fallocate(descriptor, 1, offset.rawValue, length.rawValue)
+        }
+    }
+
+    /// fallocate(PUNCH_HOLE | KEEP_SIZE): the range's pages are freed. Not interruptible on a guest_memfd, so the
+    /// length bounds the latency: 2 MiB to 64 MiB at a time.
+    public static func punchHole(
+        descriptor: Int32, offset: ByteCount, length: ByteCount
+    ) throws(LinuxError) {
+        try LinuxError.retrying("fallocate(PUNCH_HOLE)", detail(offset, length)) {
+            tdxd_fallocate(descriptor, 3, offset.rawValue, length.rawValue)
+        }
+    }
+
+    /// cachestat(2): bytes of the range that are present.
+    /// - Parameter length: 0 means to the end of the file.
+    /// - Throws: ENOSYS before Linux 6.5.
+    public static func residentBytes(
+        descriptor: Int32, offset: ByteCount = .zero, length: ByteCount = .zero
+    ) throws(LinuxError) -> ByteCount {
+        var counters = tdxd_cachestat()
+        try LinuxError.retrying("cachestat", detail(offset, length)) {
+            tdxd_cachestat_range(descriptor, offset.rawValue, length.rawValue, &counters)
+        }
+        return PageCount(counters.nr_cache).bytes
+    }
+
+    private static func detail(_ offset: ByteCount, _ length: ByteCount) -> String {
+        "offset 0x\(String(offset.rawValue, radix: 16)), \(length)"
+    }
+}

@@ -1,0 +1,78 @@
+internal import CLinux
+public import MemoryUnits
+
+extension OwnedDescriptor {
+    /// How a file is opened. Every descriptor is close-on-exec.
+    public enum Access: Sendable {
+        case readOnly, readWrite, writeOnly
+        /// O_PATH: a place in the file system, not its content.
+        case place
+
+        var flags: CInt {
+            switch self {
+            case .readOnly: 0
+            case .writeOnly: 1
+            case .readWrite: 2
+            case .place: 0o10000000
+            }
+        }
+    }
+
+    /// Opens an existing file: open(2) with O_CLOEXEC.
+    /// - Parameter nonBlocking: O_NONBLOCK, so that opening a FIFO or device does not wait.
+    public static func open(
+        path: String, _ access: Access = .readOnly, nonBlocking: Bool = false
+    ) throws(LinuxError) -> OwnedDescriptor {
+        let flags = access.flags | (nonBlocking ? 0o4000 : 0)
+        let number = try LinuxError.retrying("open", path) { tdxd_open(path, flags, 0) }
+        return OwnedDescriptor(taking: number)
+    }
+
+    /// Another descriptor of the same open file, close-on-exec.
+    public func duplicate() throws(LinuxError) -> OwnedDescriptor {
+        OwnedDescriptor(taking: try LinuxError.check(tdxd_duplicate(rawValue, 3), "fcntl(F_DUPFD_CLOEXEC)"))
+    }
+
+    /// fstat(2)
+    public func status() throws(LinuxError) -> FileStatus { try FileStatus(ofDescriptor: rawValue) }
+
+    /// FD_CLOEXEC
+    public func isCloseOnExec() throws(LinuxError) -> Bool {
+        try LinuxError.check(tdxd_get_close_on_exec(rawValue), "fcntl(F_GETFD)") != 0
+    }
+
+    public func setCloseOnExec(_ on: Bool) throws(LinuxError) {
+        try LinuxError.check(tdxd_set_close_on_exec(rawValue, on ? 1 : 0), "fcntl(F_SETFD)")
+    }
+
+    /// pread(2): up to `count` bytes from `offset`, fewer only at the end of the file.
+    public func read(count: Int, at offset: ByteCount) throws(LinuxError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        var done = 0
+        while done < count {
+            let start = done
+            let n = try LinuxError.retrying("pread") {
+                bytes.withUnsafeMutableBytes { buffer in
+                    tdxd_pread(
+                        rawValue, buffer.baseAddress! + start, count - start, Int64(offset.rawValue) + Int64(start))
+                }
+            }
+            if n == 0 { break }
+            done += Int(n)
+        }
+        return done == count ? bytes : Array(bytes[..<done])
+    }
+
+    /// pwrite(2), until every byte is written.
+    public func write(_ bytes: UnsafeRawBufferPointer, at offset: ByteCount) throws(LinuxError) {
+        var done = 0
+        while done < bytes.count {
+            let start = done
+            let n = try LinuxError.retrying("pwrite") {
+                tdxd_pwrite(
+                    rawValue, bytes.baseAddress! + start, bytes.count - start, Int64(offset.rawValue) + Int64(start))
+            }
+            done += Int(n)
+        }
+    }
+}

@@ -1,0 +1,52 @@
+internal import CLinux
+
+/// The process that runs this code, and its threads.
+public enum CurrentProcess {
+    public static var pid: Int32 { tdxd_getpid() }
+    public static var parentPID: Int32 { tdxd_getppid() }
+    public static var effectiveUID: UInt32 { tdxd_geteuid() }
+    public static var effectiveGID: UInt32 { tdxd_getegid() }
+    /// gettid(2)
+    public static var threadID: Int32 { tdxd_gettid() }
+
+    /// tgkill(2): a signal to one thread of this process.
+    /// - Throws: ESRCH when the thread is gone.
+    public static func signal(thread: Int32, _ signal: Signal) throws(LinuxError) {
+        try LinuxError.check(tdxd_tgkill(pid, thread, signal.rawValue), "tgkill", "thread \(thread), \(signal)")
+    }
+
+    /// PR_SET_NAME: the calling thread's name, up to 15 bytes; the main thread's is what ps shows. Longer ones are cut.
+    public static func setThreadName(_ name: String) { _ = tdxd_set_name(name) }
+
+    /// PR_SET_PDEATHSIG: the signal that the kernel sends to this process when the thread that started it ends.
+    public static func setParentDeathSignal(_ signal: Signal?) throws(LinuxError) {
+        try LinuxError.check(tdxd_set_parent_death_signal(signal?.rawValue ?? 0), "prctl(PR_SET_PDEATHSIG)")
+    }
+
+    /// PR_SET_DUMPABLE: off keeps the process out of core dumps, and other users' eyes out of its /proc entries.
+    public static func setDumpable(_ on: Bool) throws(LinuxError) {
+        try LinuxError.check(tdxd_set_dumpable(on ? 1 : 0), "prctl(PR_SET_DUMPABLE)")
+    }
+
+    public static func isDumpable() throws(LinuxError) -> Bool {
+        try LinuxError.check(tdxd_get_dumpable(), "prctl(PR_GET_DUMPABLE)") == 1
+    }
+
+    /// PR_SET_NO_NEW_PRIVS
+    public static func setNoNewPrivileges() throws(LinuxError) {
+        try LinuxError.check(tdxd_set_no_new_privileges(), "prctl(PR_SET_NO_NEW_PRIVS)")
+    }
+
+    /// RLIMIT_NOFILE: the soft and the hard limit of open descriptors.
+    public static func descriptorLimit() throws(LinuxError) -> (soft: UInt64, hard: UInt64) {
+        var soft: UInt64 = 0
+        var hard: UInt64 = 0
+        try LinuxError.check(tdxd_get_file_limit(&soft, &hard), "getrlimit(RLIMIT_NOFILE)")
+        return (soft, hard)
+    }
+
+    /// Raises or lowers the soft limit of open descriptors, at most to the hard limit.
+    public static func setDescriptorLimit(_ soft: UInt64) throws(LinuxError) {
+        try LinuxError.check(tdxd_set_file_limit(soft), "setrlimit(RLIMIT_NOFILE)", "\(soft)")
+    }
+}

@@ -1,0 +1,104 @@
+import LinuxSystem
+import MemoryUnits
+import SystemPackage
+import Testing
+
+struct MemoryFileTests {
+    private let page = ByteCount(4096)
+
+    @Test func `a fresh file holds nothing, and allocating a part makes exactly that part resident`() throws {
+        let file = try MemoryFile(name: "test", size: .mebibytes(1))
+        #expect(try file.residentBytes() == .zero)
+        try file.allocate(offset: .kibibytes(64), length: .kibibytes(128))
+        #expect(try file.residentBytes() == .kibibytes(128))
+        #expect(try file.residentBytes(offset: .kibibytes(64), length: .kibibytes(64)) == .kibibytes(64))
+        #expect(try file.residentBytes(offset: .zero, length: .kibibytes(64)) == .zero)
+    }
+
+    @Test func `punching frees the pages, and what is read next is zero`() throws {
+        let file = try MemoryFile(name: "test", size: .kibibytes(64))
+        let mapping = try file.map(length: .kibibytes(64))
+        memset(mapping, 0xAB)
+        #expect(try file.residentBytes() == .kibibytes(64))
+        try file.punchHole(offset: page, length: page)
+        #expect(try file.residentBytes() == .kibibytes(60))
+        #expect(mapping.byte(at: 4095) == 0xAB)
+        #expect(mapping.byte(at: 4096) == 0)
+        #expect(mapping.byte(at: 8191) == 0)
+        #expect(mapping.byte(at: 8192) == 0xAB)
+    }
+
+    @Test func `the size is sealed`() throws {
+        let file = try MemoryFile(name: "test", size: page)
+        let copy = try file.duplicateDescriptor()
+        let bytes: [UInt8] = [1]
+        #expect {
+            try bytes.withUnsafeBytes { try copy.write($0, at: ByteCount(8192)) }
+        } throws: {
+            ($0 as? LinuxError)?.errno == .notPermitted
+        }
+        #expect(try copy.status().size == page)
+    }
+
+    @Test func `dropping the page tables keeps the file's pages and their content`() throws {
+        let file = try MemoryFile(name: "test", size: .kibibytes(16))
+        let mapping = try file.map(length: .kibibytes(16))
+        memset(mapping, 0x5A)
+        mapping.dropMappings(offset: .zero, length: .kibibytes(16))
+        #expect(try file.residentBytes() == .kibibytes(16))
+        #expect(mapping.byte(at: 12_345) == 0x5A)
+    }
+
+    @Test func `populating allocates without writing`() throws {
+        let file = try MemoryFile(name: "test", size: .kibibytes(16))
+        let mapping = try file.map(length: .kibibytes(16))
+        try mapping.populate(offset: page, length: .kibibytes(8))
+        #expect(try file.residentBytes() == .kibibytes(8))
+        #expect(mapping.byte(at: 4096) == 0)
+    }
+
+    @Test func `a closed file refuses every call with EBADF, and its mapping still works`() throws {
+        let file = try MemoryFile(name: "test", size: page)
+        let mapping = try file.map(length: page)
+        file.close()
+        file.close()
+        expectClosed { try file.allocate(offset: .zero, length: .kibibytes(4)) }
+        expectClosed { try file.punchHole(offset: .zero, length: .kibibytes(4)) }
+        expectClosed { _ = try file.residentBytes() }
+        expectClosed { _ = try file.map(length: .kibibytes(4)) }
+        expectClosed { _ = try file.duplicateDescriptor() }
+        memset(mapping, 7)
+        #expect(mapping.byte(at: 0) == 7)
+    }
+
+    @Test func `a duplicate keeps the memory after the file is closed, and is close-on-exec`() throws {
+        let file = try MemoryFile(name: "test", size: .kibibytes(8))
+        try file.allocate(offset: .zero, length: .kibibytes(8))
+        let copy = try file.duplicateDescriptor()
+        #expect(try copy.isCloseOnExec())
+        file.close()
+        let again = try MemoryFile(taking: copy)
+        #expect(again.size == .kibibytes(8))
+        #expect(again.identity == file.identity)
+        #expect(try again.residentBytes() == .kibibytes(8))
+    }
+
+    @Test func `a size beyond a file's reach is refused`() {
+        #expect { try MemoryFile(name: "test", size: ByteCount(1 << 63)) } throws: {
+            ($0 as? LinuxError)?.errno == .fileTooLarge
+        }
+    }
+
+    private func expectClosed(_ call: () throws -> Void) {
+        #expect { try call() } throws: { ($0 as? LinuxError)?.errno == .badFileDescriptor }
+    }
+
+    private func memset(_ mapping: FileMapping, _ value: UInt8) {
+        UnsafeMutableRawBufferPointer(start: mapping.baseAddress, count: Int(mapping.size.rawValue))
+            .initializeMemory(as: UInt8.self, repeating: value)
+    }
+}
+
+extension FileMapping {
+    func byte(at offset: Int) -> UInt8 { baseAddress.load(fromByteOffset: offset, as: UInt8.self) }
+}

@@ -1,0 +1,3 @@
+import Glibc
+
+func pauseUntilSignal() { _ = pause() }
