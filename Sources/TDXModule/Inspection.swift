@@ -1,5 +1,3 @@
-public import MemoryUnits
-
 /// What kind of object a 4 KiB page is to the module (reference §5.1).
 @frozen
 public enum PageType: UInt8, Hashable, Sendable {
