@@ -14,6 +14,11 @@ public struct TDHandOffBlock: Hashable, Sendable {
         public var range: GuestPhysicalRange
         /// True where the pages were added before the TD ran; false where the guest must accept them.
         public var isAccepted: Bool
+
+        public init(range: GuestPhysicalRange, isAccepted: Bool) {
+            self.range = range
+            self.isAccepted = isAccepted
+        }
     }
 
     /// Where the list begins in guest memory.
