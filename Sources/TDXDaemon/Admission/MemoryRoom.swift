@@ -1,0 +1,47 @@
+internal import MemoryUnits
+
+/// How much memory this host could still give to TDs, and what sets the limit.
+struct MemoryRoom: Hashable, Sendable {
+    let available: ByteCount
+    /// Where the figure was read, such as `MemAvailable`.
+    let limit: String
+
+    /// The tightest of several rooms; nil when there is none.
+    static func tightest(_ rooms: [MemoryRoom]) -> MemoryRoom? { rooms.min { $0.available < $1.available } }
+
+    /// What a cgroup still allows: its limit less its usage, where file cache that could be dropped counts as free.
+    /// guest_memfd pages are unevictable, so they are not among it.
+    ///
+    /// - Parameter statistics: content of the cgroup's `memory.stat`.
+    init(limit: ByteCount, current: ByteCount, statistics: String, directory: String) {
+        let droppable = ["inactive_file", "active_file"].reduce(UInt64(0)) { sum, field in
+            sum &+ (Self.statistic(field, in: statistics) ?? 0)
+        }
+        let held = current.rawValue > droppable ? ByteCount(current.rawValue - droppable) : .zero
+        self.init(available: limit > held ? limit - held : .zero, limit: "memory limit of cgroup \(directory)")
+    }
+
+    init(available: ByteCount, limit: String) {
+        self.available = available
+        self.limit = limit
+    }
+
+    private static func statistic(_ field: String, in text: String) -> UInt64? {
+        for line in text.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            if words.count == 2, words[0] == field { return UInt64(words[1]) }
+        }
+        return nil
+    }
+
+    /// Whether a TD of `needed` bytes fits, beside what living TDs may still take.
+    /// - Throws: `Refusal.insufficientMemory`.
+    func admit(_ needed: ByteCount, promised: ByteCount) throws(Refusal) {
+        let free = available > promised ? available - promised : .zero
+        guard needed <= free else {
+            throw .insufficientMemory(
+                neededBytes: needed.rawValue, availableBytes: free.rawValue,
+                limit: promised == .zero ? limit : "\(limit) less \(promised.rawValue) promised to other TDs")
+        }
+    }
+}

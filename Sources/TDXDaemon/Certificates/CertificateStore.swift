@@ -1,0 +1,58 @@
+internal import ControlInterface
+internal import FoundationEssentials
+internal import Glibc
+
+/// Teardown certificates on disk: one JSON file each, `NAME-ID.json`, written before anybody is told.
+struct CertificateStore: Sendable {
+    let directory: String
+    /// Certificates that are kept; beyond it the oldest go.
+    let retained: Int
+
+    init(directory: String, retained: Int = 1000) {
+        self.directory = directory
+        self.retained = retained
+    }
+
+    static func fileName(of certificate: TeardownCertificate) -> String {
+        "\(certificate.name)-\(certificate.id).json"
+    }
+
+    /// Writes the certificate durably; one of the same TD is replaced.
+    func write(_ certificate: TeardownCertificate) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        var bytes = Array(try encoder.encode(certificate))
+        bytes.append(UInt8(ascii: "\n"))
+        try DurableFile.write(bytes, name: Self.fileName(of: certificate), in: directory)
+        prune()
+    }
+
+    /// The certificate of a TD; nil when there is none.
+    func read(name: String, id: String) throws -> TeardownCertificate? {
+        let bytes: [UInt8]
+        do throws(DurableFile.Failure) {
+            bytes = try DurableFile.read(path: "\(directory)/\(name)-\(id).json")
+        } catch {
+            if error.errno == ENOENT { return nil }
+            throw error
+        }
+        return try JSONDecoder().decode(TeardownCertificate.self, from: Data(bytes))
+    }
+
+    /// File names, the oldest first.
+    func names() -> [String] {
+        var found: [(time: timespec, name: String)] = []
+        for name in DirectoryTree.names(in: directory) where name.hasSuffix(".json") {
+            var status = stat()
+            guard lstat("\(directory)/\(name)", &status) == 0 else { continue }
+            found.append((status.st_mtim, name))
+        }
+        return found.sorted { ($0.time.tv_sec, $0.time.tv_nsec, $0.name) < ($1.time.tv_sec, $1.time.tv_nsec, $1.name) }
+            .map(\.name)
+    }
+
+    private func prune() {
+        let all = names()
+        for name in all.prefix(max(0, all.count - retained)) { unlink("\(directory)/\(name)") }
+    }
+}

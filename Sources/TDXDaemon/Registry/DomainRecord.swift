@@ -1,0 +1,43 @@
+internal import ControlInterface
+internal import MemoryUnits
+
+/// What tdxd must still know of a TD when both it and the TD's holder have been killed. It lies as `domain.json` in the
+/// holder's directory from before the holder is started until the TD's end is proven.
+struct DomainRecord: Codable, Hashable, Sendable {
+    var name: String
+    /// 32 hexadecimal digits.
+    var id: String
+    var memoryBytes: UInt64
+    var vcpus: Int
+    var firmware: String?
+    /// RFC 3339, UTC.
+    var createdAt: String
+    var ownerUID: UInt32
+    /// The reserved key id.
+    var keyID: UInt16
+    /// Nil until the TD is built.
+    var backend: Backend?
+    /// Inode numbers of the backing files; empty until the TD is built.
+    var backing: [BackingIdentity] = []
+    var holderPID: Int32?
+    /// Set once an end has begun: the TD is never offered again.
+    var ending: Bool = false
+
+    /// A backing file as stat(2) names it.
+    struct BackingIdentity: Codable, Hashable, Sendable {
+        var device: UInt64
+        var inode: UInt64
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case name, id
+        case memoryBytes = "memory_bytes"
+        case vcpus, firmware
+        case createdAt = "created_at"
+        case ownerUID = "owner_uid"
+        case keyID = "key_id"
+        case backend, backing
+        case holderPID = "holder_pid"
+        case ending
+    }
+}

@@ -1,0 +1,215 @@
+internal import ControlInterface
+internal import MemoryUnits
+
+/// Every TD of this daemon and the state it is in. Pure: methods decide and say what is to be done; others do it.
+///
+///     reserve → building ──built──→ runnable ──stop──→ stopping ──proven──→ (forgotten)
+///                  │                   │                  │
+///                  │ build failed      │ holder died      │ not all proven
+///                  ▼                   ▼                  ▼
+///             (forgotten)           failed            draining ──proven later──→ (forgotten)
+///
+/// A failed TD keeps its place, its reason and its certificate until it is stopped or its name is used again.
+struct Registry: Sendable {
+    struct Domain: Hashable, Sendable {
+        var record: DomainRecord
+        var state: TrustDomainState
+        var reason: String?
+        /// The holder's last answer to Describe.
+        var lastKnown: TrustDomain?
+        /// Of a failed or draining TD: what is known of its end so far.
+        var certificate: TeardownCertificate?
+        /// A worker is ending it at this moment.
+        var isEnding = false
+    }
+
+    /// Key: the TD's id.
+    private(set) var domains: [String: Domain] = [:]
+    /// Key: the TD's name; value: its id.
+    private var idByName: [String: String] = [:]
+
+    /// Failed TDs that are remembered; beyond it the oldest goes.
+    static let rememberedFailures = 256
+
+    subscript(id: String) -> Domain? { domains[id] }
+
+    /// All TDs by name.
+    var sorted: [Domain] { domains.values.sorted { $0.record.name < $1.record.name } }
+
+    func find(name: DomainName) throws(Refusal) -> Domain {
+        guard let id = idByName[name.text], let domain = domains[id] else { throw .noSuchDomain(name: name.text) }
+        return domain
+    }
+
+    /// Takes the name for a TD that is about to be built.
+    ///
+    /// A failed TD whose end is fully proven gives its name up.
+    /// - Throws: `Refusal.nameTaken`, nothing changed.
+    mutating func reserve(_ record: DomainRecord) throws(Refusal) {
+        if let id = idByName[record.name], let present = domains[id] {
+            guard present.state == .failed, present.certificate?.complete == true else {
+                throw .nameTaken(name: record.name)
+            }
+            forget(id: id)
+        }
+        insert(Domain(record: record, state: .building))
+    }
+
+    /// Enters a TD that was found at start.
+    /// - Throws: `Refusal.nameTaken` when another one has the name, nothing changed.
+    mutating func adopt(_ domain: Domain) throws(Refusal) {
+        guard idByName[domain.record.name] == nil else { throw .nameTaken(name: domain.record.name) }
+        insert(domain)
+    }
+
+    /// The holder finished the build.
+    /// - Returns: False when the TD failed meanwhile: its holder died.
+    mutating func built(id: String, record: DomainRecord, figures: TrustDomain) -> Bool {
+        guard domains[id]?.state == .building else { return false }
+        domains[id]?.record = record
+        domains[id]?.lastKnown = figures
+        domains[id]?.state = .runnable
+        return true
+    }
+
+    enum StopDecision: Hashable, Sendable {
+        /// The holder is to be asked.
+        case stop(Domain)
+        /// The holder is gone; what is left to prove is to be looked at again.
+        case proveAgain(Domain)
+        /// It ended before, and this is what is known. The TD is forgotten.
+        case ended(TeardownCertificate)
+    }
+
+    /// A client wants the TD ended.
+    /// - Throws: `noSuchDomain`; `wrongState` while it is being built or ended.
+    mutating func beginStop(name: DomainName) throws(Refusal) -> StopDecision {
+        let domain = try find(name: name)
+        let id = domain.record.id
+        guard !domain.isEnding, domain.state != .building, domain.state != .stopping else {
+            let state = domain.isEnding && domain.state == .failed ? "being reaped" : domain.state.rawValue
+            throw .wrongState(name: name.text, state: state, operation: "stop")
+        }
+        if let certificate = domain.certificate, certificate.complete {
+            forget(id: id)
+            return .ended(certificate)
+        }
+        domains[id]?.isEnding = true
+        guard domain.state == .runnable else { return .proveAgain(domain) }
+        domains[id]?.state = .stopping
+        return .stop(domain)
+    }
+
+    enum DeathDecision: Hashable, Sendable {
+        /// Nobody else is at it: reap what the holder left.
+        case reap(Domain)
+        /// Whoever builds or ends the TD finds out by itself.
+        case attended
+        case unknown
+    }
+
+    /// The holder's process ended.
+    mutating func holderExited(id: String, reason: String) -> DeathDecision {
+        guard let domain = domains[id] else { return .unknown }
+        switch domain.state {
+        case .building:
+            domains[id]?.state = .failed
+            domains[id]?.reason = reason
+            return .attended
+        case .runnable:
+            domains[id]?.state = .failed
+            domains[id]?.reason = reason
+            domains[id]?.isEnding = true
+            return .reap(domains[id]!)
+        case .stopping, .failed, .draining:
+            return .attended
+        }
+    }
+
+    /// What an end has come to.
+    /// - Parameter keep: remember a proven end as a failed TD, for one that nobody asked to stop.
+    mutating func ended(id: String, certificate: TeardownCertificate, keep: Bool) {
+        guard let domain = domains[id] else { return }
+        domains[id]?.isEnding = false
+        if certificate.complete && !keep { return forget(id: id) }
+        domains[id]?.certificate = certificate
+        domains[id]?.lastKnown?.empty()
+        if certificate.complete {
+            domains[id]?.state = .failed
+            forgetOldFailures()
+        } else {
+            domains[id]?.state = .draining
+            let open = certificate.proofs.filter { !$0.holds }.map(\.name).joined(separator: ", ")
+            let why = certificate.failure ?? "not proven: \(open)"
+            domains[id]?.reason = domain.state == .failed ? (domain.reason.map { "\($0); \(why)" } ?? why) : why
+        }
+    }
+
+    /// Figures from a live holder.
+    mutating func refresh(id: String, figures: TrustDomain) {
+        guard domains[id] != nil else { return }
+        domains[id]?.lastKnown = figures
+    }
+
+    /// The VM of the TD is dead although its holder lives.
+    mutating func markFailed(id: String, reason: String) {
+        guard domains[id]?.state == .runnable else { return }
+        domains[id]?.reason = reason
+    }
+
+    /// Changes the record, as it was written to disk.
+    mutating func update(id: String, record: DomainRecord) { domains[id]?.record = record }
+
+    mutating func forget(id: String) {
+        guard let domain = domains.removeValue(forKey: id) else { return }
+        if idByName[domain.record.name] == id { idByName[domain.record.name] = nil }
+    }
+
+    /// TDs whose end is not proven and that nobody is looking at: to be looked at again now and then.
+    mutating func takeDraining() -> [Domain] {
+        let waiting = domains.values.filter { $0.state == .draining && !$0.isEnding }
+        for domain in waiting { domains[domain.record.id]?.isEnding = true }
+        return waiting
+    }
+
+    /// Memory that living TDs may still take: their sizes less what is resident already.
+    var promisedBytes: UInt64 {
+        domains.values.reduce(0) { sum, domain in
+            guard domain.state == .building || domain.state == .runnable else { return sum }
+            let resident = domain.lastKnown?.residentBytes ?? 0
+            return sum &+ (domain.record.memoryBytes > resident ? domain.record.memoryBytes - resident : 0)
+        }
+    }
+
+    func checkInvariants() {
+        precondition(idByName.count == domains.count, "\(idByName.count) names for \(domains.count) TDs")
+        for (name, id) in idByName {
+            precondition(domains[id]?.record.name == name, "the name “\(name)” leads to another TD")
+        }
+    }
+
+    private mutating func insert(_ domain: Domain) {
+        domains[domain.record.id] = domain
+        idByName[domain.record.name] = domain.record.id
+        checkInvariants()
+    }
+
+    private mutating func forgetOldFailures() {
+        let failures = domains.values.filter { $0.state == .failed && $0.certificate != nil }
+        guard failures.count > Self.rememberedFailures else { return }
+        let oldest = failures.min { $0.record.createdAt < $1.record.createdAt }
+        if let oldest { forget(id: oldest.record.id) }
+    }
+}
+
+extension TrustDomain {
+    /// The figures of a TD that has no memory any more.
+    mutating func empty() {
+        privateBytes = 0
+        sharedBytes = 0
+        convertingBytes = 0
+        residentBytes = 0
+        residentPrivateBytes = 0
+        residentSharedBytes = 0
+    }
+}

@@ -1,0 +1,36 @@
+/// The name of a TD as its user gives it: 1 to 64 of `a`–`z`, `0`–`9`, `.`, `_` and `-`.
+struct DomainName: Hashable, Sendable, CustomStringConvertible {
+    let text: String
+
+    static let limit = "1 to 64 characters of a-z 0-9 . _ -"
+    static let maximumLength = 64
+
+    /// - Throws: `Refusal.invalidField` with the first 64 characters of what was sent.
+    init(validating text: String) throws(Refusal) {
+        let bytes = text.utf8
+        guard (1...Self.maximumLength).contains(bytes.count), bytes.allSatisfy(Self.isAllowed) else {
+            throw .invalidField(field: "name", value: Refusal.quoting(text), limit: Self.limit)
+        }
+        self.text = text
+    }
+
+    var description: String { text }
+
+    private static func isAllowed(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+        case UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"): true
+        default: false
+        }
+    }
+}
+
+extension Refusal {
+    /// What a client sent, as it is repeated in an error or the log: at most 64 characters, no control characters.
+    static func quoting(_ text: String) -> String {
+        let shown = String(
+            String.UnicodeScalarView(
+                text.unicodeScalars.prefix(64).map { $0.properties.generalCategory == .control ? "\u{FFFD}" : $0 }))
+        return text.unicodeScalars.count > 64 ? shown + "…" : shown
+    }
+}

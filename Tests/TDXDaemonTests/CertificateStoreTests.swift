@@ -1,0 +1,72 @@
+import ControlInterface
+import Glibc
+import Testing
+
+@testable import TDXDaemon
+
+@Suite struct CertificateStoreTests {
+    @Test func `a certificate is read back as it was written, and replaced whole`() throws {
+        let place = try TemporaryDirectory()
+        let store = CertificateStore(directory: place.path)
+        let record = Sample.record("web1")
+        try store.write(Sample.certificate(record, holds: false))
+        #expect(try store.read(name: record.name, id: record.id)?.complete == false)
+        try store.write(Sample.certificate(record))
+        #expect(try store.read(name: record.name, id: record.id) == Sample.certificate(record))
+        #expect(store.names() == ["web1-id-of-web1.json"])
+    }
+
+    @Test func `what was never written is not there`() throws {
+        let place = try TemporaryDirectory()
+        #expect(try CertificateStore(directory: place.path).read(name: "a", id: "b") == nil)
+    }
+
+    @Test func `a directory that is missing is an error, not a success`() throws {
+        let place = try TemporaryDirectory()
+        let store = CertificateStore(directory: place.path + "/missing")
+        #expect(throws: DurableFile.Failure.self) { try store.write(Sample.certificate(Sample.record("a"))) }
+    }
+
+    @Test func `only as many as configured are kept, the newest`() throws {
+        let place = try TemporaryDirectory()
+        let store = CertificateStore(directory: place.path, retained: 3)
+        for number in 0..<6 {
+            try store.write(Sample.certificate(Sample.record("td\(number)", id: "id\(number)")))
+            // Modification times have the granularity of the clock tick; make the order plain.
+            var times = [timeval(tv_sec: 1000 + number, tv_usec: 0), timeval(tv_sec: 1000 + number, tv_usec: 0)]
+            utimes("\(place.path)/td\(number)-id\(number).json", &times)
+        }
+        #expect(store.names() == ["td3-id3.json", "td4-id4.json", "td5-id5.json"])
+    }
+
+    @Test func `nothing half-written stays behind when writing fails`() throws {
+        let place = try TemporaryDirectory()
+        mkdir(place.path + "/x", 0o700)
+        #expect(throws: DurableFile.Failure.self) { try DurableFile.write([1], name: "x", in: place.path) }
+        #expect(access(place.path + "/.x.new", F_OK) != 0)
+    }
+
+    @Test func `a file that is too long, a link or a FIFO is not read`() throws {
+        let place = try TemporaryDirectory()
+        try DurableFile.write([UInt8](repeating: 1, count: 100), name: "f", in: place.path)
+        #expect(try DurableFile.read(path: place.path + "/f", limit: 100).count == 100)
+        #expect(throws: DurableFile.Failure.self) { try DurableFile.read(path: place.path + "/f", limit: 99) }
+        symlink(place.path + "/f", place.path + "/l")
+        #expect(throws: DurableFile.Failure.self) { try DurableFile.read(path: place.path + "/l") }
+    }
+}
+
+/// A directory of the test's own, removed with everything in it.
+final class TemporaryDirectory {
+    let path: String
+
+    init() throws {
+        var template = Array("/tmp/tdxd-test.XXXXXX".utf8CString)
+        guard let made = mkdtemp(&template) else {
+            throw DurableFile.Failure(operation: "mkdtemp", path: "/tmp", errno: errno)
+        }
+        path = String(cString: made)
+    }
+
+    deinit { try? DirectoryTree.remove(path) }
+}

@@ -1,0 +1,170 @@
+import ControlInterface
+import MemoryUnits
+import Testing
+
+@testable import TDXDaemon
+
+@Suite struct RegistryTests {
+    static let name = try! DomainName(validating: "web1")
+
+    static func running() throws -> (Registry, DomainRecord) {
+        var registry = Registry()
+        let record = Sample.record("web1")
+        try registry.reserve(record)
+        let isRunning = registry.built(id: record.id, record: record, figures: Sample.figures(record))
+        #expect(isRunning)
+        return (registry, record)
+    }
+
+    @Test func `a name is taken from the moment of its reservation`() throws {
+        var registry = Registry()
+        try registry.reserve(Sample.record("web1", id: "1"))
+        #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
+        #expect(registry.domains.count == 1)
+        registry.forget(id: "1")
+        try registry.reserve(Sample.record("web1", id: "3"))
+    }
+
+    @Test func `a TD that nobody knows is no such domain`() {
+        var registry = Registry()
+        #expect(refusal { _ = try registry.find(name: Self.name) } == .noSuchDomain(name: "web1"))
+        #expect(refusal { _ = try registry.beginStop(name: Self.name) } == .noSuchDomain(name: "web1"))
+        #expect(registry.holderExited(id: "x", reason: "killed") == .unknown)
+    }
+
+    @Test func `a proven stop forgets the TD`() throws {
+        var (registry, record) = try Self.running()
+        guard case .stop = try registry.beginStop(name: Self.name) else {
+            Issue.record("a running TD is stopped through its holder")
+            return
+        }
+        #expect(registry[record.id]?.state == .stopping)
+        registry.ended(id: record.id, certificate: Sample.certificate(record), keep: false)
+        #expect(registry.domains.isEmpty)
+        registry.checkInvariants()
+    }
+
+    @Test func `a TD that is being built or stopped cannot be stopped`() throws {
+        var registry = Registry()
+        try registry.reserve(Sample.record("web1"))
+        #expect(
+            refusal { _ = try registry.beginStop(name: Self.name) }
+                == .wrongState(name: "web1", state: "building", operation: "stop"))
+        var (running, _) = try Self.running()
+        _ = try running.beginStop(name: Self.name)
+        #expect(
+            refusal { _ = try running.beginStop(name: Self.name) }
+                == .wrongState(name: "web1", state: "stopping", operation: "stop"))
+    }
+
+    @Test func `an unproven stop leaves the TD draining with what is open`() throws {
+        var (registry, record) = try Self.running()
+        _ = try registry.beginStop(name: Self.name)
+        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), keep: false)
+        #expect(registry[record.id]?.state == .draining)
+        #expect(registry[record.id]?.reason?.contains("key_id_returned") == true)
+        #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
+        guard case .proveAgain = try registry.beginStop(name: Self.name) else {
+            Issue.record("a draining TD is looked at again")
+            return
+        }
+        registry.ended(id: record.id, certificate: Sample.certificate(record), keep: false)
+        #expect(registry.domains.isEmpty)
+    }
+
+    @Test func `a draining TD is given to one looker at a time`() throws {
+        var (registry, record) = try Self.running()
+        _ = try registry.beginStop(name: Self.name)
+        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), keep: false)
+        #expect(registry.takeDraining().count == 1)
+        #expect(registry.takeDraining().isEmpty)
+        #expect(throws: Refusal.self) { try registry.beginStop(name: Self.name) }
+    }
+
+    @Test func `a holder's death fails a running TD, which is reaped once`() throws {
+        var (registry, record) = try Self.running()
+        guard case .reap(let domain) = registry.holderExited(id: record.id, reason: "killed by SIGKILL") else {
+            Issue.record("a dead holder of a running TD is reaped")
+            return
+        }
+        #expect(domain.state == .failed)
+        #expect(registry.holderExited(id: record.id, reason: "again") == .attended)
+        #expect(throws: Refusal.self) { try registry.beginStop(name: Self.name) }
+    }
+
+    @Test func `a reaped TD stays listed as failed until it is stopped, which answers its certificate`() throws {
+        var (registry, record) = try Self.running()
+        _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
+        let certificate = Sample.certificate(record, died: true)
+        registry.ended(id: record.id, certificate: certificate, keep: true)
+        #expect(registry[record.id]?.state == .failed)
+        #expect(registry[record.id]?.reason == "killed by SIGKILL")
+        #expect(registry[record.id]?.lastKnown?.privateBytes == 0)
+        #expect(try registry.beginStop(name: Self.name) == .ended(certificate))
+        #expect(registry.domains.isEmpty)
+    }
+
+    @Test func `a failed and reaped TD gives its name up`() throws {
+        var (registry, record) = try Self.running()
+        _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
+        #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
+        registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), keep: true)
+        try registry.reserve(Sample.record("web1", id: "2"))
+        #expect(registry[record.id] == nil)
+        #expect(registry["2"]?.state == .building)
+        registry.checkInvariants()
+    }
+
+    @Test func `a death while building or stopping is left to whoever is at it`() throws {
+        var building = Registry()
+        let record = Sample.record("web1")
+        try building.reserve(record)
+        #expect(building.holderExited(id: record.id, reason: "gone") == .attended)
+        let isRunning = building.built(id: record.id, record: record, figures: Sample.figures(record))
+        #expect(!isRunning)
+        var (stopping, _) = try Self.running()
+        _ = try stopping.beginStop(name: Self.name)
+        #expect(stopping.holderExited(id: record.id, reason: "gone") == .attended)
+        #expect(stopping[record.id]?.state == .stopping)
+    }
+
+    @Test func `memory promised is what living TDs do not yet hold`() throws {
+        var registry = Registry()
+        let first = Sample.record("a", memory: 1 << 30)
+        let second = Sample.record("b", memory: 1 << 20)
+        try registry.reserve(first)
+        try registry.reserve(second)
+        #expect(registry.promisedBytes == 1 << 30 + 1 << 20)
+        _ = registry.built(id: first.id, record: first, figures: Sample.figures(first, residentPrivate: 1 << 29))
+        #expect(registry.promisedBytes == 1 << 29 + 1 << 20)
+        _ = registry.holderExited(id: first.id, reason: "gone")
+        #expect(registry.promisedBytes == 1 << 20)
+    }
+
+    @Test func `remembered failures are bounded`() throws {
+        var registry = Registry()
+        for number in 0..<(Registry.rememberedFailures + 40) {
+            var record = Sample.record("td\(number)")
+            record.createdAt = "2026-03-01T12:00:00.\(1000 + number)Z"
+            try registry.reserve(record)
+            _ = registry.built(id: record.id, record: record, figures: Sample.figures(record))
+            _ = registry.holderExited(id: record.id, reason: "gone")
+            registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), keep: true)
+        }
+        #expect(registry.domains.count == Registry.rememberedFailures)
+        #expect(registry["id-of-td0"] == nil)
+        registry.checkInvariants()
+    }
+
+    @Test func `a report says what is known, and why it may be old`() throws {
+        let (registry, record) = try Self.running()
+        let domain = registry[record.id]!
+        #expect(domain.report(fallbackBackend: .memfd).state == .runnable)
+        #expect(domain.report(remark: "its holder does not answer", fallbackBackend: .memfd).reason != nil)
+        var building = Registry()
+        try building.reserve(record)
+        let report = building[record.id]!.report(fallbackBackend: .guestMemfd)
+        #expect(report.state == .building)
+        #expect(report.privateBytes + report.sharedBytes + report.convertingBytes == report.memoryBytes)
+    }
+}
