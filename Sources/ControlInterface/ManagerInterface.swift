@@ -1,0 +1,182 @@
+/// The methods of `io.tdxd.Manager`: their names, parameters and replies. Sizes and addresses in bytes.
+public enum ManagerInterface {
+    public enum Check {
+        public static let method = InterfaceName.manager + ".Check"
+        public typealias Reply = HostReport
+    }
+
+    public enum Create {
+        public static let method = InterfaceName.manager + ".Create"
+
+        public struct Parameters: Codable, Hashable, Sendable {
+            public var name: String
+            public var memoryBytes: UInt64
+            public var vcpus: Int
+            /// Absolute path of a TDVF image; nil for empty private memory.
+            public var firmware: String?
+            /// 96 hexadecimal digits, as the two that follow.
+            public var mrconfigid: String?
+            public var mrowner: String?
+            public var mrownerconfig: String?
+
+            public init(
+                name: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil, mrconfigid: String? = nil,
+                mrowner: String? = nil, mrownerconfig: String? = nil
+            ) {
+                self.name = name
+                self.memoryBytes = memoryBytes
+                self.vcpus = vcpus
+                self.firmware = firmware
+                self.mrconfigid = mrconfigid
+                self.mrowner = mrowner
+                self.mrownerconfig = mrownerconfig
+            }
+
+            enum CodingKeys: String, CodingKey {
+                case name
+                case memoryBytes = "memory_bytes"
+                case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
+            }
+        }
+
+        /// Progress while it lasts; the domain in the last reply.
+        public struct Reply: Codable, Hashable, Sendable {
+            public var progress: Progress?
+            public var domain: TrustDomain?
+
+            public init(progress: Progress) { self.progress = progress }
+            public init(domain: TrustDomain) { self.domain = domain }
+        }
+    }
+
+    public enum List {
+        public static let method = InterfaceName.manager + ".List"
+
+        public struct Reply: Codable, Hashable, Sendable {
+            public var domains: [TrustDomain]
+            public init(domains: [TrustDomain]) { self.domains = domains }
+        }
+    }
+
+    public enum Show {
+        public static let method = InterfaceName.manager + ".Show"
+        public typealias Parameters = DomainName
+
+        public struct Reply: Codable, Hashable, Sendable {
+            public var domain: TrustDomain
+            public init(domain: TrustDomain) { self.domain = domain }
+        }
+    }
+
+    public enum Convert {
+        public static let method = InterfaceName.manager + ".Convert"
+
+        public struct Parameters: Codable, Hashable, Sendable {
+            public var name: String
+            public var gpa: UInt64
+            public var bytes: UInt64
+            public var to: MemorySide
+
+            public init(name: String, gpa: UInt64, bytes: UInt64, to: MemorySide) {
+                self.name = name
+                self.gpa = gpa
+                self.bytes = bytes
+                self.to = to
+            }
+        }
+
+        public struct Reply: Codable, Hashable, Sendable {
+            public var name: String
+            public var backend: Backend
+            public var emulated: Bool
+            public var gpa: UInt64
+            public var bytes: UInt64
+            public var to: MemorySide
+            /// What was on the other side before.
+            public var changedBytes: UInt64
+            /// What the side that was left gave back.
+            public var discardedBytes: UInt64
+            public var milliseconds: Double
+
+            public init(
+                name: String, backend: Backend, gpa: UInt64, bytes: UInt64, to: MemorySide, changedBytes: UInt64,
+                discardedBytes: UInt64, milliseconds: Double
+            ) {
+                self.name = name
+                self.backend = backend
+                self.emulated = backend.isEmulated
+                self.gpa = gpa
+                self.bytes = bytes
+                self.to = to
+                self.changedBytes = changedBytes
+                self.discardedBytes = discardedBytes
+                self.milliseconds = milliseconds
+            }
+
+            enum CodingKeys: String, CodingKey {
+                case name, backend, emulated, gpa, bytes, to
+                case changedBytes = "changed_bytes"
+                case discardedBytes = "discarded_bytes"
+                case milliseconds
+            }
+        }
+    }
+
+    public enum Map {
+        public static let method = InterfaceName.manager + ".Map"
+        public typealias Parameters = DomainName
+
+        public struct Reply: Codable, Hashable, Sendable {
+            public var name: String
+            public var backend: Backend
+            public var emulated: Bool
+            public var runs: [MemoryRun]
+
+            public init(name: String, backend: Backend, runs: [MemoryRun]) {
+                self.name = name
+                self.backend = backend
+                self.emulated = backend.isEmulated
+                self.runs = runs
+            }
+        }
+    }
+
+    public enum Stop {
+        public static let method = InterfaceName.manager + ".Stop"
+        public typealias Parameters = DomainName
+
+        /// Progress while it lasts; the certificate in the last reply.
+        public struct Reply: Codable, Hashable, Sendable {
+            public var progress: Progress?
+            public var certificate: TeardownCertificate?
+
+            public init(progress: Progress) { self.progress = progress }
+            public init(certificate: TeardownCertificate) { self.certificate = certificate }
+        }
+    }
+
+    public enum SelfTest {
+        public static let method = InterfaceName.manager + ".SelfTest"
+
+        /// Each step as it ends; backend, verdict and all steps in the last reply.
+        public struct Reply: Codable, Hashable, Sendable {
+            public var step: SelfTestStep?
+            public var backend: String?
+            public var passed: Bool?
+            public var steps: [SelfTestStep]?
+
+            public init(step: SelfTestStep) { self.step = step }
+            public init(backend: Backend, passed: Bool, steps: [SelfTestStep]) {
+                self.backend = backend.rawValue
+                self.passed = passed
+                self.steps = steps
+            }
+        }
+    }
+
+    /// The parameters of a method that is about one TD.
+    public struct DomainName: Codable, Hashable, Sendable {
+        public var name: String
+        public init(name: String) { self.name = name }
+    }
+}

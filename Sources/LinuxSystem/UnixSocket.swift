@@ -1,0 +1,217 @@
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+
+/// Who is at the other end of a Unix socket, as the kernel noted when the connection was made.
+public struct PeerCredentials: Sendable {
+    public let uid: UInt32
+    public let gid: UInt32
+    public let pid: Int32
+    /// Refers to the peer's process and no later one of the same number. Nil before Linux 6.5 (SO_PEERPIDFD).
+    public let pidfd: RetainedDescriptor?
+
+    public init(uid: UInt32, gid: UInt32, pid: Int32, pidfd: RetainedDescriptor?) {
+        self.uid = uid
+        self.gid = gid
+        self.pid = pid
+        self.pidfd = pidfd
+    }
+}
+
+/// What one look at a socket brought.
+public enum Received: Sendable {
+    /// Bytes (never none) and the descriptors that came with the last of them.
+    case bytes([UInt8], ReceivedDescriptors)
+    case wouldBlock
+    case endOfStream
+}
+
+/// What one attempt to send did.
+public enum Sent: Sendable, Hashable {
+    case bytes(Int)
+    case wouldBlock
+}
+
+/// Unix stream sockets. All of them are close-on-exec and non-blocking.
+public enum UnixSocket {
+    /// Longest socket path in bytes.
+    public static var maximumPathLength: Int { tdxd_unix_path_max() }
+    /// Most descriptors in one message (SCM_MAX_FD).
+    public static var maximumDescriptors: Int { Int(TDXD_SCM_MAX_FD) }
+
+    /// Listens on `path`. A socket file that nobody listens on any more is replaced; one that answers is not, and the
+    /// error is `EADDRINUSE`. Two processes that start at the same moment are told apart by rename(2): the file is
+    /// bound under a name of its own and moved into place.
+    ///
+    /// - Parameter mode: permission bits of the socket file, in place before the first client can connect.
+    /// - Throws: `ENAMETOOLONG` for a path of more than `maximumPathLength` bytes, `EEXIST` where a file that is no
+    ///   socket is in the way, and what socket(2), bind(2), listen(2) and chmod(2) give.
+    public static func listen(
+        at path: String, mode: UInt32 = 0o666, backlog: Int32 = 128
+    ) throws(LinuxError) -> OwnedDescriptor {
+        try checkPath(path, for: "bind", reserve: temporarySuffix.utf8.count)
+        var status = stat()
+        if lstat(path, &status) == 0 {
+            guard status.st_mode & S_IFMT == S_IFSOCK else { throw LinuxError("bind", .fileExists, detail: path) }
+            if isAnswering(path) { throw LinuxError("bind", .addressInUse, detail: path) }
+        }
+        let socket = OwnedDescriptor(taking: try LinuxError.check(tdxd_unix_stream_socket(), "socket"))
+        let temporary = path + temporarySuffix
+        _ = unlink(temporary)
+        try LinuxError.check(tdxd_unix_bind(socket.rawValue, temporary), "bind", path)
+        do throws(LinuxError) {
+            guard chmod(temporary, mode_t(mode)) == 0 else { throw LinuxError("chmod", lastErrno, detail: path) }
+            try LinuxError.check(tdxd_listen(socket.rawValue, backlog), "listen", path)
+            guard rename(temporary, path) == 0 else { throw LinuxError("rename", lastErrno, detail: path) }
+        } catch {
+            _ = unlink(temporary)
+            throw error
+        }
+        return socket
+    }
+
+    /// Connects to `path`.
+    ///
+    /// - Throws: `ENOENT` or `ECONNREFUSED` where nobody listens, `EAGAIN` where the listener's queue is full.
+    public static func connect(to path: String) throws(LinuxError) -> OwnedDescriptor {
+        try checkPath(path, for: "connect", reserve: 0)
+        let socket = OwnedDescriptor(taking: try LinuxError.check(tdxd_unix_stream_socket(), "socket"))
+        var result = tdxd_unix_connect(socket.rawValue, path)
+        while result == -EINTR { result = tdxd_unix_connect(socket.rawValue, path) }
+        try LinuxError.check(result, "connect", path)
+        return socket
+    }
+
+    /// Whether somebody listens on the socket file at `path`.
+    public static func isAnswering(_ path: String) -> Bool {
+        do throws(LinuxError) {
+            _ = try connect(to: path)
+            return true
+        } catch {
+            // A full queue is an answer too: there is a listener.
+            return error.errno == .resourceTemporarilyUnavailable
+        }
+    }
+
+    /// Two connected sockets.
+    public static func pair() throws(LinuxError) -> SocketPair {
+        var numbers: [Int32] = [-1, -1]
+        try LinuxError.check(tdxd_unix_stream_pair(&numbers), "socketpair")
+        return SocketPair(first: OwnedDescriptor(taking: numbers[0]), second: OwnedDescriptor(taking: numbers[1]))
+    }
+
+    /// Takes over a descriptor that another program opened, such as one from socket activation.
+    ///
+    /// - Throws: `ENOTSOCK` unless it is a listening stream socket.
+    public static func adoptListener(_ number: Int32) throws(LinuxError) -> OwnedDescriptor {
+        guard tdxd_is_listening_stream(number) == 1 else {
+            throw LinuxError("getsockopt(SO_ACCEPTCONN)", Errno(rawValue: ENOTSOCK), detail: "descriptor \(number)")
+        }
+        try LinuxError.check(tdxd_set_cloexec_nonblock(number), "fcntl(F_SETFL)", "descriptor \(number)")
+        return OwnedDescriptor(taking: number)
+    }
+
+    /// The next waiting connection; nil when there is none.
+    public static func accept(
+        from listener: borrowing OwnedDescriptor
+    ) throws(LinuxError) -> OwnedDescriptor? {
+        while true {
+            let result = tdxd_accept(listener.rawValue)
+            switch -result {
+            case EINTR, ECONNABORTED: continue
+            case EAGAIN: return nil
+            default: return OwnedDescriptor(taking: try LinuxError.check(result, "accept4"))
+            }
+        }
+    }
+
+    /// Sends as much as fits without waiting, with `descriptors` attached to the first byte.
+    ///
+    /// - Throws: `EPIPE` or `ECONNRESET` when the peer is gone.
+    public static func send(
+        _ bytes: ArraySlice<UInt8>, descriptors: [Int32] = [], on socket: borrowing OwnedDescriptor
+    ) throws(LinuxError) -> Sent {
+        precondition(!bytes.isEmpty, "nothing to send")
+        while true {
+            let result = bytes.withUnsafeBufferPointer { buffer in
+                tdxd_send(socket.rawValue, buffer.baseAddress, buffer.count, descriptors, Int32(descriptors.count))
+            }
+            switch -result {
+            case Int(EINTR): continue
+            case Int(EAGAIN): return .wouldBlock
+            default: return .bytes(Int(try LinuxError.check(result, "sendmsg")))
+            }
+        }
+    }
+
+    /// Takes what has arrived, without waiting: at most `limit` bytes and `maximumDescriptors` descriptors.
+    ///
+    /// The descriptors belong to the message that the last received byte is part of: the kernel ends a read behind
+    /// the bytes that descriptors came with.
+    ///
+    /// - Throws: `EMSGSIZE` when descriptors were lost for want of room (MSG_CTRUNC); `ECONNRESET` when the peer is gone.
+    public static func receive(
+        upTo limit: Int, maximumDescriptors: Int = 0, from socket: borrowing OwnedDescriptor
+    ) throws(LinuxError) -> Received {
+        precondition(limit > 0)
+        let capacity = min(maximumDescriptors, Self.maximumDescriptors)
+        var numbers = [Int32](repeating: -1, count: max(capacity, 1))
+        var count: Int32 = 0
+        var truncated: Int32 = 0
+        var result = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: limit) { buffer, initialized in
+            repeat {
+                result = tdxd_receive(
+                    socket.rawValue, buffer.baseAddress, limit, &numbers, Int32(capacity), &count, &truncated)
+            } while result == -Int(EINTR)
+            initialized = max(result, 0)
+        }
+        let descriptors = ReceivedDescriptors(taking: Array(numbers.prefix(Int(count))))
+        if result == -Int(EAGAIN) { return .wouldBlock }
+        try LinuxError.check(result, "recvmsg")
+        guard truncated == 0 else { throw LinuxError("recvmsg", .messageTooLong, detail: "passed descriptors") }
+        return bytes.isEmpty ? .endOfStream : .bytes(bytes, descriptors)
+    }
+
+    /// SO_PEERCRED, and SO_PEERPIDFD where the kernel has it.
+    public static func peer(of socket: borrowing OwnedDescriptor) throws(LinuxError) -> PeerCredentials {
+        var raw = tdxd_peer()
+        try LinuxError.check(tdxd_peer_credentials(socket.rawValue, &raw), "getsockopt(SO_PEERCRED)")
+        let pidfd = tdxd_peer_pidfd(socket.rawValue)
+        return PeerCredentials(
+            uid: raw.uid, gid: raw.gid, pid: raw.pid,
+            pidfd: pidfd < 0 ? nil : RetainedDescriptor(OwnedDescriptor(taking: pidfd)))
+    }
+
+    /// Ends both directions; whoever waits on either end wakes up.
+    public static func shutdown(_ socket: borrowing OwnedDescriptor) { _ = tdxd_shutdown(socket.rawValue) }
+
+    /// Ends the sending direction: the peer reads end-of-stream once it has read what was sent.
+    public static func shutdownWriting(_ socket: borrowing OwnedDescriptor) { _ = tdxd_shutdown_write(socket.rawValue) }
+
+    private static var temporarySuffix: String { ".\(getpid())" }
+
+    private static func checkPath(_ path: String, for call: String, reserve: Int) throws(LinuxError) {
+        guard !path.isEmpty, !path.utf8.contains(0) else {
+            throw LinuxError(call, .invalidArgument, detail: path)
+        }
+        guard path.utf8.count + reserve <= maximumPathLength else {
+            throw LinuxError(call, .fileNameTooLong, detail: path)
+        }
+    }
+}
+
+/// Both ends of a socketpair(2).
+public struct SocketPair: ~Copyable, Sendable {
+    public let first: OwnedDescriptor
+    public let second: OwnedDescriptor
+
+    /// Hands both ends to their owners.
+    public consuming func split(
+        _ body: (consuming OwnedDescriptor, consuming OwnedDescriptor) throws -> Void
+    ) rethrows {
+        try body(first, second)
+    }
+}
+
+private var lastErrno: Errno { Errno(rawValue: errno) }

@@ -1,0 +1,186 @@
+extension VarlinkInterface {
+    /// Reads an interface description as <https://varlink.org/Interface-Definition> lays it down.
+    ///
+    /// - Throws: `InterfaceError` with the line for what does not parse, for a name declared twice and for a type that
+    ///   is used but not declared.
+    public init(parsing text: String) throws(InterfaceError) {
+        var parser = InterfaceParser(text)
+        self = try parser.parse()
+        self.text = text
+    }
+}
+
+private struct InterfaceParser {
+    private enum Token: Equatable {
+        case word(String)
+        case symbol(String)
+        case end
+    }
+
+    private var tokens: [(token: Token, line: Int)] = []
+    private var index = 0
+    private var usedTypes: [(name: String, line: Int)] = []
+    private var depth = 0
+
+    init(_ text: String) {
+        var line = 1
+        var rest = Substring(text)
+        while let character = rest.first {
+            if character == "#" {
+                rest = rest.drop { !$0.isNewline }
+            } else if character.isWhitespace {
+                if character.isNewline { line += 1 }
+                rest.removeFirst()
+            } else if rest.hasPrefix("->") {
+                tokens.append((.symbol("->"), line))
+                rest.removeFirst(2)
+            } else if Self.isWordPart(character) {
+                let word = rest.prefix(while: Self.isWordPart)
+                // "->" may follow a word at once; a name cannot end with a dash.
+                let trimmed = word.hasSuffix("-") ? word.dropLast() : word
+                tokens.append((.word(String(trimmed)), line))
+                rest = rest.dropFirst(trimmed.count)
+            } else {
+                tokens.append((.symbol(String(character)), line))
+                rest.removeFirst()
+            }
+        }
+        tokens.append((.end, line))
+    }
+
+    private static func isWordPart(_ character: Character) -> Bool {
+        character.isASCII && (character.isLetter || character.isNumber || "_.-".contains(character))
+    }
+
+    mutating func parse() throws(InterfaceError) -> VarlinkInterface {
+        var interface = VarlinkInterface()
+        guard accept(.word("interface")) else { throw failure("expected “interface”") }
+        interface.name = try word("the interface's name")
+        guard interface.name.contains("."), isInterfaceName(interface.name) else {
+            throw failure("“\(interface.name)” is no interface name")
+        }
+        while peek != .end {
+            let keyword = try word("“type”, “method” or “error”")
+            let name = try memberName()
+            guard interface.types[name] == nil, interface.methods[name] == nil, interface.errors[name] == nil else {
+                throw failure("“\(name)” is declared twice")
+            }
+            switch keyword {
+            case "type": interface.types[name] = try structureOrEnumeration()
+            case "method":
+                let parameters = try structure()
+                guard accept(.symbol("->")) else { throw failure("expected “->”") }
+                interface.methods[name] = .init(parameters: parameters, reply: try structure())
+            case "error": interface.errors[name] = peek == .symbol("(") ? try structure() : []
+            default: throw failure("“\(keyword)” is neither “type” nor “method” nor “error”")
+            }
+        }
+        for use in usedTypes where interface.types[use.name] == nil {
+            throw InterfaceError(line: use.line, reason: "the type “\(use.name)” is not declared")
+        }
+        return interface
+    }
+
+    private mutating func structure() throws(InterfaceError) -> [VarlinkField] {
+        switch try structureOrEnumeration() {
+        case .structure(let fields): return fields
+        default: throw failure("expected fields with types")
+        }
+    }
+
+    /// `()`, `(a: int, b: string)` or `(a, b)`.
+    private mutating func structureOrEnumeration() throws(InterfaceError) -> VarlinkType {
+        guard accept(.symbol("(")) else { throw failure("expected “(”") }
+        depth += 1
+        defer { depth -= 1 }
+        guard depth <= 32 else { throw failure("nested too deeply") }
+        if accept(.symbol(")")) { return .structure([]) }
+        var fields: [VarlinkField] = []
+        var names: [String] = []
+        repeat {
+            let name = try word("a field's name")
+            guard isFieldName(name) else { throw failure("“\(name)” is no field name") }
+            guard !names.contains(name) else { throw failure("the field “\(name)” is declared twice") }
+            names.append(name)
+            if accept(.symbol(":")) { fields.append(VarlinkField(name, try type())) }
+            guard fields.isEmpty || fields.count == names.count else {
+                throw failure("the field “\(name)” has no type")
+            }
+        } while accept(.symbol(","))
+        guard accept(.symbol(")")) else { throw failure("expected “,” or “)”") }
+        return fields.isEmpty ? .enumeration(names) : .structure(fields)
+    }
+
+    private mutating func type() throws(InterfaceError) -> VarlinkType {
+        if accept(.symbol("?")) {
+            guard peek != .symbol("?") else { throw failure("“??” is no type") }
+            return .optional(try type())
+        }
+        if accept(.symbol("[")) {
+            let isMap = accept(.word("string"))
+            guard accept(.symbol("]")) else { throw failure("expected “]”") }
+            let element = try type()
+            return isMap ? .map(element) : .array(element)
+        }
+        if peek == .symbol("(") { return try structureOrEnumeration() }
+        let name = try word("a type")
+        switch name {
+        case "bool": return .bool
+        case "int": return .int
+        case "float": return .float
+        case "string": return .string
+        case "object": return .object
+        case "any": return .any
+        default:
+            guard isMemberName(name) else { throw failure("“\(name)” is no type") }
+            usedTypes.append((name, tokens[index - 1].line))
+            return .named(name)
+        }
+    }
+
+    // MARK: Tokens
+
+    private var peek: Token { tokens[index].token }
+
+    private mutating func accept(_ token: Token) -> Bool {
+        guard peek == token, token != .end else { return false }
+        index += 1
+        return true
+    }
+
+    private mutating func word(_ what: String) throws(InterfaceError) -> String {
+        guard case .word(let text) = peek else { throw failure("expected \(what)") }
+        index += 1
+        return text
+    }
+
+    private mutating func memberName() throws(InterfaceError) -> String {
+        let name = try word("a name")
+        guard isMemberName(name) else {
+            throw failure("“\(name)” must begin with a capital and have letters and digits")
+        }
+        return name
+    }
+
+    private func failure(_ reason: String) -> InterfaceError {
+        InterfaceError(line: tokens[index].line, reason: reason)
+    }
+
+    private func isMemberName(_ name: String) -> Bool {
+        name.first?.isUppercase == true && name.allSatisfy { $0.isLetter || $0.isNumber }
+    }
+
+    private func isFieldName(_ name: String) -> Bool {
+        name.first?.isLetter == true && name.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" }
+            && !name.hasSuffix("_") && !name.contains("__")
+    }
+
+    private func isInterfaceName(_ name: String) -> Bool {
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.first?.first?.isLetter == true
+            && parts.allSatisfy { part in
+                !part.isEmpty && !part.hasPrefix("-") && !part.hasSuffix("-")
+                    && part.allSatisfy { $0.isLetter || $0.isNumber || $0 == "-" }
+            }
+    }
+}

@@ -1,0 +1,193 @@
+internal import LinuxSystem
+internal import SystemPackage
+
+/// One client's connection: does the I/O that `ConnectionState` orders. Confined to the loop's thread.
+final class ServerConnection {
+    let id: UInt64
+    let peer: PeerCredentials
+    private unowned let server: VarlinkServer
+    private let loop: EventLoop
+    private let limits: VarlinkLimits
+    private var state: ConnectionState
+    private var socket: RetainedDescriptor?
+    private var watch: EventLoop.Watch?
+    private var timer: LoopTimer?
+    private var timerDeadline: MonotonicInstant?
+    /// Cancelled when the client leaves. Weak: whoever answers the call keeps it.
+    private weak var currentCall: VarlinkCall?
+    private var currentMethod = ""
+    private var currentIsOneway = false
+
+    init(
+        id: UInt64, socket: consuming OwnedDescriptor, peer: PeerCredentials, server: VarlinkServer
+    ) throws(LinuxError) {
+        self.id = id
+        self.peer = peer
+        self.server = server
+        loop = server.loop
+        limits = server.limits
+        state = ConnectionState(limits: server.limits, now: .now)
+        let shared = RetainedDescriptor(socket)
+        self.socket = shared
+        watch = try loop.watch(shared.rawValue, for: [.readable, .readingEnded]) { [unowned self] events in
+            self.ready(events)
+        }
+        updateTimer()
+    }
+
+    // MARK: Events
+
+    private func ready(_ events: ReadyEvents) {
+        if !events.isDisjoint(with: [.readable, .readingEnded, .hangUp, .error]) { read() }
+        // With reading paused nobody would ever see the end of the stream.
+        if !events.isDisjoint(with: [.hangUp, .error]), !state.wantsToRead { disappeared() }
+        pump()
+    }
+
+    /// Reads a bounded amount, so that one client cannot keep the loop from the others.
+    private func read() {
+        for _ in 0..<8 {
+            guard let socket, state.wantsToRead else { return }
+            do throws(LinuxError) {
+                switch try UnixSocket.receive(
+                    upTo: 1 << 16, maximumDescriptors: limits.descriptors, from: socket.descriptor)
+                {
+                case .bytes(let bytes, let descriptors):
+                    state.received(bytes, descriptors: descriptors, now: .now)
+                    pump()
+                case .endOfStream: return state.inputEndedByPeer()
+                case .wouldBlock: return
+                }
+            } catch {
+                if error.errno == .messageTooLong {
+                    refuse(.tooManyDescriptors(limit: limits.descriptors))
+                } else {
+                    disappeared()
+                }
+                return
+            }
+        }
+    }
+
+    private func disappeared() {
+        guard socket != nil else { return }
+        state.peerDisappeared()
+        releaseSocket()
+        currentCall?.cancel()
+    }
+
+    func answered(call: UInt64, _ outcome: VarlinkCall.Outcome) {
+        switch outcome {
+        case .reply(let message, let descriptors, let continues):
+            _ = state.answered(
+                call: call, message, descriptors: descriptors, continues: continues, now: .now)
+        case .abandoned:
+            guard state.callInFlight == call else { return }
+            // A oneway call needs no answer: letting go of it is the end of it.
+            if currentIsOneway || state.peerIsGone {
+                _ = state.answered(call: call, [], descriptors: [], continues: false, now: .now)
+            } else {
+                return close(.unanswered(method: currentMethod))
+            }
+        }
+        pump()
+    }
+
+    // MARK: Work
+
+    private func pump() {
+        var before: Int
+        repeat {
+            while let action = state.next(now: .now) {
+                switch action {
+                case .dispatch(let message, let call): dispatch(message, call)
+                case .refuse(let violation): refuse(violation)
+                case .close(let reason): return close(reason)
+                }
+            }
+            before = state.output.byteCount
+            flush()
+        } while state.output.byteCount != before
+        updateInterest()
+        updateTimer()
+    }
+
+    private func dispatch(_ message: FramedMessage, _ call: UInt64) {
+        let header: CallHeader
+        do {
+            header = try MessageCoding.header(CallHeader.self, of: message.bytes, depthLimit: limits.nestingDepth)
+        } catch {
+            return refuse(error)
+        }
+        currentMethod = header.method
+        currentIsOneway = header.oneway ?? false
+        if state.peerIsGone && !currentIsOneway {
+            _ = state.answered(call: call, [], descriptors: [], continues: false, now: .now)
+            return
+        }
+        let loop = loop
+        let id = id
+        let object = VarlinkCall(header: header, message: message, peer: peer) { [weak server] outcome in
+            loop.perform { [weak server] in server?.deliver(outcome, call: call, connection: id) }
+        }
+        currentCall = object
+        server.handle(object, upgrade: header.upgrade ?? false)
+    }
+
+    /// Says what was wrong, then ends the connection: where the next message begins is anyone's guess.
+    private func refuse(_ violation: ProtocolViolation) {
+        currentCall?.cancel()
+        state.queue(server.refusal(.violation(violation)).message, now: .now)
+        state.closeWhenDrained(.violation(violation))
+    }
+
+    private func flush() {
+        while let socket, let segment = state.output.first {
+            do throws(LinuxError) {
+                let sent = try UnixSocket.send(
+                    segment.bytes, descriptors: segment.descriptors.map(\.rawValue), on: socket.descriptor)
+                switch sent {
+                case .bytes(let count): state.sent(count, now: .now)
+                case .wouldBlock: return
+                }
+            } catch {
+                disappeared()
+            }
+        }
+    }
+
+    private func updateInterest() {
+        guard let watch else { return }
+        var interest: ReadyEvents = []
+        if state.wantsToRead { interest.formUnion([.readable, .readingEnded]) }
+        if !state.output.isEmpty { interest.insert(.writable) }
+        watch.change(to: interest)
+    }
+
+    private func updateTimer() {
+        guard let deadline = state.deadline, socket != nil else { return }
+        if let timerDeadline, timerDeadline <= deadline { return }
+        timer?.cancel()
+        timerDeadline = deadline
+        timer = loop.schedule(after: deadline - .now) { [unowned self] in
+            self.timer = nil
+            self.timerDeadline = nil
+            if let reason = self.state.expired(now: .now) { self.close(reason) } else { self.updateTimer() }
+        }
+    }
+
+    private func releaseSocket() {
+        watch?.cancel()
+        watch = nil
+        timer?.cancel()
+        timer = nil
+        timerDeadline = nil
+        socket = nil
+    }
+
+    func close(_ reason: CloseReason) {
+        releaseSocket()
+        currentCall?.cancel()
+        server.closed(self, reason)
+    }
+}

@@ -1,0 +1,155 @@
+public import LinuxSystem
+internal import Synchronization
+
+/// A call that a client made and that somebody must answer, from any thread.
+///
+/// The connection's next call is dispatched when this one has its last answer. A call that is let go without one
+/// closes the connection, so that the client never waits for ever.
+public final class VarlinkCall: Sendable {
+    /// The full name, such as `io.example.Store.Get`.
+    public let method: String
+    /// The client takes several replies.
+    public let wantsMore: Bool
+    /// The client takes no reply at all.
+    public let isOneway: Bool
+    public let peer: PeerCredentials
+    /// Descriptors that came with the call. Those not taken are closed with it.
+    public let receivedDescriptors: ReceivedDescriptors
+
+    private let message: [UInt8]
+    private let state = Mutex(State())
+    private let deliver: @Sendable (Outcome) -> Void
+
+    enum Outcome: Sendable {
+        case reply([UInt8], [RetainedDescriptor], continues: Bool)
+        /// No answer will come.
+        case abandoned
+    }
+
+    private struct State {
+        var isAnswered = false
+        var isCancelled = false
+        var onDisconnect: [@Sendable () -> Void] = []
+    }
+
+    init(
+        header: CallHeader, message: FramedMessage, peer: PeerCredentials,
+        deliver: @escaping @Sendable (Outcome) -> Void
+    ) {
+        method = header.method
+        wantsMore = header.more ?? false
+        isOneway = header.oneway ?? false
+        self.peer = peer
+        receivedDescriptors = message.descriptors
+        self.message = message.bytes
+        self.deliver = deliver
+    }
+
+    deinit {
+        if !state.withLock({ $0.isAnswered }) { deliver(.abandoned) }
+    }
+
+    // MARK: What was asked
+
+    /// The parameters as a value; a call without any counts as one with an empty object.
+    ///
+    /// - Throws: `org.varlink.service.InvalidParameter` with the name of the parameter that is missing or of another type.
+    public func parameters<Parameters: Decodable>(as type: Parameters.Type) throws(VarlinkErrorReply) -> Parameters {
+        do {
+            return try MessageCoding.parameters(type, of: message)
+        } catch let error as DecodingError {
+            throw ServiceError.invalidParameter(
+                MessageCoding.fieldName(error), reason: MessageCoding.describe(error))
+        } catch {
+            throw ServiceError.invalidParameter("parameters", reason: "\(error)")
+        }
+    }
+
+    // MARK: Answers
+
+    /// The last answer, with duplicates of `descriptors` attached; the caller keeps its own.
+    ///
+    /// - Throws: `EMFILE` when a descriptor cannot be duplicated; the call is then still open.
+    public func reply(
+        _ parameters: some Encodable, descriptors: [Int32]
+    ) throws(LinuxError) {
+        send(parameters, try Self.duplicates(of: descriptors), continues: false)
+    }
+
+    /// The last answer.
+    public func reply(_ parameters: some Encodable = NoParameters()) {
+        send(parameters, [], continues: false)
+    }
+
+    /// One of several answers. A client that did not ask for more gets only the last one: this does nothing then, so
+    /// that a handler need not care.
+    public func replyContinues(_ parameters: some Encodable) {
+        guard wantsMore else { return }
+        send(parameters, [], continues: true)
+    }
+
+    /// The last answer: an error.
+    public func fail(_ error: VarlinkErrorReply) {
+        guard finish() else { return }
+        deliver(.reply(isOneway ? [] : error.message, [], continues: false))
+    }
+
+    private func send(_ parameters: some Encodable, _ descriptors: [RetainedDescriptor], continues: Bool) {
+        let message: [UInt8]
+        do {
+            message = isOneway ? [] : try MessageCoding.reply(parameters, continues: continues)
+        } catch {
+            // Only a number that is not finite gets here: our own mistake, and no answer to send.
+            assertionFailure("the reply to \(method) does not encode: \(error)")
+            if finish() { deliver(.abandoned) }
+            return
+        }
+        if continues {
+            guard !state.withLock({ $0.isAnswered || $0.isCancelled }) else { return }
+        } else {
+            guard finish() else { return }
+        }
+        deliver(.reply(message, isOneway ? [] : descriptors, continues: continues))
+    }
+
+    private func finish() -> Bool {
+        state.withLock { state in
+            guard !state.isAnswered else { return false }
+            state.isAnswered = true
+            // What the handlers capture is let go with the call's last answer.
+            state.onDisconnect = []
+            return true
+        }
+    }
+
+    private static func duplicates(of numbers: [Int32]) throws(LinuxError) -> [RetainedDescriptor] {
+        var copies: [RetainedDescriptor] = []
+        for number in numbers { copies.append(try RetainedDescriptor(duplicating: number)) }
+        return copies
+    }
+
+    // MARK: A client that leaves
+
+    /// The client has left: nobody reads the answer. Work that makes sense without a reader may go on.
+    public var isCancelled: Bool { state.withLock { $0.isCancelled } }
+
+    /// Calls `handler` once on the server's loop if the client leaves before the last answer; at once if it has left.
+    public func onDisconnect(_ handler: @escaping @Sendable () -> Void) {
+        let callNow = state.withLock { state in
+            guard !state.isAnswered else { return false }
+            if !state.isCancelled { state.onDisconnect.append(handler) }
+            return state.isCancelled
+        }
+        if callNow { handler() }
+    }
+
+    func cancel() {
+        let handlers = state.withLock { state in
+            guard !state.isAnswered, !state.isCancelled else { return [@Sendable () -> Void]() }
+            state.isCancelled = true
+            defer { state.onDisconnect = [] }
+            return state.onDisconnect
+        }
+        for handler in handlers { handler() }
+    }
+}

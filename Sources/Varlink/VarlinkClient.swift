@@ -1,0 +1,250 @@
+internal import CLinux
+internal import Glibc
+public import LinuxSystem
+internal import Synchronization
+internal import SystemPackage
+
+/// A connection to a varlink service. Calls block; calls from several threads take turns.
+///
+/// After a time-out or a broken reply the connection is closed: what comes next could belong to the former call.
+public final class VarlinkClient: Sendable {
+    /// Longest that a server may stay silent in a call unless the call says otherwise.
+    public static let standardTimeout = Duration.seconds(30)
+
+    private let socket: RetainedDescriptor
+    private let limits: VarlinkLimits
+    private let stream: Mutex<Stream>
+
+    private struct Stream {
+        var framer: MessageFramer
+        var isClosed = false
+    }
+
+    /// A reply with the descriptors that came with it.
+    public struct ReplyWithDescriptors<Reply> {
+        public let reply: Reply
+        public let descriptors: ReceivedDescriptors
+    }
+
+    // MARK: Connecting
+
+    /// Connects to the service at a socket path.
+    ///
+    /// - Parameters:
+    ///   - limits: of what a reply may be: `messageBytes`, `nestingDepth`, `descriptors`.
+    ///   - timeout: how long to try while the listener's queue is full.
+    /// - Throws: `unavailable` where nobody listens or the path may not be used; `timedOut`.
+    public static func connect(
+        _ path: String, limits: VarlinkLimits = VarlinkLimits(), timeout: Duration = .seconds(5)
+    ) throws(VarlinkClientError) -> VarlinkClient {
+        let deadline = MonotonicInstant.now + timeout
+        while true {
+            do throws(LinuxError) {
+                return VarlinkClient(connected: try UnixSocket.connect(to: path), limits: limits)
+            } catch {
+                // A full queue: connect(2) on a non-blocking Unix socket cannot be waited for.
+                guard error.errno == .resourceTemporarilyUnavailable else {
+                    throw .unavailable(path: path, error)
+                }
+                guard MonotonicInstant.now < deadline else { throw .timedOut(after: timeout) }
+                _ = tdxd_poll_one(-1, 0, 10)
+            }
+        }
+    }
+
+    /// Takes over a connected stream socket; it must be non-blocking.
+    public init(connected socket: consuming OwnedDescriptor, limits: VarlinkLimits = VarlinkLimits()) {
+        self.socket = RetainedDescriptor(socket)
+        self.limits = limits
+        stream = Mutex(
+            Stream(framer: MessageFramer(messageLimit: limits.messageBytes, descriptorLimit: limits.descriptors)))
+    }
+
+    /// Who serves at the other end.
+    public func peer() throws(VarlinkClientError) -> PeerCredentials {
+        do { return try UnixSocket.peer(of: socket.descriptor) } catch { throw .system(error) }
+    }
+
+    /// Ends the connection from any thread; a call that waits fails with `disconnected`.
+    public func close() { UnixSocket.shutdown(socket.descriptor) }
+
+    // MARK: Calling
+
+    /// Calls a method and waits for its one reply.
+    ///
+    /// - Parameters:
+    ///   - method: full name, such as `io.example.Store.Get`.
+    ///   - descriptors: passed along; the caller keeps its own.
+    ///   - timeout: longest silence of the server. Nil: for ever.
+    /// - Throws: `reply` when the server answers with an error.
+    public func call<Reply: Decodable>(
+        _ method: String, _ parameters: some Encodable = NoParameters(), as type: Reply.Type = Reply.self,
+        descriptors: [Int32] = [], timeout: Duration? = standardTimeout
+    ) throws(VarlinkClientError) -> Reply {
+        try callWithDescriptors(method, parameters, as: type, descriptors: descriptors, timeout: timeout).reply
+    }
+
+    /// Calls a method whose reply brings descriptors.
+    public func callWithDescriptors<Reply: Decodable>(
+        _ method: String, _ parameters: some Encodable = NoParameters(), as type: Reply.Type = Reply.self,
+        descriptors: [Int32] = [], timeout: Duration? = standardTimeout
+    ) throws(VarlinkClientError) -> ReplyWithDescriptors<Reply> {
+        try exchange { (stream: inout Stream) throws(VarlinkClientError) in
+            try self.send(try encode(method, parameters), descriptors, timeout)
+            let (reply, continues) = try self.receive(type, &stream, timeout)
+            guard !continues else { throw .protocolViolation("several replies to a call that asked for one") }
+            return reply
+        }
+    }
+
+    /// Calls a method and hands over every reply as it comes, the last one included.
+    ///
+    /// - Parameter onReply: must not call this client; `isLast` is true for the last reply.
+    public func callMore<Reply: Decodable>(
+        _ method: String, _ parameters: some Encodable = NoParameters(), as type: Reply.Type = Reply.self,
+        descriptors: [Int32] = [], timeout: Duration? = standardTimeout,
+        onReply: (_ reply: Reply, _ isLast: Bool) -> Void
+    ) throws(VarlinkClientError) {
+        try exchange { (stream: inout Stream) throws(VarlinkClientError) in
+            try self.send(try encode(method, parameters, more: true), descriptors, timeout)
+            while true {
+                let (reply, continues) = try self.receive(type, &stream, timeout)
+                onReply(reply.reply, !continues)
+                if !continues { return }
+            }
+        }
+    }
+
+    /// Calls a method and asks for no reply.
+    public func callOneway(
+        _ method: String, _ parameters: some Encodable = NoParameters(), descriptors: [Int32] = [],
+        timeout: Duration? = standardTimeout
+    ) throws(VarlinkClientError) {
+        try exchange { (_: inout Stream) throws(VarlinkClientError) in
+            try self.send(try encode(method, parameters, oneway: true), descriptors, timeout)
+        }
+    }
+
+    /// Runs one call at a time. Only an error reply leaves the connection in order.
+    private func exchange<Result>(
+        _ body: (inout Stream) throws(VarlinkClientError) -> Result
+    ) throws(VarlinkClientError) -> Result {
+        try stream.withLock { (stream: inout sending Stream) throws(VarlinkClientError) -> Result in
+            guard !stream.isClosed else { throw .disconnected }
+            do throws(VarlinkClientError) {
+                return try body(&stream)
+            } catch {
+                switch error {
+                case .reply, .notEncodable: break
+                default:
+                    stream.isClosed = true
+                    UnixSocket.shutdown(socket.descriptor)
+                }
+                throw error
+            }
+        }
+    }
+
+    // MARK: The wire
+
+    private func send(
+        _ message: [UInt8], _ descriptors: [Int32], _ timeout: Duration?
+    ) throws(VarlinkClientError) {
+        var rest = message[...]
+        var passed = descriptors
+        while !rest.isEmpty {
+            do throws(LinuxError) {
+                switch try UnixSocket.send(rest, descriptors: passed, on: socket.descriptor) {
+                case .bytes(let count):
+                    rest.removeFirst(count)
+                    passed = []
+                case .wouldBlock: if try !wait(for: Int16(POLLOUT), timeout) { throw timeoutMark }
+                }
+            } catch {
+                if error == timeoutMark { throw .timedOut(after: timeout ?? .zero) }
+                // A server that turns us away says why before it closes: that is what the caller should hear.
+                if error.errno == .brokenPipe || error.errno == .connectionReset { return }
+                throw .system(error)
+            }
+        }
+    }
+
+    private func receive<Reply: Decodable>(
+        _ type: Reply.Type, _ stream: inout Stream, _ timeout: Duration?
+    ) throws(VarlinkClientError) -> (ReplyWithDescriptors<Reply>, continues: Bool) {
+        let message = try receiveMessage(&stream, timeout)
+        let header: ReplyHeader
+        do throws(ProtocolViolation) {
+            header = try MessageCoding.header(
+                ReplyHeader.self, of: message.bytes, depthLimit: limits.nestingDepth)
+        } catch {
+            throw .protocolViolation("\(error)")
+        }
+        if let name = header.error { throw .reply(VarlinkErrorReply(received: name, message: message.bytes)) }
+        do {
+            let reply = try MessageCoding.parameters(type, of: message.bytes)
+            return (ReplyWithDescriptors(reply: reply, descriptors: message.descriptors), header.continues ?? false)
+        } catch let error as DecodingError {
+            throw .protocolViolation(MessageCoding.describe(error))
+        } catch {
+            throw .protocolViolation("\(error)")
+        }
+    }
+
+    private func receiveMessage(
+        _ stream: inout Stream, _ timeout: Duration?
+    ) throws(VarlinkClientError) -> FramedMessage {
+        while true {
+            do throws(ProtocolViolation) {
+                if let message = try stream.framer.next() { return message }
+            } catch {
+                throw .protocolViolation("\(error)")
+            }
+            let received: Received
+            do throws(LinuxError) {
+                received = try UnixSocket.receive(
+                    upTo: 1 << 16, maximumDescriptors: limits.descriptors, from: socket.descriptor)
+                if case .wouldBlock = received, try !wait(for: Int16(POLLIN), timeout) { throw timeoutMark }
+            } catch {
+                if error == timeoutMark { throw .timedOut(after: timeout ?? .zero) }
+                if error.errno == .connectionReset { throw .disconnected }
+                throw .system(error)
+            }
+            switch received {
+            case .wouldBlock: continue
+            case .endOfStream: throw .disconnected
+            case .bytes(let bytes, let descriptors):
+                do throws(ProtocolViolation) {
+                    try stream.framer.append(bytes, descriptors: descriptors)
+                } catch {
+                    throw .protocolViolation("\(error)")
+                }
+            }
+        }
+    }
+
+    /// Waits until the socket is ready; false when `timeout` passes first.
+    private func wait(for events: Int16, _ timeout: Duration?) throws(LinuxError) -> Bool {
+        let deadline = timeout.map { MonotonicInstant.now + $0 }
+        while true {
+            let milliseconds = deadline?.pollTimeout(from: .now) ?? -1
+            let ready = tdxd_poll_one(socket.rawValue, events, milliseconds)
+            if ready > 0 { return true }
+            if ready < 0, ready != -EINTR { throw LinuxError("poll", Errno(rawValue: -ready)) }
+            if ready == 0, let deadline, deadline <= .now { return false }
+        }
+    }
+
+    /// Stands for “nothing came in time” between the two layers above.
+    private var timeoutMark: LinuxError { LinuxError("poll", .timedOut) }
+}
+
+private func encode(
+    _ method: String, _ parameters: some Encodable, more: Bool = false, oneway: Bool = false
+) throws(VarlinkClientError) -> [UInt8] {
+    do {
+        return try MessageCoding.call(method, parameters, more: more, oneway: oneway)
+    } catch {
+        throw .notEncodable("\(error)")
+    }
+}

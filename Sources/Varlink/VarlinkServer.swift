@@ -1,0 +1,248 @@
+public import LinuxSystem
+internal import SystemPackage
+
+/// What `org.varlink.service.GetInfo` says of a program.
+public struct ServiceIdentity: Sendable {
+    public var vendor: String
+    public var product: String
+    public var version: String
+    public var url: String
+
+    public init(vendor: String, product: String, version: String, url: String) {
+        self.vendor = vendor
+        self.product = product
+        self.version = version
+        self.url = url
+    }
+}
+
+/// Serves varlink interfaces on Unix sockets from one event loop.
+///
+/// Handlers run on the loop's thread and must not block; they may answer later and from any thread. All other methods
+/// belong to the loop's thread, or to whoever sets the server up before the loop runs.
+public final class VarlinkServer: @unchecked Sendable {
+    // Why @unchecked is sound: everything mutable is touched on the loop's thread only; the loop traps otherwise, and
+    // other threads reach the server through `EventLoop.perform`.
+    public typealias Handler = @Sendable (VarlinkCall) -> Void
+
+    /// Why a client is turned away by an error that belongs to no call.
+    public enum Refusal: Sendable {
+        case violation(ProtocolViolation)
+        case tooManyConnections(limit: Int, perUser: Bool)
+    }
+
+    let loop: EventLoop
+    let limits: VarlinkLimits
+    private let identity: ServiceIdentity
+    private let makeRefusal: @Sendable (Refusal) -> VarlinkErrorReply
+    private var interfaces: [String: Registered] = [:]
+    private var interfaceOrder: [String] = []
+    private var listeners: [Listener] = []
+    private var connections: [UInt64: ServerConnection] = [:]
+    private var nextConnection: UInt64 = 1
+
+    /// Called on the loop's thread when a connection has ended.
+    public var onClose: (@Sendable (PeerCredentials, CloseReason) -> Void)?
+
+    private struct Registered {
+        var interface: VarlinkInterface
+        var handlers: [String: Handler]
+    }
+
+    private final class Listener {
+        let socket: RetainedDescriptor
+        var watch: EventLoop.Watch?
+        init(_ socket: RetainedDescriptor) { self.socket = socket }
+    }
+
+    /// - Parameter refusal: how a client is told that it broke the protocol or that there are too many; the service's
+    ///   own interface may have better errors than the default, `org.varlink.service.InvalidParameter`.
+    public init(
+        loop: EventLoop, identity: ServiceIdentity, limits: VarlinkLimits = VarlinkLimits(),
+        refusal: @escaping @Sendable (Refusal) -> VarlinkErrorReply = VarlinkServer.standardRefusal
+    ) {
+        self.loop = loop
+        self.identity = identity
+        self.limits = limits
+        makeRefusal = refusal
+        registerStandardInterface()
+    }
+
+    /// `org.varlink.service.InvalidParameter` for the parameter `message` or `connection`, with a reason.
+    public static let standardRefusal: @Sendable (Refusal) -> VarlinkErrorReply = { refusal in
+        switch refusal {
+        case .violation(let violation): ServiceError.invalidParameter("message", reason: violation.description)
+        case .tooManyConnections(let limit, let perUser):
+            ServiceError.invalidParameter(
+                "connection", reason: "more than \(limit) connections\(perUser ? " of one user" : "")")
+        }
+    }
+
+    // MARK: Setting up
+
+    /// Serves an interface.
+    ///
+    /// - Parameters:
+    ///   - description: the text of its `.varlink` file.
+    ///   - handlers: by the method's short name. A method without one answers MethodNotImplemented.
+    /// - Throws: `InterfaceError` when the text does not parse or a handler has no method.
+    public func register(_ description: String, handlers: [String: Handler]) throws(InterfaceError) {
+        let interface = try VarlinkInterface(parsing: description)
+        for name in handlers.keys where interface.methods[name] == nil {
+            throw InterfaceError(line: 0, reason: "\(interface.name) has no method “\(name)” to handle")
+        }
+        if interfaces.updateValue(Registered(interface: interface, handlers: handlers), forKey: interface.name) == nil {
+            interfaceOrder.append(interface.name)
+        }
+    }
+
+    /// Accepts connections from a listening socket from now on.
+    public func listen(on socket: consuming OwnedDescriptor) throws(LinuxError) {
+        let listener = Listener(RetainedDescriptor(socket))
+        listener.watch = try loop.watch(listener.socket.rawValue, for: .readable) {
+            [unowned self, unowned listener] _ in
+            self.accept(from: listener)
+        }
+        listeners.append(listener)
+    }
+
+    /// Accepts no more connections and closes the listening sockets; connections go on.
+    public func stopListening() {
+        for listener in listeners { listener.watch?.cancel() }
+        listeners = []
+    }
+
+    /// Stops listening and ends every connection. Calls under way are cancelled.
+    public func close() {
+        stopListening()
+        for connection in Array(connections.values) { connection.close(.serverClosed) }
+    }
+
+    public var connectionCount: Int { connections.count }
+
+    // MARK: Connections
+
+    private func accept(from listener: Listener) {
+        // Bounded, so that a flood of clients leaves the loop some time for those that are in.
+        for _ in 0..<16 {
+            do throws(LinuxError) {
+                guard let socket = try UnixSocket.accept(from: listener.socket.descriptor) else { return }
+                try admit(socket)
+            } catch {
+                // Out of descriptors or memory: the listener stays ready, so look again only after a while.
+                guard let watch = listener.watch else { return }
+                watch.change(to: [])
+                loop.schedule(after: .milliseconds(100)) { watch.change(to: .readable) }
+                return
+            }
+        }
+    }
+
+    private func admit(_ socket: consuming OwnedDescriptor) throws(LinuxError) {
+        let peer = try UnixSocket.peer(of: socket)
+        guard connections.count < limits.connections else {
+            return turnAway(socket, peer, limit: limits.connections, perUser: false)
+        }
+        if let limit = limits.connectionsPerUser {
+            guard connections.values.count(where: { $0.peer.uid == peer.uid }) < limit else {
+                return turnAway(socket, peer, limit: limit, perUser: true)
+            }
+        }
+        let id = nextConnection
+        nextConnection += 1
+        connections[id] = try ServerConnection(id: id, socket: socket, peer: peer, server: self)
+    }
+
+    private func turnAway(
+        _ socket: consuming OwnedDescriptor, _ peer: PeerCredentials, limit: Int, perUser: Bool
+    ) {
+        let reply = makeRefusal(.tooManyConnections(limit: limit, perUser: perUser))
+        // A fresh socket has room for it; a client that is gone already needs none.
+        _ = try? UnixSocket.send(reply.message[...], on: socket)
+        onClose?(peer, .crowded(perUser: perUser))
+    }
+
+    func closed(_ connection: ServerConnection, _ reason: CloseReason) {
+        guard connections.removeValue(forKey: connection.id) != nil else { return }
+        onClose?(connection.peer, reason)
+    }
+
+    func refusal(_ refusal: Refusal) -> VarlinkErrorReply { makeRefusal(refusal) }
+
+    // MARK: Calls
+
+    func deliver(_ outcome: VarlinkCall.Outcome, call: UInt64, connection: UInt64) {
+        connections[connection]?.answered(call: call, outcome)
+    }
+
+    func handle(_ call: VarlinkCall, upgrade: Bool) {
+        guard !upgrade else { return call.fail(ServiceError.invalidParameter("upgrade", reason: "not supported")) }
+        guard let (interfaceName, method) = splitMember(call.method), let registered = interfaces[interfaceName] else {
+            let name = splitMember(call.method)?.interface ?? call.method
+            return call.fail(ServiceError.interfaceNotFound(name))
+        }
+        guard registered.interface.methods[method] != nil else {
+            return call.fail(ServiceError.methodNotFound(call.method))
+        }
+        guard let handler = registered.handlers[method] else {
+            return call.fail(ServiceError.methodNotImplemented(call.method))
+        }
+        handler(call)
+    }
+
+    private func registerStandardInterface() {
+        do {
+            try register(
+                standardInterfaceText,
+                handlers: [
+                    "GetInfo": { [unowned self] call in call.reply(self.info) },
+                    "GetInterfaceDescription": { [unowned self] call in self.describe(call) },
+                ])
+        } catch {
+            preconditionFailure("\(error)")
+        }
+    }
+
+    private var info: ServiceInfo {
+        ServiceInfo(
+            vendor: identity.vendor, product: identity.product, version: identity.version, url: identity.url,
+            interfaces: interfaceOrder)
+    }
+
+    private func describe(_ call: VarlinkCall) {
+        do throws(VarlinkErrorReply) {
+            let name = try call.parameters(as: [String: String].self)["interface"]
+            guard let name else { throw ServiceError.invalidParameter("interface", reason: "“interface” is missing") }
+            guard let found = interfaces[name] else { throw ServiceError.interfaceNotFound(name) }
+            call.reply(["description": found.interface.text])
+        } catch {
+            call.fail(error)
+        }
+    }
+}
+
+/// The reply of `org.varlink.service.GetInfo`.
+public struct ServiceInfo: Codable, Hashable, Sendable {
+    public var vendor: String
+    public var product: String
+    public var version: String
+    public var url: String
+    public var interfaces: [String]
+}
+
+let standardInterfaceText = """
+    # The interface that every varlink service has.
+    interface org.varlink.service
+
+    # Who serves here, and which interfaces.
+    method GetInfo() -> (vendor: string, product: string, version: string, url: string, interfaces: []string)
+
+    # The text of an interface that GetInfo lists.
+    method GetInterfaceDescription(interface: string) -> (description: string)
+
+    error InterfaceNotFound (interface: string)
+    error MethodNotFound (method: string)
+    error MethodNotImplemented (method: string)
+    error InvalidParameter (parameter: string)
+
+    """
