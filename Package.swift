@@ -71,7 +71,7 @@ let package = Package(
         room(
             "ControlInterface", ["Varlink"],
             resources: [.embedInCode("io.tdxd.Manager.varlink"), .embedInCode("io.tdxd.Holder.varlink")]),
-        room("ServiceSupport", ["CLinux", "CSeccomp", "CSystemd", "LinuxSystem", logging, system]),
+        room("ServiceSupport", ["CLinux", "CSeccomp", "CSystemd", "LinuxSystem", "MemoryUnits", logging, system]),
 
         // The programs.
         room(
@@ -107,7 +107,7 @@ let package = Package(
             ]),
         tests("Varlink", ["Varlink", "LinuxSystem", system]),
         tests("ControlInterface", ["ControlInterface", "Varlink"]),
-        tests("ServiceSupport", ["ServiceSupport", "LinuxSystem", system, logging]),
+        tests("ServiceSupport", ["ServiceSupport", "CLinux", "LinuxSystem", "MemoryUnits", system, logging]),
         tests("TDHolder", ["TDHolder", "ControlInterface", "KVM", "LinuxSystem", "MemoryUnits", "Varlink"]),
         tests("TDXDaemon", ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink"]),
         tests(

@@ -1,0 +1,48 @@
+internal import Logging
+internal import MemoryUnits
+
+extension Setting {
+    /// Every key of `tdxd.conf`, in the order of the shipped file.
+    public static let all: [Setting] = [
+        path("service", "socket", \.service.socket, limit: maximumSocketPath),
+        mode("service", "socket_mode", \.service.socketMode),
+        // Holders' sockets live in it: their names take up to 75 bytes.
+        path("service", "runtime_directory", \.service.runtimeDirectory, limit: 64),
+        path("service", "state_directory", \.service.stateDirectory),
+        choice("service", "on_stop", \.service.onStop),
+        choice("service", "log_level", \.service.logLevel),
+
+        group("access", "admin_group", \.access.adminGroup),
+        choice("access", "others", \.access.others),
+
+        choice("backend", "backend", \.backends.backend),
+        number("backend", "emulated_key_ids", \.backends.emulatedKeyIDs, 1...4096),
+
+        size(
+            "memory", "shard_minimum", \.memory.shardMinimum, .mebibytes(2)...(.gibibytes(1024)),
+            multipleOf: .mebibytes(2)),
+        size(
+            "memory", "release_chunk", \.memory.releaseChunk, .mebibytes(2)...(.mebibytes(64)),
+            multipleOf: .mebibytes(2)),
+        number("memory", "release_threads", \.memory.releaseThreads, 1...64),
+        size("memory", "reserve", \.memory.reserve, .zero...(.gibibytes(1024)), multipleOf: ByteCount(pageSize)),
+
+        number("limits", "trust_domains", \.limits.trustDomains, 1...4096),
+        size(
+            "limits", "trust_domain_memory", \.limits.trustDomainMemory, ByteCount(pageSize)...(.gibibytes(64 << 10)),
+            multipleOf: ByteCount(pageSize)),
+        number("limits", "trust_domain_vcpus", \.limits.trustDomainVCPUs, 1...4096),
+        number("limits", "connections", \.limits.connections, 1...4096),
+        number("limits", "connections_per_user", \.limits.connectionsPerUser, 1...4096),
+        size("limits", "message_size", \.limits.messageSize, .kibibytes(4)...(.mebibytes(1)), multipleOf: ByteCount(1)),
+
+        duration("deadlines", "holder_start", \.deadlines.holderStart, .milliseconds(100)...(.seconds(600))),
+        duration("deadlines", "holder_reply", \.deadlines.holderReply, .milliseconds(100)...(.seconds(600))),
+        duration("deadlines", "build", \.deadlines.build, .seconds(1)...(.seconds(86400))),
+        duration("deadlines", "stop", \.deadlines.stop, .seconds(1)...(.seconds(86400))),
+        duration("deadlines", "check", \.deadlines.check, .seconds(1)...(.seconds(3600))),
+        duration("deadlines", "first_message", \.deadlines.firstMessage, .milliseconds(100)...(.seconds(3600))),
+        duration("deadlines", "client", \.deadlines.client, .milliseconds(100)...(.seconds(3600))),
+        duration("deadlines", "drain", \.deadlines.drain, .seconds(1)...(.seconds(86400))),
+    ]
+}

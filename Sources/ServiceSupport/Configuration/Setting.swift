@@ -1,0 +1,155 @@
+internal import Logging
+internal import MemoryUnits
+
+/// One key of `tdxd.conf`: where it stands, what it takes, and where its value goes.
+public struct Setting: Sendable {
+    /// Why a text is no value for a setting.
+    struct ValueError: Error {
+        /// What would have been right, such as “a size of 4 KiB to 1 MiB”.
+        var expected: String
+    }
+
+    /// Where a value goes.
+    typealias Place<Value> = any WritableKeyPath<TDXDConfiguration, Value> & Sendable
+
+    public let section: String
+    public let key: String
+    /// What a value must be, with its range, such as “a size of 2 MiB to 64 MiB”.
+    public let expected: String
+    let read: @Sendable (inout TDXDConfiguration, String) throws(ValueError) -> Void
+    let write: @Sendable (TDXDConfiguration) -> String
+
+    /// The value in `configuration` as the file has it.
+    public func text(in configuration: TDXDConfiguration) -> String { write(configuration) }
+
+    private init<Value: Sendable>(
+        _ section: String, _ key: String, _ path: Place<Value>,
+        expected: String, parse: @escaping @Sendable (String) -> Value?, print: @escaping @Sendable (Value) -> String
+    ) {
+        self.section = section
+        self.key = key
+        self.expected = expected
+        read = { (configuration, text) throws(ValueError) in
+            guard let value = parse(text) else { throw ValueError(expected: expected) }
+            configuration[keyPath: path] = value
+        }
+        write = { print($0[keyPath: path]) }
+    }
+}
+
+extension Setting {
+    /// The longest path that a Unix socket can have: sun_path without its terminator.
+    static let maximumSocketPath = 107
+
+    static func path(
+        _ section: String, _ key: String, _ path: Place<String>,
+        limit: Int = 4095
+    ) -> Self {
+        Self(
+            section, key, path, expected: "an absolute path of at most \(limit) bytes",
+            parse: { text in
+                let parts = text.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+                let isClean = parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+                return text.hasPrefix("/") && isClean && text.utf8.count <= limit ? text : nil
+            }, print: { $0 })
+    }
+
+    static func mode(
+        _ section: String, _ key: String, _ path: Place<UInt32>
+    ) -> Self {
+        Self(
+            section, key, path, expected: "an octal mode from 0600 to 0777",
+            parse: { text in
+                guard (3...4).contains(text.utf8.count), let mode = UInt32(text, radix: 8) else { return nil }
+                return mode & ~0o777 == 0 && mode & 0o600 == 0o600 ? mode : nil
+            }, print: { "0" + String($0, radix: 8) })
+    }
+
+    /// A name from /etc/group; an empty one stands for nil.
+    static func group(
+        _ section: String, _ key: String, _ path: Place<String?>
+    ) -> Self {
+        Self(
+            section, key, path, expected: "a group's name of at most 32 of a-z 0-9 _ -, or \"\" for none",
+            parse: { (text) -> String?? in
+                if text.isEmpty { return .some(nil) }
+                let isName = text.utf8.enumerated().allSatisfy { index, byte in
+                    switch byte {
+                    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "_"): true
+                    case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"): index > 0
+                    default: false
+                    }
+                }
+                return isName && text.utf8.count <= 32 ? .some(text) : nil
+            }, print: { $0 ?? "\"\"" })
+    }
+
+    static func choice<Value: RawRepresentable<String> & CaseIterable & Sendable>(
+        _ section: String, _ key: String, _ path: Place<Value>
+    ) -> Self {
+        let names = Value.allCases.map(\.rawValue)
+        return Self(
+            section, key, path, expected: "one of " + names.joined(separator: ", "),
+            parse: { Value(rawValue: $0) }, print: { $0.rawValue })
+    }
+
+    static func number<Value: FixedWidthInteger & Sendable>(
+        _ section: String, _ key: String, _ path: Place<Value>,
+        _ range: ClosedRange<Value>
+    ) -> Self {
+        Self(
+            section, key, path, expected: "a whole number from \(range.lowerBound) to \(range.upperBound)",
+            parse: { text in
+                guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return nil }
+                return Value(text).flatMap { range.contains($0) ? $0 : nil }
+            }, print: { String($0) })
+    }
+
+    static func size(
+        _ section: String, _ key: String, _ path: Place<ByteCount>,
+        _ range: ClosedRange<ByteCount>, multipleOf unit: ByteCount
+    ) -> Self {
+        Self(
+            section, key, path,
+            expected: "a size from \(range.lowerBound) to \(range.upperBound), a multiple of \(unit)",
+            parse: { text in
+                guard let size = try? ByteCount(parsing: text) else { return nil }
+                return range.contains(size) && size.rawValue % unit.rawValue == 0 ? size : nil
+            }, print: { String("\($0)".filter { $0 != " " }) })
+    }
+
+    static func duration(
+        _ section: String, _ key: String, _ path: Place<Duration>,
+        _ range: ClosedRange<Duration>
+    ) -> Self {
+        Self(
+            section, key, path,
+            expected:
+                "a time from \(text(of: range.lowerBound)) to \(text(of: range.upperBound)), with unit ms, s, min or h",
+            parse: { text in duration(parsing: text).flatMap { range.contains($0) ? $0 : nil } },
+            print: { text(of: $0) })
+    }
+
+    private static let durationUnits: [(name: String, milliseconds: Int64)] = [
+        ("ms", 1), ("min", 60_000), ("s", 1000), ("h", 3_600_000),
+    ]
+
+    private static func duration(parsing text: String) -> Duration? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let unit = text.dropFirst(digits.count)
+        guard let number = Int64(digits), let scale = durationUnits.first(where: { $0.name == unit })?.milliseconds,
+            !number.multipliedReportingOverflow(by: scale).overflow
+        else { return nil }
+        return .milliseconds(number * scale)
+    }
+
+    /// The largest unit that divides the time.
+    private static func text(of duration: Duration) -> String {
+        let milliseconds =
+            duration.components.seconds * 1000 + duration.components.attoseconds / 1_000_000_000_000_000
+        let unit = durationUnits.filter { milliseconds % $0.milliseconds == 0 }.max {
+            $0.milliseconds < $1.milliseconds
+        }
+        return unit.map { "\(milliseconds / $0.milliseconds)\($0.name)" } ?? "\(milliseconds)ms"
+    }
+}

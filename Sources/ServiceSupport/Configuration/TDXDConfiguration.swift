@@ -1,0 +1,114 @@
+public import Logging
+public import MemoryUnits
+
+/// The settings of tdxd. The defaults here are those that `config/tdxd.conf` shows; `Setting.all` says how each is
+/// written, and its range.
+public struct TDXDConfiguration: Hashable, Sendable {
+    /// Places and behaviour of the service.
+    public struct Service: Hashable, Sendable {
+        /// Where io.tdxd.Manager listens, unless systemd passes a socket.
+        public var socket = "/run/tdxd/io.tdxd.Manager"
+        /// The socket's permissions. Who may do what is decided by the peer's identity, not by these.
+        public var socketMode: UInt32 = 0o666
+        /// Holders' sockets; must survive a restart of tdxd.
+        public var runtimeDirectory = "/run/tdxd"
+        /// Certificates and the registry.
+        public var stateDirectory = "/var/lib/tdxd"
+        /// What happens to TDs when tdxd is stopped.
+        public var onStop = OnStop.keep
+        public var logLevel = Logger.Level.info
+    }
+
+    /// Who may do what. Root and tdxd's own user may always do everything.
+    public struct Access: Hashable, Sendable {
+        /// The group whose members may change things; nil for none.
+        public var adminGroup: String? = "tdx-admin"
+        /// What everybody else may do.
+        public var others = Others.read
+    }
+
+    /// Which backend runs TDs.
+    public struct Backends: Hashable, Sendable {
+        public var backend = BackendChoice.auto
+        /// Key ids that an emulated backend has for TDs.
+        public var emulatedKeyIDs: UInt16 = 32
+    }
+
+    /// How guest memory is held and given back.
+    public struct Memory: Hashable, Sendable {
+        /// A TD's memory is spread over several guest_memfds, none smaller than this where the TD is larger.
+        public var shardMinimum = ByteCount.mebibytes(256)
+        /// What one punch releases.
+        public var releaseChunk = ByteCount.mebibytes(32)
+        /// How many shards of one TD are released at a time.
+        public var releaseThreads = 4
+        /// What must stay available on the host after a TD's memory is set aside.
+        public var reserve = ByteCount.mebibytes(256)
+    }
+
+    /// What clients may take.
+    public struct Limits: Hashable, Sendable {
+        public var trustDomains = 64
+        /// Memory of one TD.
+        public var trustDomainMemory = ByteCount.gibibytes(1024)
+        /// vCPUs of one TD.
+        public var trustDomainVCPUs = 64
+        /// Connections of all clients together.
+        public var connections = 128
+        /// Connections of clients of one user.
+        public var connectionsPerUser = 64
+        /// One message on the wire.
+        public var messageSize = ByteCount.mebibytes(1)
+    }
+
+    /// How long things may take.
+    public struct Deadlines: Hashable, Sendable {
+        /// From starting a holder to its answer.
+        public var holderStart = Duration.seconds(10)
+        /// Loading one TD, without progress.
+        public var build = Duration.seconds(120)
+        /// Tearing one TD down, without progress.
+        public var stop = Duration.seconds(120)
+        /// A holder's answer to any other call.
+        public var holderReply = Duration.seconds(10)
+        /// The host probe and the self-test.
+        public var check = Duration.seconds(60)
+        /// A client that has begun a message and does not end it, or does not read its reply.
+        public var client = Duration.seconds(30)
+        /// A client that has said nothing at all since it connected.
+        public var firstMessage = Duration.seconds(30)
+        /// Draining every TD on an orderly stop.
+        public var drain = Duration.seconds(300)
+    }
+
+    public enum OnStop: String, Hashable, Sendable, CaseIterable {
+        /// Holders go on; the next tdxd adopts them.
+        case keep
+        /// Every TD is torn down first.
+        case drain
+    }
+
+    public enum Others: String, Hashable, Sendable, CaseIterable {
+        case read
+        case none
+    }
+
+    public enum BackendChoice: String, Hashable, Sendable, CaseIterable {
+        /// The first that the host offers, in this order.
+        case auto
+        case tdx
+        case softwareProtected = "software_protected"
+        case guestMemfd = "guest_memfd"
+        case memfd
+    }
+
+    public var service = Service()
+    public var access = Access()
+    public var backends = Backends()
+    public var memory = Memory()
+    public var limits = Limits()
+    public var deadlines = Deadlines()
+
+    /// The defaults.
+    public init() {}
+}
