@@ -1,0 +1,2 @@
+/// What stands for a guest's kernel.
+public protocol GuestAgent: Sendable {}

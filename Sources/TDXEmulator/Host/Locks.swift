@@ -1,0 +1,67 @@
+internal import Glibc
+
+// Why these exist beside Synchronization.Mutex: KVM's "all locks" guard holds a variable number of vCPU mutexes at once,
+// KVM_RUN hands a lock across a return, and mmu_lock is a reader-writer lock. None of that fits a closure.
+
+/// A sleeping mutual-exclusion lock, as the kernel's `struct mutex`. Not recursive.
+final class Lock: @unchecked Sendable {
+    // Sound: the storage has a fixed address and is only touched by the pthread calls, which synchronise themselves.
+    private let raw = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+
+    init() {
+        let result = pthread_mutex_init(raw, nil)
+        precondition(result == 0, "pthread_mutex_init: \(result)")
+    }
+
+    deinit {
+        pthread_mutex_destroy(raw)
+        raw.deallocate()
+    }
+
+    func lock() {
+        let result = pthread_mutex_lock(raw)
+        precondition(result == 0, "pthread_mutex_lock: \(result)")
+    }
+
+    /// False when another thread holds the lock.
+    func tryLock() -> Bool { pthread_mutex_trylock(raw) == 0 }
+
+    func unlock() {
+        let result = pthread_mutex_unlock(raw)
+        precondition(result == 0, "pthread_mutex_unlock: \(result)")
+    }
+
+    func withLock<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+        lock()
+        defer { unlock() }
+        return try body()
+    }
+}
+
+/// A reader-writer lock, as the kernel's `mmu_lock` on x86.
+final class ReadWriteLock: @unchecked Sendable {
+    // Sound for the same reason as `Lock`.
+    private let raw = UnsafeMutablePointer<pthread_rwlock_t>.allocate(capacity: 1)
+
+    init() {
+        let result = pthread_rwlock_init(raw, nil)
+        precondition(result == 0, "pthread_rwlock_init: \(result)")
+    }
+
+    deinit {
+        pthread_rwlock_destroy(raw)
+        raw.deallocate()
+    }
+
+    func withReadLock<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+        pthread_rwlock_rdlock(raw)
+        defer { pthread_rwlock_unlock(raw) }
+        return try body()
+    }
+
+    func withWriteLock<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+        pthread_rwlock_wrlock(raw)
+        defer { pthread_rwlock_unlock(raw) }
+        return try body()
+    }
+}

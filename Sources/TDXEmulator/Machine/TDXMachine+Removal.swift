@@ -1,0 +1,173 @@
+internal import KVM
+internal import MemoryUnits
+internal import SystemPackage
+internal import TDXModule
+internal import TDXStatusCodes
+
+extension TDXMachine {
+    /// Takes every mapped private page of the range from the TD. The caller holds `mmuLock` for writing.
+    ///
+    /// In a live TD that is BLOCK → TRACK → kick → REMOVE → WBINVD per page, before FINALIZE without TRACK and kick; once
+    /// the key id is released it is one RECLAIM per page. A failure is a KVM_BUG_ON, after which nothing more is removed.
+    func zapPrivate(_ range: GuestPhysicalRange, name: String) {
+        var next = range.start
+        while let address = mirror.nextMapped(from: next, before: range.end) {
+            guard removePage(address, name: name) else { return }
+            next = address + ByteCount(pageSize)
+        }
+    }
+
+    private func removePage(_ address: GuestPhysicalAddress, name: String) -> Bool {
+        guard let domain, let slot = slots.slot(containing: address), let file = slot.file,
+            let frame = file.frame(at: slot.offset(of: address))
+        else {
+            bugOn(name, "\(address) is mapped without guest memory")
+            return false
+        }
+        let removed = domain.hasKeyID ? removeLive(address, frame, domain, name: name) : reclaim(frame, name: name)
+        guard removed else { return false }
+        mapLock.withLock { mirror.clearMapped(address) }
+        file.giveBackFrame(at: slot.offset(of: address))
+        return true
+    }
+
+    private func removeLive(
+        _ address: GuestPhysicalAddress, _ frame: HostPhysicalAddress, _ domain: TrustDomain, name: String
+    ) -> Bool {
+        let tdr = domain.tdr.rawValue
+        guard zapCall(.memRangeBlock, rcx: address.rawValue, rdx: tdr, name: name) != nil else { return false }
+        if state == .runnable {
+            guard zapCall(.memTrack, rcx: tdr, name: name) != nil else { return false }
+            kickVCPUs()
+        }
+        guard let removed = zapCall(.memPageRemove, rcx: address.rawValue, rdx: tdr, name: name) else { return false }
+        guard removed.rcx == frame.rawValue else {
+            bugOn(name, "PAGE.REMOVE gave frame 0x\(String(removed.rcx, radix: 16)) for \(frame)")
+            return false
+        }
+        return zapCall(.phymemPageWbinvd, rcx: host.address(frame, with: domain.keyID), name: name) != nil
+    }
+
+    /// One call on the removing side. When the module is busy all vCPUs are forced out of the guest and kept out, and the
+    /// call is made once more; a second failure is a KVM_BUG_ON. Source: reference/kvm.md §4.4.
+    private func zapCall(_ leaf: SeamcallLeaf, rcx: UInt64, rdx: UInt64 = 0, name: String) -> Registers? {
+        var result = seamcall(leaf, rcx: rcx, rdx: rdx)
+        if result.status.isBusy {
+            holdVCPUsOut()
+            result = seamcall(leaf, rcx: rcx, rdx: rdx)
+            letVCPUsIn()
+        }
+        guard result.status.isSuccess else {
+            bugOn(name, leaf, result.status)
+            return nil
+        }
+        return result
+    }
+
+    /// PHYMEM.PAGE.RECLAIM of a page of a TD whose key id is released.
+    private func reclaim(_ page: HostPhysicalAddress, name: String) -> Bool {
+        let result = seamcall(.phymemPageReclaim, rcx: page.rawValue)
+        guard result.status.isSuccess else {
+            bugOn(name, .phymemPageReclaim, result.status)
+            return false
+        }
+        return true
+    }
+
+    // MARK: The end
+
+    /// VP.FLUSH of each vCPU, VPFLUSHDONE, CACHE.WB on each package, KEY.FREEID; then the key id is free again. False
+    /// when the module refuses: the key id and all pages are then kept for good, as Linux does.
+    @discardableResult
+    func releaseKeyID() -> Bool {
+        guard let domain, domain.hasKeyID else { return true }
+        let name = "TD teardown"
+        for vcpu in vcpus where vcpu.mayBeAssociated {
+            let flush = seamcall(.vpFlush, rcx: vcpu.tdvpr!.rawValue, on: vcpu.processor)
+            guard flush.status.isSuccess || flush.status.base == .vcpuNotAssociated else {
+                bugOn(name, .vpFlush, flush.status)
+                return false
+            }
+            vcpu.mayBeAssociated = false
+        }
+        let released = host.tdxLock.withLock { () -> Bool in
+            let done = seamcall(.mngVpflushdone, rcx: domain.tdr.rawValue)
+            guard done.status.isSuccess else {
+                bugOn(name, .mngVpflushdone, done.status)
+                return false
+            }
+            for package in 0..<host.configuration.packages {
+                guard writeBackCaches(of: package) else { return false }
+            }
+            let free = seamcall(.mngKeyFreeid, rcx: domain.tdr.rawValue)
+            guard free.status.isSuccess else {
+                bugOn(name, .mngKeyFreeid, free.status)
+                return false
+            }
+            return true
+        }
+        guard released else { return false }
+        self.domain!.hasKeyID = false
+        host.keys.release(domain.keyID)
+        return true
+    }
+
+    private func writeBackCaches(of package: Int) -> Bool {
+        let processor = host.firstProcessor(of: package)
+        var result = seamcall(.phymemCacheWb, rcx: 0, on: processor)
+        for _ in 0..<10_000 where result.status.base == .interruptedResumable {
+            result = seamcall(.phymemCacheWb, rcx: 1, on: processor)
+        }
+        guard result.status.isSuccess || result.status.base == .noHKIDReadyToWbcache else {
+            bugOn("TD teardown", .phymemCacheWb, result.status)
+            return false
+        }
+        return true
+    }
+
+    /// Reclaims, in this order, the vCPUs' pages, the Secure-EPT tables, the TDCS pages, and the TDR, whose lines are
+    /// then written back under the module's own key.
+    func reclaimControlPages() {
+        guard let domain else { return }
+        var pages: [HostPhysicalAddress] = []
+        for vcpu in vcpus {
+            pages += vcpu.controlPages
+            if let tdvpr = vcpu.tdvpr { pages.append(tdvpr) }
+            vcpu.controlPages = []
+            vcpu.tdvpr = nil
+        }
+        pages += mirror.takeTables()
+        pages += domain.controlPages + [domain.tdr]
+        guard !domain.hasKeyID else {
+            leakedPages += UInt64(pages.count)
+            return
+        }
+        for page in pages {
+            // A page that the module will not give back stays its own.
+            guard reclaim(page, name: "TD teardown") else {
+                leakedPages += 1
+                continue
+            }
+            if page == domain.tdr {
+                let flush = seamcall(.phymemPageWbinvd, rcx: host.address(page, with: host.globalKeyID))
+                if !flush.status.isSuccess { bugOn("TD teardown", .phymemPageWbinvd, flush.status) }
+            }
+            host.frames.freeControlPage(page)
+        }
+    }
+
+    /// VM destruction: the last reference is gone, so no private page can be mapped any more.
+    func destroy() {
+        if domain != nil {
+            if mirror.mappedPageCount > .zero {
+                bugOn("VM destruction", "\(mirror.mappedPageCount) are still mapped")
+                leakedPages += mirror.mappedPageCount.rawValue
+            }
+            releaseKeyID()
+            reclaimControlPages()
+        }
+        backing.close()
+        record.finish(self)
+        domain = nil
+    }
+}

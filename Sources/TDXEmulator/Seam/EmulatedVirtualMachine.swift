@@ -1,0 +1,90 @@
+public import KVM
+public import MemoryUnits
+internal import SystemPackage
+
+/// A VM of type 5 on an emulated host.
+public final class EmulatedVirtualMachine: KVMVirtualMachine {
+    public let type = VMType.tdx
+    let machine: TDXMachine
+    private let record: InspectionRecord
+    private let handle: Handle
+
+    init(_ machine: TDXMachine, _ record: InspectionRecord) {
+        self.machine = machine
+        self.record = record
+        handle = Handle(retain: machine.retain, release: machine.release)
+    }
+
+    /// What the emulated host knows of this TD, now and after it was destroyed.
+    public var inspection: EmulatedInspection { record.inspection! }
+
+    public func check(_ capability: KVMCapability) throws(KVMError) -> Int {
+        try handle.use("KVM_CHECK_EXTENSION") { () throws(KVMError) in
+            try machine.enter("KVM_CHECK_EXTENSION")
+            return Capabilities.ofMachine(capability, host: machine.host)
+        }
+    }
+
+    public func enable(_ capability: KVMCapability, _ arguments: [UInt64]) throws(KVMError) {
+        try handle.use("KVM_ENABLE_CAP") { () throws(KVMError) in try machine.enable(capability, arguments) }
+    }
+
+    /// Only MMAP is a flag that a TDX VM knows; what lies underneath is made with the flags that its kind needs.
+    public func createGuestMemory(size: ByteCount, flags: GuestMemoryFlags) throws(KVMError) -> any KVMGuestMemory {
+        try handle.use("KVM_CREATE_GUEST_MEMFD") { () throws(KVMError) in
+            EmulatedGuestMemory(try machine.createFile(size: size, flags: flags))
+        }
+    }
+
+    public func setMemorySlot(_ slot: MemorySlot) throws(KVMError) {
+        let name = "KVM_SET_USER_MEMORY_REGION2"
+        try handle.use(name) { () throws(KVMError) in
+            if slot.range.isEmpty { return try machine.deleteMemorySlot(slot.id) }
+            let memory = slot.guestMemory as? EmulatedGuestMemory
+            if let memory, memory.isClosed {
+                try machine.enter(name)
+                throw KVMError(name, .badFileDescriptor, detail: "the guest memory's descriptor is closed")
+            }
+            try machine.setMemorySlot(slot, file: memory?.file)
+        }
+    }
+
+    public func deleteMemorySlot(_ id: UInt32) throws(KVMError) {
+        try handle.use("KVM_SET_USER_MEMORY_REGION2") { () throws(KVMError) in try machine.deleteMemorySlot(id) }
+    }
+
+    public func setMemoryAttributes(_ range: GuestPhysicalRange, isPrivate: Bool) throws(KVMError) {
+        try handle.use("KVM_SET_MEMORY_ATTRIBUTES") { () throws(KVMError) in
+            try machine.setMemoryAttributes(range, isPrivate: isPrivate)
+        }
+    }
+
+    public func createVCPU(id: UInt32) throws(KVMError) -> any KVMVirtualCPU {
+        try handle.use("KVM_CREATE_VCPU") { () throws(KVMError) in
+            let vcpu = try machine.createVCPU(id: id)
+            machine.retain()
+            return EmulatedVirtualCPU(machine, vcpu)
+        }
+    }
+
+    public func tdxCapabilities() throws(KVMError) -> TDXCapabilities {
+        try handle.use("KVM_TDX_CAPABILITIES") { () throws(KVMError) in
+            try machine.enter("KVM_TDX_CAPABILITIES")
+            return machine.host.capabilities
+        }
+    }
+
+    public func tdxInitialize(_ parameters: TDXInitialization) throws(KVMError) {
+        try handle.use("KVM_TDX_INIT_VM") { () throws(KVMError) in try machine.initialize(parameters) }
+    }
+
+    public func tdxFinalize() throws(KVMError) {
+        try handle.use("KVM_TDX_FINALIZE_VM") { () throws(KVMError) in try machine.finalize() }
+    }
+
+    public func tdxTerminate() throws(KVMError) {
+        try handle.use("KVM_TDX_TERMINATE_VM") { () throws(KVMError) in try machine.terminate() }
+    }
+
+    public func close() { handle.close() }
+}
