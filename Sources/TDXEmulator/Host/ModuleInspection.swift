@@ -3,8 +3,8 @@ internal import TDXModule
 
 extension HostContext {
     /// The module's key table, in its own words.
-    func keyStateName(of keyID: KeyID) -> String {
-        "FREE"
+    func keyStateName(of keyID: KeyID) -> String? {
+        nil
     }
 }
 

@@ -47,7 +47,8 @@ struct AttributeMap {
             // Taken out of the dictionary before it is changed, so that the array is not copied.
             switch blocks.removeValue(forKey: piece.block) {
             case nil: (bits, count) = ([UInt64](repeating: 0, count: Self.pagesPerBlock / 64), 0)
-            case .allPrivate: (bits, count) = ([UInt64](repeating: .max, count: Self.pagesPerBlock / 64), Self.pagesPerBlock)
+            case .allPrivate:
+                (bits, count) = ([UInt64](repeating: .max, count: Self.pagesPerBlock / 64), Self.pagesPerBlock)
             case .mixed(let old, let pages): (bits, count) = (old, pages)
             }
             for word in Self.words(of: piece.pages) {

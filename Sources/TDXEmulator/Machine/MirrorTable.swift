@@ -76,7 +76,7 @@ struct MirrorTable {
         precondition(block.present[page / 64] & 1 << UInt64(page % 64) != 0, "\(address) is not mapped")
         block.present[page / 64] &= ~(1 << UInt64(page % 64))
         block.mappedPages[page / 512] -= 1
-        mappedPageCount -= PageCount(1)
+        mappedPageCount = mappedPageCount - PageCount(1)
     }
 
     /// The first mapped page at or behind `address` and before `end`.
@@ -127,7 +127,7 @@ struct MirrorTable {
                 continue
             }
             let word = block.present[page / 64] >> UInt64(page % 64)
-            if word != 0 { return position >> 30 << 30 + UInt64(page + word.trailingZeroBitCount) * pageSize }
+            if word != 0 { return (position >> 30) << 30 + UInt64(page + word.trailingZeroBitCount) * pageSize }
             page = (page / 64 + 1) * 64
         }
         return nil

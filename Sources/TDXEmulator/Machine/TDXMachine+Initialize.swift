@@ -88,7 +88,9 @@ extension TDXMachine {
         }
         guard let buffer = host.frames.allocateHostPage() else { throw KVMError(name, .noMemory, detail: "TD_PARAMS") }
         defer { host.frames.freeHostPage(buffer) }
-        host.frames.withPage(of: buffer, count: parameters.bytes.count, writes: true) { $0.copyBytes(from: parameters.bytes) }
+        host.frames.withPage(of: buffer, count: parameters.bytes.count, writes: true) {
+            $0.copyBytes(from: parameters.bytes)
+        }
         let initialise = seamcall(.mngInit, rcx: built.tdr.rawValue, rdx: buffer.rawValue)
         if initialise.status.base == .operandInvalid {
             throw KVMError(name, .invalidArgument, status: initialise.status, detail: SeamcallLeaf.mngInit.name)
@@ -101,7 +103,9 @@ extension TDXMachine {
 
     /// EAGAIN for "no entropy", EIO for everything else.
     private func failure(_ name: String, _ leaf: SeamcallLeaf, _ status: TDXStatus) -> KVMError {
-        KVMError(name, status.base == .rndNoEntropy ? .resourceTemporarilyUnavailable : .ioError, status: status, detail: leaf.name)
+        KVMError(
+            name, status.base == .rndNoEntropy ? .resourceTemporarilyUnavailable : .ioError, status: status,
+            detail: leaf.name)
     }
 
     /// KVM_TDX_FINALIZE_VM.

@@ -105,7 +105,9 @@ extension TDXMachine {
                 range.isPageAligned, UInt(bitPattern: source.baseAddress) % UInt(pageSize) == 0,
                 (address.rawValue | (range.end.rawValue - 1)) & domain!.sharedBit == 0
             else {
-                throw KVMError(name, .invalidArgument, detail: "\(size) at \(address) from \(UInt(bitPattern: source.baseAddress))")
+                throw KVMError(
+                    name, .invalidArgument, detail: "\(size) at \(address) from \(UInt(bitPattern: source.baseAddress))"
+                )
             }
             guard let bounce = host.frames.allocateHostPage() else { throw KVMError(name, .noMemory) }
             defer { host.frames.freeHostPage(bounce) }

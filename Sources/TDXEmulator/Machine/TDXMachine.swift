@@ -73,7 +73,11 @@ final class TDXMachine: @unchecked Sendable {
         self.host = host
         self.backing = backing
         self.record = record
-        if case .busy(let times) = host.configuration.terminate { busyTerminations = times } else { busyTerminations = 0 }
+        if case .busy(let times) = host.configuration.terminate {
+            busyTerminations = times
+        } else {
+            busyTerminations = 0
+        }
     }
 
     // MARK: References and gates
@@ -89,7 +93,9 @@ final class TDXMachine: @unchecked Sendable {
         guard getpid() == creator else {
             throw KVMError(operation, .ioError, detail: "another process created the VM")
         }
-        guard !dead else { throw KVMError(operation, .ioError, detail: "the VM is dead" + (bug.map { ": \($0)" } ?? "")) }
+        guard !dead else {
+            throw KVMError(operation, .ioError, detail: "the VM is dead" + (bug.map { ": \($0)" } ?? ""))
+        }
     }
 
     var dead: Bool { isDead.load(ordering: .acquiring) }

@@ -38,7 +38,7 @@ public final class EmulatedGuestMemory: KVMGuestMemory {
     public func map(_ range: FileRange) throws(KVMError) -> any MappedMemory {
         try handle.use("mmap") { () throws(KVMError) in
             guard file.isMappable else {
-                throw KVMError("mmap", .noSuchDevice, detail: "the guest memory was made without MMAP")
+                throw KVMError("mmap", .operationNotSupportedByDevice, detail: "the guest memory was made without MMAP")
             }
             return try UntouchableMapping(file, range)
         }

@@ -43,7 +43,8 @@ public final class EmulatedKVMSystem: KVMSystem {
         let backing: any BackingVM =
             switch host.configuration.host {
             case .guestMemfd(let kernel): try KernelBackingVM(kernel, type: .default)
-            case .softwareProtected(let kernel): try KernelBackingVM(kernel, type: .softwareProtected)
+            case .softwareProtected:
+                throw KVMError("KVM_CREATE_VM", .notSupportedOnSocket, detail: "no copier for private pages yet")
             case .memfd: MemfdBackingVM()
             }
         let record = InspectionRecord()

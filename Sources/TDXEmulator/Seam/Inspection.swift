@@ -1,5 +1,5 @@
-internal import Synchronization
 public import MemoryUnits
+internal import Synchronization
 
 /// What the emulated host knows of one TD, for evidence. All of it is emulated: it says what the software module and the
 /// emulated kernel did, nothing about TDX hardware.
@@ -70,7 +70,7 @@ final class InspectionRecord: @unchecked Sendable {
             let vcpuPages = machine.vcpus.reduce(0) { $0 + $1.controlPages.count + ($1.tdvpr == nil ? 0 : 1) }
             let pages = domain.map { UInt64($0.controlPages.count + 1) } ?? 0
             return EmulatedInspection(
-                keyID: keyID, keyState: keyID.map { machine.host.keyStateName(of: $0) }, measurement: measurement,
+                keyID: keyID, keyState: keyID.flatMap { machine.host.keyStateName(of: $0) }, measurement: measurement,
                 seamcalls: machine.counts.byName, privatePages: control.0,
                 controlPages: PageCount(control.1 + UInt64(vcpuPages) + pages),
                 leakedPages: PageCount(machine.leakedPages), isDestroyed: false, bug: machine.bug)
