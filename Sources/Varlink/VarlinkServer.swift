@@ -84,7 +84,8 @@ public final class VarlinkServer: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - description: the text of its `.varlink` file.
-    ///   - handlers: by the method's short name. A method without one answers MethodNotImplemented.
+    ///   - handlers: by the method's short name. A method without one answers MethodNotImplemented. Parameters are
+    ///     checked against the description before a handler sees them.
     /// - Throws: `InterfaceError` when the text does not parse or a handler has no method.
     public func register(_ description: String, handlers: [String: Handler]) throws(InterfaceError) {
         let interface = try VarlinkInterface(parsing: description)
@@ -181,11 +182,22 @@ public final class VarlinkServer: @unchecked Sendable {
             let name = splitMember(call.method)?.interface ?? call.method
             return call.fail(ServiceError.interfaceNotFound(name))
         }
-        guard registered.interface.methods[method] != nil else {
+        guard let declared = registered.interface.methods[method] else {
             return call.fail(ServiceError.methodNotFound(call.method))
         }
         guard let handler = registered.handlers[method] else {
             return call.fail(ServiceError.methodNotImplemented(call.method))
+        }
+        // A misspelt optional parameter would otherwise pass for one that was left out.
+        do throws(VarlinkErrorReply) {
+            let given = try call.parameters(as: [String: JSONValue].self)
+            do throws(TypeMismatch) {
+                try registered.interface.check(given, against: declared.parameters)
+            } catch {
+                throw ServiceError.invalidParameter(error.field, reason: "\(error)")
+            }
+        } catch {
+            return call.fail(error)
         }
         handler(call)
     }

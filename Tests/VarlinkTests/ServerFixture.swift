@@ -211,3 +211,23 @@ func readAll(_ descriptor: borrowing OwnedDescriptor) -> String {
 func eventually(_ condition: () -> Bool) {
     while !condition() { usleep(1000) }
 }
+
+extension ServerFixture {
+    /// Serves one more interface, without handlers, from the next event on.
+    func register(_ description: String) {
+        let server = server
+        let flag = Flag()
+        loop.perform {
+            do { try server.register(description, handlers: [:]) } catch { Issue.record(error) }
+            flag.set()
+        }
+        eventually { flag.isSet }
+    }
+}
+
+/// Set once, read from anywhere.
+final class Flag: Sendable {
+    private let value = Atomic(false)
+    func set() { value.store(true, ordering: .releasing) }
+    var isSet: Bool { value.load(ordering: .acquiring) }
+}
