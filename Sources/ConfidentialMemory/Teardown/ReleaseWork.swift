@@ -1,0 +1,98 @@
+internal import KVM
+internal import LinuxSystem
+internal import MemoryUnits
+internal import Synchronization
+
+/// Gives shards back to the host, several at a time. Punching is exclusive per file, so a shard is one thread's.
+final class ReleaseWork: Sendable {
+    struct Outcome: Sendable {
+        var released: ByteCount = .zero
+        /// Still present at the end; nil where it could not be read.
+        var remaining: ByteCount? = .zero
+        var calls = 0
+        var failure: String?
+    }
+
+    private struct State {
+        var next = 0
+        var outcome = Outcome()
+    }
+
+    private let shards: [GuestMemory.Shard]
+    private let chunk: ByteCount
+    private let state = Mutex(State())
+    private let report: @Sendable (ByteCount) -> Void
+
+    /// - Parameter report: hears the sum of bytes released, one call at a time.
+    init(shards: [GuestMemory.Shard], chunk: ByteCount, report: @escaping @Sendable (ByteCount) -> Void) {
+        self.shards = shards
+        self.chunk = chunk
+        self.report = report
+    }
+
+    var outcome: Outcome { state.withLock { $0.outcome } }
+
+    /// Blocks until every shard was tried. The calling thread works too, so that memory comes back even where no thread
+    /// can be started.
+    func run(threads: Int) {
+        var helpers: [SystemThread] = []
+        for number in 1..<max(threads, 1) {
+            guard let helper = try? SystemThread(name: "release-\(number)", { self.work() }) else { break }
+            helpers.append(helper)
+        }
+        work()
+        for helper in helpers { helper.join() }
+    }
+
+    private func work() {
+        while true {
+            let shard: GuestMemory.Shard? = state.withLock { state in
+                guard state.next < shards.count else { return nil }
+                defer { state.next += 1 }
+                return shards[state.next]
+            }
+            guard let shard else { return }
+            release(shard)
+        }
+    }
+
+    private func release(_ shard: GuestMemory.Shard) {
+        // A punch of pages that are mapped costs three times as much, and a mapping would keep the file and the VM.
+        shard.mapping.dropMappings(offset: .zero, length: shard.range.size)
+        shard.mapping.unmap()
+        state.withLock { $0.outcome.calls += 2 }
+        punch(shard.file, shard)
+        if let sharedFile = shard.sharedFile { punch(sharedFile, shard) }
+        let left = try? shard.residency()
+        state.withLock { state in
+            guard let left, let sum = state.outcome.remaining else {
+                state.outcome.remaining = nil
+                return
+            }
+            state.outcome.remaining = sum + left.total
+        }
+    }
+
+    private func punch(_ file: any BackingFile, _ shard: GuestMemory.Shard) {
+        var offset = ByteCount.zero
+        while offset < shard.range.size {
+            let range = FileRange(offset: offset, length: min(chunk, shard.range.size - offset))
+            offset += range.length
+            do {
+                let resident = try file.residentBytes(range)
+                guard resident > .zero else { continue }
+                try file.punchHole(range)
+                state.withLock { state in
+                    state.outcome.calls += 1
+                    state.outcome.released += resident
+                    report(state.outcome.released)
+                }
+            } catch {
+                let place = "\(GuestPhysicalRange(start: shard.range.start + range.offset, size: range.length))"
+                state.withLock { state in
+                    if state.outcome.failure == nil { state.outcome.failure = "\(place): \(error.summary)" }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+internal import FirmwareImage
+internal import Glibc
+public import KVM
+public import LinuxSystem
+public import MemoryUnits
+internal import Synchronization
+
+/// How far the making of a TD has come.
+public struct BuildProgress: Hashable, Sendable {
+    public enum Phase: String, Hashable, Sendable, CaseIterable {
+        case create
+        case vcpus
+        case memory
+        case load
+        case finalize
+    }
+
+    public var phase: Phase
+    public var done: ByteCount
+    /// 0 in phases that no bytes belong to.
+    public var total: ByteCount
+}
+
+/// What a TD is at one moment.
+public struct TrustDomainDescription: Hashable, Sendable {
+    public var state: TrustDomainState
+    /// RAM, without the firmware's flash.
+    public var memory: ByteCount
+    /// RAM and firmware by state.
+    public var pages: PageStateCounts
+    /// Nil where cachestat(2) failed or the TD is stopping.
+    public var resident: Residency?
+    public var vcpus: Int
+    public var measurement: MeasurementRegister
+}
+
+/// A backing file as others may have it.
+public struct BackingDescriptor: ~Copyable {
+    public let side: MemorySide
+    public let range: GuestPhysicalRange
+    public let inode: UInt64
+    public let descriptor: OwnedDescriptor
+}
+
+/// One trust domain, from its finalization to its end. Calls may come from several threads and may block.
+public final class TrustDomain: Sendable {
+    public let memory: GuestMemory
+    public let vcpus: [any KVMVirtualCPU]
+    /// Where threads that run the vCPUs register.
+    public let gate = VCPUGate()
+    /// MRTD, computed from what was loaded.
+    public let measurement: MeasurementRegister
+    private let machine: any KVMVirtualMachine
+    private let ramSize: ByteCount
+    private let terminate: TerminateSupport
+    private let lifecycle = Mutex(TrustDomainLifecycle())
+
+    /// Creates, loads and finalizes a TD.
+    /// - Parameters:
+    ///   - system: the kernel, or what stands in for it.
+    ///   - host: where the shared side's files come from.
+    ///   - progress: called from this thread.
+    /// - Throws: what was refused. Every descriptor, mapping, page and key id of the attempt is gone then.
+    public init(
+        _ configuration: TrustDomainConfiguration, system: any KVMSystem, host: any MemoryHost = LinuxMemoryHost(),
+        progress: (BuildProgress) -> Void = { _ in }
+    ) throws(TrustDomainError) {
+        var product: TrustDomainBuilder.Product?
+        var failure: TrustDomainError?
+        withoutActuallyEscaping(progress) { progress in
+            do throws(TrustDomainError) {
+                product = try TrustDomainBuilder(configuration, system: system, host: host, progress: progress).build()
+            } catch {
+                failure = error
+            }
+        }
+        guard let product else { throw failure! }
+        machine = product.machine
+        vcpus = product.vcpus
+        memory = product.memory
+        measurement = product.measurement
+        terminate = product.terminate
+        ramSize = configuration.layout.memory
+    }
+
+    public var state: TrustDomainState { lifecycle.withLock { $0.state } }
+
+    public func describe() -> TrustDomainDescription {
+        let state = state
+        return TrustDomainDescription(
+            state: state, memory: ramSize, pages: memory.counts(),
+            resident: state == .runnable ? try? memory.residency() : nil, vcpus: vcpus.count, measurement: measurement)
+    }
+
+    /// Moves a range to one side; see `GuestMemory.convert`. A stop cancels it at the next chunk.
+    public func convert(
+        _ range: GuestPhysicalRange, to side: MemorySide, isCancelled: () -> Bool = { false }
+    ) throws(TrustDomainError) -> ConversionResult {
+        try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("convert") }
+        defer { lifecycle.withLock { _ = $0.endUse() } }
+        do {
+            return try memory.convert(
+                range, to: side, isCancelled: { isCancelled() || lifecycle.withLock { $0.isStopping } })
+        } catch {
+            throw TrustDomainError(error)
+        }
+    }
+
+    /// The memory's runs by state, in order; holes are left out.
+    public func runs() -> [PageRun] { memory.runs() }
+
+    /// Hands over a duplicate of every backing file, shard by shard, private before shared. Whoever holds one keeps the
+    /// memory and, on hardware, the VM and its key id.
+    public func forEachBackingFile(
+        _ body: (consuming BackingDescriptor) -> Void
+    ) throws(TrustDomainError) {
+        try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("get backing") }
+        defer { lifecycle.withLock { _ = $0.endUse() } }
+        do {
+            for shard in memory.shards {
+                body(
+                    BackingDescriptor(
+                        side: .private, range: shard.range, inode: shard.file.inode,
+                        descriptor: try shard.file.duplicateDescriptor()))
+                guard let sharedFile = shard.sharedFile else { continue }
+                body(
+                    BackingDescriptor(
+                        side: .shared, range: shard.range, inode: sharedFile.inode,
+                        descriptor: try sharedFile.duplicateDescriptor()))
+            }
+        } catch {
+            throw .refused(error)
+        }
+    }
+
+    /// What `stop` would do now.
+    public func teardownPlan(
+        policy: TeardownPolicy = TeardownPolicy()
+    ) throws(TrustDomainError) -> TeardownPlan {
+        try plan(teardown(policy), policy)
+    }
+
+    /// Ends the TD: quiesce, terminate, release, close. Conversions under way end at their next chunk first.
+    /// - Parameter progress: called from the threads that release, one at a time.
+    /// - Throws: `.wrongState` for a second stop, `.teardown` for a policy that this kernel cannot serve; the TD is as
+    ///   before then. What fails later is in the report.
+    public func stop(
+        policy: TeardownPolicy = TeardownPolicy(),
+        progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
+    ) throws(TrustDomainError) -> TeardownReport {
+        let teardown = teardown(policy)
+        let plan = try plan(teardown, policy)
+        var action = try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.stop() }
+        while action == .waitForUses {
+            usleep(500)
+            if lifecycle.withLock({ $0.uses == 0 }) { action = .tearDown }
+        }
+        let report = teardown.run(plan, progress: progress)
+        lifecycle.withLock { $0.stopped() }
+        return report
+    }
+
+    private func teardown(_ policy: TeardownPolicy) -> Teardown {
+        Teardown(machine: machine, vcpus: vcpus, memory: memory, gate: gate, policy: policy)
+    }
+
+    private func plan(_ teardown: Teardown, _ policy: TeardownPolicy) throws(TrustDomainError) -> TeardownPlan {
+        do {
+            return try TeardownPlan(teardown.facts(terminate: terminate), policy: policy)
+        } catch {
+            throw .teardown(error)
+        }
+    }
+}

@@ -1,0 +1,238 @@
+internal import FirmwareImage
+internal import Glibc
+internal import KVM
+internal import MemoryUnits
+internal import SystemPackage
+
+/// Makes a TD, in the order that KVM demands (reference: kvm.md §1.5). What is made so far lives here, so that a failure
+/// at any step can undo all of it.
+struct TrustDomainBuilder: ~Copyable {
+    private let configuration: TrustDomainConfiguration
+    private let system: any KVMSystem
+    private let host: any MemoryHost
+    private let progress: (BuildProgress) -> Void
+
+    private var machine: (any KVMVirtualMachine)?
+    private var vcpus: [any KVMVirtualCPU] = []
+    private var memory: GuestMemory?
+    private var measurement = LaunchMeasurement()
+    private var terminate = TerminateSupport.unknown
+
+    init(
+        _ configuration: TrustDomainConfiguration, system: any KVMSystem, host: any MemoryHost,
+        progress: @escaping (BuildProgress) -> Void
+    ) {
+        self.configuration = configuration
+        self.system = system
+        self.host = host
+        self.progress = progress
+    }
+
+    struct Product {
+        var machine: any KVMVirtualMachine
+        var vcpus: [any KVMVirtualCPU]
+        var memory: GuestMemory
+        var measurement: MeasurementRegister
+        var terminate: TerminateSupport
+    }
+
+    /// Makes, loads and finalizes the TD, or undoes everything and throws.
+    consuming func build() throws(TrustDomainError) -> Product {
+        do {
+            try validate()
+            let machine = try createMachine()
+            try createVCPUs(machine)
+            let memory = try createMemory(machine)
+            try load(memory)
+            progress(BuildProgress(phase: .finalize, done: .zero, total: .zero))
+            try refusing { () throws(KVMError) in try machine.tdxFinalize() }
+            return Product(
+                machine: machine, vcpus: vcpus, memory: memory, measurement: measurement.value, terminate: terminate)
+        } catch {
+            undo()
+            throw error
+        }
+    }
+
+    /// What was made is torn down like any TD: terminated first where the kernel can, then released and closed.
+    private func undo() {
+        guard let machine else { return }
+        let teardown = Teardown(machine: machine, vcpus: vcpus, memory: memory, gate: VCPUGate())
+        let facts = teardown.facts(terminate: terminate, readsResidency: false)
+        if let plan = try? TeardownPlan(facts) { _ = teardown.run(plan) }
+    }
+
+    // MARK: Steps
+
+    private func validate() throws(TrustDomainError) {
+        let identities = [
+            ("mrconfigid", configuration.mrConfigID), ("mrowner", configuration.mrOwner),
+            ("mrownerconfig", configuration.mrOwnerConfig),
+        ]
+        for (field, bytes) in identities where bytes.count != MeasurementRegister.byteCount {
+            throw .invalid(field: field, value: "\(bytes.count) bytes", limit: "it must be 48 bytes")
+        }
+        guard configuration.vcpus > 0 else {
+            throw .invalid(field: "vcpus", value: "\(configuration.vcpus)", limit: "it must be at least 1")
+        }
+        guard configuration.name.utf8.count <= 200 else {
+            throw .invalid(
+                field: "name", value: "\(configuration.name.utf8.count) bytes", limit: "it must be at most 200 bytes")
+        }
+    }
+
+    private mutating func createMachine() throws(TrustDomainError) -> any KVMVirtualMachine {
+        progress(BuildProgress(phase: .create, done: .zero, total: .zero))
+        let machine = try refusing { () throws(KVMError) in try system.createVirtualMachine(.tdx) }
+        self.machine = machine
+        let (limit, hypercalls, capabilities) = try refusing { () throws(KVMError) in
+            // TDs have no in-kernel IOAPIC; 24 routes are what a PC's IOAPIC has.
+            try machine.enable(.splitIRQChip, [24])
+            return (
+                try machine.check(.maximumVCPUs), try machine.check(.exitHypercall), try machine.tdxCapabilities()
+            )
+        }
+        guard configuration.vcpus <= limit else {
+            throw .invalid(
+                field: "vcpus", value: "\(configuration.vcpus)", limit: "this host allows at most \(limit)")
+        }
+        let mapGPARange = 1 << 12
+        if hypercalls & mapGPARange != 0 {
+            try refusing { () throws(KVMError) in try machine.enable(.exitHypercall, [UInt64(mapGPARange)]) }
+        }
+        terminate = capabilities.supportedCommands & 1 != 0 ? .present : .unknown
+        try initialize(machine, capabilities)
+        return machine
+    }
+
+    private func initialize(
+        _ machine: any KVMVirtualMachine, _ capabilities: TDXCapabilities
+    ) throws(TrustDomainError) {
+        let attributes =
+            configuration.attributes
+            ?? (TrustDomainConfiguration.septVEDisable & capabilities.supportedAttributes)
+        guard attributes & ~capabilities.supportedAttributes == 0 else {
+            throw .invalid(
+                field: "attributes", value: hexadecimal(attributes),
+                limit: "this host allows \(hexadecimal(capabilities.supportedAttributes))")
+        }
+        let xfam =
+            configuration.xfam
+            ?? (TrustDomainConfiguration.leastXFAM | TrustDomainConfiguration.avx & capabilities.supportedXFAM)
+        guard xfam & ~capabilities.supportedXFAM == 0 else {
+            throw .invalid(
+                field: "xfam", value: hexadecimal(xfam),
+                limit: "this host allows \(hexadecimal(capabilities.supportedXFAM))")
+        }
+        do {
+            try machine.tdxInitialize(
+                TDXInitialization(
+                    attributes: attributes, xfam: xfam, mrConfigID: configuration.mrConfigID,
+                    mrOwner: configuration.mrOwner, mrOwnerConfig: configuration.mrOwnerConfig, cpuid: cpuid))
+        } catch {
+            // ENOSPC: no free key id. EBUSY: the misc control group's limit of them.
+            throw error.errno == .noSpace || error.errno == .resourceBusy ? .noKeyAvailable(error) : .refused(error)
+        }
+    }
+
+    private var cpuid: [CPUIDEntry] { configuration.cpuid ?? TrustDomainConfiguration.leastCPUID }
+
+    private mutating func createVCPUs(_ machine: any KVMVirtualMachine) throws(TrustDomainError) {
+        progress(BuildProgress(phase: .vcpus, done: .zero, total: .zero))
+        for id in 0..<UInt32(configuration.vcpus) {
+            let vcpu = try refusing { () throws(KVMError) in try machine.createVCPU(id: id) }
+            vcpus.append(vcpu)
+            try refusing { () throws(KVMError) in
+                try vcpu.setCPUID(cpuid)
+                try vcpu.tdxInitialize(initialRCX: configuration.plan.initialRCX)
+            }
+        }
+    }
+
+    private mutating func createMemory(_ machine: any KVMVirtualMachine) throws(TrustDomainError) -> GuestMemory {
+        let regions = configuration.layout.regions.map(\.range)
+        let plan = ShardPlan(
+            regions: regions, policy: configuration.shards ?? .automatic(cpus: HostCPUs.online))
+        let (host, name) = (host, configuration.name)
+        let memory = try refusing { () throws(KVMError) in
+            try GuestMemory.make(in: machine, host: host, plan: plan, sides: .apart, name: name)
+        }
+        self.memory = memory
+        let total = configuration.layout.backedSize
+        var done = ByteCount.zero
+        for region in regions {
+            do {
+                try memory.convert(
+                    region, to: .private,
+                    progress: { settled, _ in
+                        progress(BuildProgress(phase: .memory, done: done + settled, total: total))
+                    })
+            } catch {
+                throw Self.buildError(error)
+            }
+            done += region.size
+        }
+        return memory
+    }
+
+    /// A conversion that stops half-way is no news in a TD that is about to be undone: what counts is why.
+    private static func buildError(_ error: ConversionError) -> TrustDomainError {
+        if case .incomplete(let incomplete) = error, case .refused(let reason) = incomplete.reason {
+            return .refused(reason)
+        }
+        return TrustDomainError(error)
+    }
+
+    /// Adds the plan's pages through the first vCPU and measures them as the module does.
+    private mutating func load(_ memory: GuestMemory) throws(TrustDomainError) {
+        let plan = configuration.plan
+        let total = plan.addedSize
+        var done = ByteCount.zero
+        guard total > .zero, let vcpu = vcpus.first else { return }
+        progress(BuildProgress(phase: .load, done: done, total: total))
+        let staging = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: Int(Self.stagingSize.rawValue), alignment: Int(pageSize))
+        defer { staging.deallocate() }
+        for run in plan.runs {
+            var offset = ByteCount.zero
+            while offset < run.range.size {
+                let length = min(Self.stagingSize, run.range.size - offset)
+                let bytes = UnsafeMutableRawBufferPointer(rebasing: staging[..<Int(length.rawValue)])
+                run.copyBytes(from: offset, into: bytes)
+                let address = run.range.start + offset
+                let (before, progress) = (done, progress)
+                try refusing { () throws(KVMError) in
+                    try vcpu.tdxInitializeMemory(
+                        from: UnsafeRawBufferPointer(bytes), at: address, measured: run.isMeasured
+                    ) { pages in
+                        progress(BuildProgress(phase: .load, done: before + pages.bytes, total: total))
+                    }
+                }
+                measure(UnsafeRawBufferPointer(bytes), at: address, measured: run.isMeasured)
+                offset += length
+                done += length
+            }
+        }
+    }
+
+    private mutating func measure(_ bytes: UnsafeRawBufferPointer, at address: GuestPhysicalAddress, measured: Bool) {
+        for offset in stride(from: 0, to: bytes.count, by: Int(pageSize)) {
+            measurement.load(
+                address + ByteCount(UInt64(offset)),
+                contents: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + Int(pageSize)]), measured: measured)
+        }
+    }
+
+    /// Pages that go to the kernel in one call.
+    private static var stagingSize: ByteCount { .mebibytes(2) }
+
+    private func refusing<Result>(_ call: () throws(KVMError) -> Result) throws(TrustDomainError) -> Result {
+        do {
+            return try call()
+        } catch {
+            throw .refused(error)
+        }
+    }
+}
+
+private func hexadecimal(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }

@@ -1,0 +1,53 @@
+/// Where a TD is in its life.
+public enum TrustDomainState: String, Hashable, Sendable, CaseIterable {
+    /// Finalized; it may run and convert.
+    case runnable
+    /// Being torn down.
+    case stopping
+    /// Everything is closed.
+    case released
+}
+
+/// What may happen when. Pure: each method changes the state and says what the caller must do, or refuses and changes
+/// nothing.
+///
+///     runnable ── stop ──▶ stopping ── stopped ──▶ released
+///        └─ beginUse / endUse, any number at a time
+struct TrustDomainLifecycle: Hashable, Sendable {
+    private(set) var state = TrustDomainState.runnable
+    /// Conversions and the like under way; none begins once the TD stops.
+    private(set) var uses = 0
+
+    enum StopAction: Hashable, Sendable {
+        /// Nobody uses the TD: tear it down.
+        case tearDown
+        /// Uses are under way; they are told to stop, and the last one's `endUse` says `.tearDown`.
+        case waitForUses
+    }
+
+    mutating func beginUse(_ operation: String) throws(TrustDomainError) {
+        guard state == .runnable else { throw .wrongState(state, operation: operation) }
+        uses += 1
+    }
+
+    /// - Returns: what a waiting stop may do now; nil where nothing waits or others still use the TD.
+    mutating func endUse() -> StopAction? {
+        precondition(uses > 0, "a use ends that never began")
+        uses -= 1
+        return state == .stopping && uses == 0 ? .tearDown : nil
+    }
+
+    mutating func stop() throws(TrustDomainError) -> StopAction {
+        guard state == .runnable else { throw .wrongState(state, operation: "stop") }
+        state = .stopping
+        return uses == 0 ? .tearDown : .waitForUses
+    }
+
+    mutating func stopped() {
+        precondition(state == .stopping && uses == 0, "only a stop that nobody holds up can end")
+        state = .released
+    }
+
+    /// True once conversions under way should end at their next chunk.
+    var isStopping: Bool { state != .runnable }
+}

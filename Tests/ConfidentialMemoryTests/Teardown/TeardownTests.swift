@@ -1,0 +1,177 @@
+import KVM
+import LinuxSystem
+import MemoryUnits
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import ConfidentialMemory
+
+@Suite struct TeardownTests {
+    /// Whatever takes pages away from a guest.
+    static let zaps: Set<String> = [
+        "punch", "delete-slot", "attributes", "drop-mappings", "unmap", "close-file", "close-vm", "close-vcpu",
+    ]
+
+    private static func traits(_ terminate: PlainKernel.Traits.Terminate, busy: Int = 0) -> PlainKernel.Traits {
+        var traits = PlainKernel.Traits()
+        traits.terminate = terminate
+        traits.busyTerminations = busy
+        return traits
+    }
+
+    /// A TD with memory resident on both sides.
+    private static func makeDomain(_ bench: TestBench) throws -> TrustDomain {
+        let domain = try TrustDomain(try TestBench.configuration(), system: bench.system, host: bench.host)
+        _ = try domain.convert(range(0x20_0000, mebibytes: 2), to: .shared)
+        try domain.memory.fill(range(0x10_0000, mebibytes: 4), with: 0xEE)
+        try domain.memory.fill(range(0x120_0000, mebibytes: 1), with: 0xEE)
+        bench.journal.reset()
+        return domain
+    }
+
+    @Test(arguments: [PlainKernel.Traits.Terminate.announced, .unannounced])
+    func `nothing is zapped before the TD is terminated`(terminate: PlainKernel.Traits.Terminate) throws {
+        let bench = TestBench(Self.traits(terminate))
+        let report = try Self.makeDomain(bench).stop()
+        let names = bench.journal.names
+        let terminated = try #require(names.firstIndex(of: "terminate"))
+        #expect(names[..<terminated].allSatisfy { !Self.zaps.contains($0) }, "\(names)")
+        #expect(names.contains("punch"))
+        #expect(names.allSatisfy { $0 != "delete-slot" && $0 != "attributes" })
+        #expect(report.path == .terminateFirst)
+        #expect(report.failure == nil)
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
+    @Test func `an order that zaps first would be seen`() throws {
+        // The watch above is worth nothing if it cannot fail: a plan without terminate on a kernel that has it.
+        let bench = TestBench(Self.traits(.announced))
+        let report = try Self.makeDomain(bench).stop(policy: TeardownPolicy(order: .dynamicRemoval))
+        #expect(report.path == .dynamicRemoval)
+        #expect(!bench.journal.names.contains("terminate"))
+        #expect(bench.journal.names.contains("punch"))
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
+    @Test func `host mappings go before their file is punched, and files are closed last`() throws {
+        let bench = TestBench(Self.traits(.announced))
+        _ = try Self.makeDomain(bench).stop()
+        let calls = bench.journal.names
+        #expect(calls.firstIndex(of: "drop-mappings")! < calls.firstIndex(of: "punch")!)
+        #expect(calls.lastIndex(of: "punch")! < calls.firstIndex(of: "close-file")!)
+        #expect(calls.lastIndex(of: "close-file")! < calls.firstIndex(of: "close-vcpu")!)
+        #expect(calls.last == "close-vm" && calls.lastIndex(of: "close-vcpu") == calls.count - 2)
+    }
+
+    @Test func `phases report what was given back`() throws {
+        let bench = TestBench(Self.traits(.announced))
+        let domain = try Self.makeDomain(bench)
+        let heard = Mutex<[TeardownProgress]>([])
+        let report = try domain.stop(policy: TeardownPolicy(chunk: .mebibytes(2))) { progress in
+            heard.withLock { $0.append(progress) }
+        }
+        #expect(report.phases.map(\.name) == [.quiesce, .terminate, .release, .close])
+        #expect(report.released == .mebibytes(5))
+        #expect(report.phases[2].bytes == .mebibytes(5))
+        #expect(report.remaining == .zero)
+        #expect(report.phases.allSatisfy { $0.milliseconds >= 0 })
+        #expect(report.phases[1].calls == 1)
+        let done = heard.withLock { $0.filter { $0.phase == .release }.map(\.done) }
+        #expect(done == done.sorted() && done.last == .mebibytes(5) && done.count > 3)
+        #expect(heard.withLock { $0.allSatisfy { $0.total == .mebibytes(5) } })
+    }
+
+    @Test func `a kernel without the call is found out and the slow way is taken`() throws {
+        let bench = TestBench(Self.traits(.absent))
+        let report = try Self.makeDomain(bench).stop()
+        #expect(report.path == .dynamicRemoval)
+        #expect(report.failure == nil)
+        #expect(report.phases[1].detail == "this kernel has no KVM_TDX_TERMINATE_VM (EINVAL)")
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
+    @Test func `a busy TD is terminated in the end, with the reason`() throws {
+        let bench = TestBench(Self.traits(.announced, busy: 3))
+        let report = try Self.makeDomain(bench).stop()
+        #expect(report.path == .terminateFirst)
+        #expect(report.phases[1].calls == 4)
+        #expect(report.phases[1].detail == "EBUSY 3 times: a vCPU's lock was held")
+        #expect(report.failure == nil)
+    }
+
+    @Test func `a TD that stays busy is released all the same, and the failure is told`() throws {
+        let bench = TestBench(Self.traits(.announced, busy: 1_000))
+        let report = try Self.makeDomain(bench).stop(policy: TeardownPolicy(terminateAttempts: 2))
+        #expect(report.path == .dynamicRemoval)
+        #expect(report.phases[1].calls == 2)
+        #expect(report.failure?.hasPrefix("terminate: ") == true)
+        #expect(report.remaining == .zero)
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
+    @Test func `a punch that fails is told, and everything else still comes back`() throws {
+        let bench = TestBench()
+        let domain = try Self.makeDomain(bench)
+        bench.journal.fail { $0.description.hasPrefix("punch private 0 B") ? .ioError : nil }
+        let report = try domain.stop(policy: TeardownPolicy(chunk: .mebibytes(2)))
+        #expect(report.failure?.hasPrefix("release: 0x0–0x200000 (2 MiB): punch") == true, "\(report)")
+        #expect(report.released == .mebibytes(4))
+        #expect(report.remaining == .mebibytes(1))
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
+    @Test func `terminate-first is refused where it is known to be absent, and the TD lives on`() throws {
+        let facts = TeardownFacts(terminate: .absent, vcpus: 1, shards: [], cpus: 1)
+        #expect(throws: TeardownRefused.terminateAbsent) {
+            try TeardownPlan(facts, policy: TeardownPolicy(order: .terminateFirst))
+        }
+    }
+
+    @Test(arguments: [TerminateSupport.present, .absent, .unknown], TeardownPolicy.Order.allCases)
+    func `no plan releases or closes before it terminates`(
+        terminate: TerminateSupport, order: TeardownPolicy.Order
+    ) throws {
+        let shard = TeardownFacts.Shard(size: .gibibytes(1))
+        let facts = TeardownFacts(terminate: terminate, vcpus: 4, shards: [shard, shard, shard], cpus: 2)
+        guard let plan = try? TeardownPlan(facts, policy: TeardownPolicy(order: order)) else {
+            #expect(terminate == .absent && order == .terminateFirst)
+            return
+        }
+        #expect(plan.steps.first == .quiesce(vcpus: 4))
+        #expect(
+            plan.steps.suffix(2) == [
+                .release(shards: 3, threads: 2, chunk: .mebibytes(32)), .close(files: 3, vcpus: 4),
+            ])
+        let terminates = order != .dynamicRemoval && terminate != .absent
+        #expect(plan.steps.count == (terminates ? 4 : 3))
+        if terminates { #expect(plan.steps[1] == .terminate(mayBeAbsent: terminate == .unknown)) }
+    }
+
+    @Test func `a vCPU that runs is driven out and never let in again`() throws {
+        let bench = TestBench()
+        let machine = try bench.system.createVirtualMachine(.tdx)
+        try machine.enable(.splitIRQChip, [24])
+        try machine.tdxInitialize(
+            TDXInitialization(
+                attributes: 0, xfam: 3, mrConfigID: TrustDomainConfiguration.noIdentity,
+                mrOwner: TrustDomainConfiguration.noIdentity, mrOwnerConfig: TrustDomainConfiguration.noIdentity,
+                cpuid: TrustDomainConfiguration.leastCPUID))
+        let vcpu = try machine.createVCPU(id: 0)
+        let gate = VCPUGate()
+        #expect(gate.enter(vcpu) { gate.leave(vcpu) })
+        #expect(gate.inside == [0])
+        #expect(gate.close(vcpus: [vcpu], milliseconds: 60_000) == [])
+        #expect(!gate.enter(vcpu) {})
+        #expect(bench.journal.names.contains("immediate-exit"))
+    }
+
+    @Test func `a vCPU that cannot be stopped is reported, not waited for`() throws {
+        let bench = TestBench()
+        let domain = try Self.makeDomain(bench)
+        #expect(domain.gate.enter(domain.vcpus[1]) {})
+        let report = try domain.stop(policy: TeardownPolicy(quiesceMilliseconds: 5))
+        #expect(report.failure == "vCPU 1 did not leave KVM_RUN within 5 ms")
+        #expect(report.remaining == .zero)
+    }
+}
