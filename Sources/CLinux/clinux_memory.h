@@ -1,8 +1,5 @@
 // Files that are memory: memfd, mappings, residency, and the plain file calls around them.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -127,6 +124,18 @@ static inline int tdxd_list_directory(const char *path, void *context, void (*ea
     closedir(directory);
     return result;
 }
+
+// glibc declares these under _GNU_SOURCE only.
+int fallocate(int, int, off_t, off_t);
+int memfd_create(const char *, unsigned);
+#ifndef MFD_CLOEXEC
+#define MFD_CLOEXEC 1U
+#define MFD_ALLOW_SEALING 2U
+#endif
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#define F_GET_SEALS 1034
+#endif
 
 // ---- memfd -------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,5 @@
 // Processes, signals, clocks, kernel events.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
@@ -169,11 +166,7 @@ static inline int tdxd_thread_timer_create(int32_t tid, int signal, uint64_t fir
     memset(&event, 0, sizeof event);
     event.sigev_notify = SIGEV_THREAD_ID;
     event.sigev_signo = signal;
-#ifdef sigev_notify_thread_id
-    event.sigev_notify_thread_id = tid;
-#else
-    event._sigev_un._tid = tid;
-#endif
+    event._sigev_un._tid = tid;  // sigev_notify_thread_id, a name that glibc 2.36 does not show
     timer_t timer;
     if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0) return -errno;
     struct itimerspec when = {
@@ -308,7 +301,7 @@ failed:;
 static inline int32_t tdxd_spawn_program(const struct tdxd_spawn *s) {
     if (s->descriptor_count > 64) return -E2BIG;
     int pipe_ends[2];
-    if (pipe2(pipe_ends, O_CLOEXEC) != 0) return -errno;
+    if (syscall(SYS_pipe2, pipe_ends, O_CLOEXEC) != 0) return -errno;
     // No handler of the parent's may run in the child.
     sigset_t all, before;
     sigfillset(&all);

@@ -1,8 +1,5 @@
 // Unix stream sockets with descriptor passing, epoll, eventfd. Every function returns the call's result or -errno.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -64,6 +61,9 @@ static inline int tdxd_unix_connect(int fd, const char *path) {
 
 static inline int tdxd_listen(int fd, int backlog) { return listen(fd, backlog) < 0 ? -errno : 0; }
 
+// glibc declares it under _GNU_SOURCE only.
+int accept4(int, struct sockaddr *, socklen_t *, int);
+
 static inline int tdxd_accept(int fd) {
     int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     return accepted < 0 ? -errno : accepted;
@@ -91,13 +91,8 @@ static inline int tdxd_is_listening_stream(int fd) {
 struct tdxd_peer { int32_t pid; uint32_t uid; uint32_t gid; };
 
 static inline int tdxd_peer_credentials(int fd, struct tdxd_peer *peer) {
-    struct ucred credentials;
-    socklen_t length = sizeof credentials;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) return -errno;
-    peer->pid = credentials.pid;
-    peer->uid = credentials.uid;
-    peer->gid = credentials.gid;
-    return 0;
+    socklen_t length = sizeof *peer;  // laid out as struct ucred
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length) < 0 ? -errno : 0;
 }
 
 static inline int tdxd_peer_pidfd(int fd) {

@@ -30,7 +30,12 @@ extension OwnedDescriptor {
 
     /// Another descriptor of the same open file, close-on-exec.
     public func duplicate() throws(LinuxError) -> OwnedDescriptor {
-        OwnedDescriptor(taking: try LinuxError.check(tdxd_duplicate(rawValue, 3), "fcntl(F_DUPFD_CLOEXEC)"))
+        OwnedDescriptor(taking: try Self.duplicateNumber(rawValue))
+    }
+
+    /// As `duplicate()`, for a number that someone else owns; the caller owns the result.
+    package static func duplicateNumber(_ number: Int32) throws(LinuxError) -> Int32 {
+        try LinuxError.check(tdxd_duplicate(number, 3), "fcntl(F_DUPFD_CLOEXEC)", "descriptor \(number)")
     }
 
     /// fstat(2)

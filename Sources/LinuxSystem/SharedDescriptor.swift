@@ -12,9 +12,13 @@ public final class SharedDescriptor: Sendable {
     }
 
     private let state: Mutex<State>
+    private let whenClosed: @Sendable () -> Void
 
-    public init(_ descriptor: consuming OwnedDescriptor) {
+    /// - Parameter whenClosed: runs once, right before the number is closed and after the last call under way: for what
+    ///   must go with the descriptor, such as a mapping.
+    public init(_ descriptor: consuming OwnedDescriptor, whenClosed: @escaping @Sendable () -> Void = {}) {
         state = Mutex(State(number: descriptor.relinquish()))
+        self.whenClosed = whenClosed
     }
 
     deinit { close() }
@@ -41,7 +45,7 @@ public final class SharedDescriptor: Sendable {
             state.closing = true
             return Self.takeIfUnused(&state)
         }
-        if let number = finished.number { _ = OwnedDescriptor(taking: number) }
+        if let number = finished.number { finish(number) }
         return finished.closed
     }
 
@@ -53,7 +57,12 @@ public final class SharedDescriptor: Sendable {
             state.users -= 1
             return state.closing ? Self.takeIfUnused(&state) : (nil, false)
         }
-        if let number = finished.number { _ = OwnedDescriptor(taking: number) }
+        if let number = finished.number { finish(number) }
+    }
+
+    private func finish(_ number: Int32) {
+        whenClosed()
+        _ = OwnedDescriptor(taking: number)
     }
 
     private static func takeIfUnused(_ state: inout State) -> (number: Int32?, closed: Bool) {

@@ -56,6 +56,23 @@ public final class FileMapping: MappedMemory {
         }
     }
 
+    /// madvise(2) with advice that has no call of its own here.
+    package func advise(_ advice: Advice) throws(LinuxError) {
+        try LinuxError.retrying("madvise", "\(advice)") { advise(advice.number, offset: .zero, length: size) }
+    }
+
+    package enum Advice: Sendable {
+        case hugePage, collapse, remove
+
+        var number: Int {
+            switch self {
+            case .hugePage: tdxd_madv_hugepage
+            case .collapse: tdxd_madv_collapse
+            case .remove: tdxd_madv_remove
+            }
+        }
+    }
+
     public func unmap() {
         guard isMapped.exchange(false, ordering: .acquiringAndReleasing) else { return }
         let result = tdxd_munmap(baseAddress, size.rawValue)

@@ -1,16 +1,30 @@
 internal import CLinux
 public import MemoryUnits
+internal import SystemPackage
 
 /// The calls that treat a file as memory. They serve memfds and guest_memfds alike, by descriptor number.
 public enum FileMemory {
-    /// fallocate(KEEP_SIZE): every page of the range becomes present. A guest_memfd's call that a signal interrupts
-    /// keeps its pages and reports no progress, so it is simply made again until it is through.
+    /// fallocate(KEEP_SIZE): every page of the range becomes present.
+    ///
+    /// A guest_memfd's call that a signal interrupts keeps its pages and reports no progress, so it is made again. It is
+    /// made 2 MiB at a time: walking over what is already there takes time too, and signals that come often would
+    /// otherwise stop a large range from ever being finished.
     public static func allocate(
         descriptor: Int32, offset: ByteCount, length: ByteCount
     ) throws(LinuxError) {
-        try LinuxError.retrying("fallocate(KEEP_SIZE)", detail(offset, length)) {
-            tdxd_fallocate(descriptor, 1, offset.rawValue, length.rawValue)
+        guard length.rawValue <= UInt64.max - offset.rawValue else {
+            throw LinuxError("fallocate(KEEP_SIZE)", .invalidArgument, detail: detail(offset, length))
         }
+        var done = ByteCount.zero
+        repeat {
+            let start = offset + done
+            // An empty range is the kernel's to refuse.
+            let part = min(length - done, .mebibytes(2))
+            try LinuxError.retrying("fallocate(KEEP_SIZE)", detail(start, part)) {
+                tdxd_fallocate(descriptor, 1, start.rawValue, part.rawValue)
+            }
+            done += part
+        } while done < length
     }
 
     /// fallocate(PUNCH_HOLE | KEEP_SIZE): the range's pages are freed. Not interruptible on a guest_memfd, so the

@@ -44,3 +44,9 @@ public final class SystemThread: Sendable {
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
     }
 }
+
+/// The thread that runs this code.
+public enum CurrentThread {
+    /// Sleeps that long or, when a signal comes, shorter. Never on the cooperative pool.
+    public static func sleep(milliseconds: UInt64) { _ = tdxd_sleep_ns(milliseconds * 1_000_000) }
+}

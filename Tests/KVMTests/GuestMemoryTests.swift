@@ -1,0 +1,211 @@
+import Glibc
+import KVM
+import LinuxSystem
+import MemoryUnits
+import SystemPackage
+import Testing
+
+/// The kernel's guest_memfd_test, row by row, for every VM type and flag that the machine offers.
+@Suite(.enabled(if: Machine.hasGuestMemfd, "the machine has no guest_memfd"))
+struct GuestMemoryTests {
+    private let page: UInt64 = 4096
+
+    @Test(arguments: Machine.types)
+    func `G1 every flag bit is accepted or refused as KVM_CAP_GUEST_MEMFD_FLAGS says`(type: VMType) throws {
+        let vm = try Machine.createVM(type)
+        let supported = UInt64(try vm.check(.guestMemfdFlags))
+        for bit in 0..<64 {
+            let flag = UInt64(1) << UInt64(bit)
+            if supported & flag != 0 {
+                let number = try vm.createRawGuestMemory(size: page, flags: flag)
+                close(number)
+            } else {
+                expectRefusal(.invalidArgument) { _ = try vm.createRawGuestMemory(size: page, flags: flag) }
+            }
+        }
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G2 two files of one VM keep their own size and inode`(kind: GuestMemoryKind) throws {
+        let (vm, first) = try kind.create(ByteCount(page))
+        let second = try vm.createKernelGuestMemory(size: ByteCount(2 * page), flags: kind.flags)
+        #expect(first.size == ByteCount(page))
+        #expect(second.size == ByteCount(2 * page))
+        #expect(first.inode != second.inode)
+        #expect(try first.duplicateDescriptor().status().size == ByteCount(page))
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G3 sizes that are no whole pages, and size 0, are refused`(kind: GuestMemoryKind) throws {
+        let vm = try Machine.createVM(kind.type)
+        for size in Array(0..<page) + [page + 1, 1 << 63, UInt64.max] {
+            expectRefusal(.invalidArgument) { _ = try vm.createRawGuestMemory(size: size, flags: kind.flags.rawValue) }
+        }
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G4 read and write fail, and seeking too`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(page))
+        let file = try memory.duplicateDescriptor()
+        var byte: UInt8 = 1
+        #expect(read(file.rawValue, &byte, 1) == -1 && errno == EINVAL)
+        #expect(write(file.rawValue, &byte, 1) == -1 && errno == EINVAL)
+        #expect(pread(file.rawValue, &byte, 1, 0) == -1 && errno == ESPIPE)
+        #expect(pwrite(file.rawValue, &byte, 1, 0) == -1 && errno == ESPIPE)
+        #expect(lseek(file.rawValue, 0, SEEK_SET) == -1 && errno == ESPIPE)
+        #expect(ftruncate(file.rawValue, off_t(page)) == -1 && errno == EINVAL)
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G5 fstat tells the size and the page size, and never any blocks`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(4 * page))
+        try memory.allocate(FileRange(0, 4 * page))
+        let status = try memory.duplicateDescriptor().status()
+        #expect(status.size == ByteCount(4 * page))
+        #expect(status.blockSize == UInt32(page))
+        #expect(status.blocks == 0)
+        #expect(status.kind == .regular)
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G6 to G10 allocating and punching follow the file's end`(kind: GuestMemoryKind) throws {
+        let size = 4 * page
+        let (_, memory) = try kind.create(ByteCount(size))
+        // G6
+        try memory.allocate(FileRange(0, size))
+        #expect(try memory.residentBytes(FileRange(0, size)) == ByteCount(size))
+        // G7
+        expectRefusal(.invalidArgument) { try memory.punchHole(FileRange(page - 1, page)) }
+        expectRefusal(.invalidArgument) { try memory.punchHole(FileRange(page, page - 1)) }
+        // G8
+        expectRefusal(.invalidArgument) { try memory.allocate(FileRange(size, page)) }
+        expectRefusal(.invalidArgument) { try memory.allocate(FileRange(size + page, page)) }
+        // G9
+        try memory.punchHole(FileRange(size, page))
+        try memory.punchHole(FileRange(size + page, page))
+        #expect(try memory.residentBytes(FileRange(0, size)) == ByteCount(size))
+        // G10
+        try memory.punchHole(FileRange(page, page))
+        #expect(try memory.residentBytes(FileRange(0, size)) == ByteCount(size - page))
+        #expect(try memory.residentBytes(FileRange(page, page)) == .zero)
+        try memory.allocate(FileRange(page, page))
+        #expect(try memory.residentBytes(FileRange(0, size)) == ByteCount(size))
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G11 punching unaligned or empty ranges is refused and frees nothing`(kind: GuestMemoryKind) throws {
+        let size = 4 * page
+        let (_, memory) = try kind.create(ByteCount(size))
+        try memory.allocate(FileRange(0, size))
+        let cases: [(UInt64, UInt64)] = [
+            (0, 1), (0, page - 1), (0, page + 1), (1, 1), (1, page - 1), (1, page), (1, page + 1), (page, 1),
+            (page, page - 1), (page, page + 1), (0, 0),
+        ]
+        for (offset, length) in cases {
+            expectRefusal(.invalidArgument) { try memory.punchHole(FileRange(offset, length)) }
+        }
+        #expect(try memory.residentBytes(FileRange(0, size)) == ByteCount(size))
+    }
+
+    @Test(arguments: GuestMemoryKind.all(with: []))
+    func `G12 without MMAP nothing can be mapped`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(4 * page))
+        expectRefusal(.operationNotSupportedByDevice) { _ = try memory.map(FileRange(0, page)) }
+        expectRefusal(.operationNotSupportedByDevice) { _ = try memory.map(FileRange(0, 4 * page)) }
+    }
+
+    @Test(arguments: GuestMemoryKind.all.filter { $0.flags.contains(.mmap) })
+    func `G13 a private mapping is refused`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(page))
+        let file = try memory.duplicateDescriptor()
+        #expect(mmap(nil, Int(page), PROT_READ, MAP_PRIVATE, file.rawValue, 0) == MAP_FAILED && errno == EINVAL)
+    }
+
+    @Test(arguments: GuestMemoryKind.all(with: [.mmap]))
+    func `G14 MMAP alone can be mapped but not touched`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(page))
+        let mapping = try #require(try memory.map(FileRange(0, page)) as? FileMapping)
+        // What raises SIGBUS in a program's own access fails with EFAULT in the kernel's.
+        expectRefusal(.badAddress) { try mapping.populate(offset: .zero, length: mapping.size) }
+        let sink = try MemoryFile(name: "sink", size: ByteCount(page)).duplicateDescriptor()
+        #expect(pwrite(sink.rawValue, mapping.baseAddress, 1, 0) == -1 && errno == EFAULT)
+        #expect(try memory.residentBytes(FileRange(0, page)) == .zero)
+    }
+
+    @Test(.enabled(if: !GuestMemoryKind.all(with: [.mmap]).isEmpty, "no VM type takes the flag MMAP"))
+    func `G14 touching memory with MMAP alone ends in SIGBUS`() async {
+        await #expect(processExitsWith: .signal(SIGBUS)) {
+            let kind = try #require(GuestMemoryKind.all(with: [.mmap]).first)
+            let (_, memory) = try kind.create(ByteCount(4096))
+            try memory.map(FileRange(0, 4096)).fill(1)
+        }
+    }
+
+    @Test(arguments: GuestMemoryKind.all(with: [.mmap, .initShared]))
+    func `G15 shared memory is filled and read; a punched page reads zero and can be filled again`(
+        kind: GuestMemoryKind
+    ) throws {
+        let (_, memory) = try kind.create(ByteCount(4 * page))
+        let mapping = try memory.map(FileRange(0, 4 * page))
+        mapping.fill(0xAA)
+        #expect(mapping.holds(0xAA))
+        try memory.punchHole(FileRange(0, page))
+        #expect(mapping.holds(0, 0, page))
+        #expect(mapping.holds(0xAA, page))
+        mapping.fill(0x55, 0, page)
+        #expect(mapping.holds(0x55, 0, page))
+    }
+
+    @Test(.enabled(if: !GuestMemoryKind.all(with: [.mmap, .initShared]).isEmpty, "no VM type takes INIT_SHARED"))
+    func `G16 a mapping may reach beyond the end, where touching ends in SIGBUS`() async throws {
+        let kind = try #require(GuestMemoryKind.all(with: [.mmap, .initShared]).first)
+        let (_, memory) = try kind.create(ByteCount(page))
+        let mapping = try #require(try memory.map(FileRange(0, 4 * page)) as? FileMapping)
+        mapping.fill(0xAA, 0, page)
+        expectRefusal(.badAddress) { try mapping.populate(offset: ByteCount(page), length: ByteCount(page)) }
+        #expect(mapping.holds(0xAA, 0, page))
+        await #expect(processExitsWith: .signal(SIGBUS)) {
+            let kind = try #require(GuestMemoryKind.all(with: [.mmap, .initShared]).first)
+            let (_, memory) = try kind.create(ByteCount(4096))
+            try memory.map(FileRange(0, 4 * 4096)).fill(1)
+        }
+    }
+
+    @Test(arguments: GuestMemoryKind.all(with: [.mmap, .initShared]))
+    func `G17 to G19 huge-page advice is taken, collapsing refused, and dropped page tables come back`(
+        kind: GuestMemoryKind
+    ) throws {
+        let size: UInt64 = 2 << 20
+        let (_, memory) = try kind.create(ByteCount(size))
+        let mapping = try #require(try memory.map(FileRange(0, size)) as? FileMapping)
+        #expect(mapping.holds(0))
+        try mapping.advise(.hugePage)  // G17
+        expectRefusal(.invalidArgument) { try mapping.advise(.collapse) }  // G18
+        mapping.fill(0x77)
+        mapping.dropMappings(offset: .zero, length: ByteCount(size))  // G19
+        #expect(try memory.residentBytes(FileRange(0, size)) == ByteCount(size))
+        #expect(mapping.holds(0x77))
+    }
+
+    @Test(arguments: GuestMemoryKind.all(with: [.mmap, .initShared]))
+    func `MADV_REMOVE on a mapping punches a hole`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(4 * page))
+        let mapping = try #require(try memory.map(FileRange(0, 4 * page)) as? FileMapping)
+        mapping.fill(1)
+        try mapping.advise(.remove)
+        #expect(try memory.residentBytes(FileRange(0, 4 * page)) == .zero)
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `no size is too large, since nothing is reserved`(kind: GuestMemoryKind) throws {
+        let vm = try Machine.createVM(kind.type)
+        for size: UInt64 in [1 << 40, 1 << 62, (1 << 63) - 4096] {
+            #expect(try vm.createKernelGuestMemory(size: ByteCount(size), flags: kind.flags).size == ByteCount(size))
+        }
+    }
+
+    @Test(.enabled(if: Machine.hasKVM))
+    func `G24 a default VM offers MMAP and INIT_SHARED`() throws {
+        #expect(try Machine.createVM(.default).check(.guestMemfdFlags) & 3 == 3)
+    }
+}

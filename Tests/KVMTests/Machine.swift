@@ -1,0 +1,95 @@
+import KVM
+import LinuxSystem
+import MemoryUnits
+import SystemPackage
+import Testing
+
+/// What the machine that runs the tests offers; read once.
+enum Machine {
+    static let system: KernelKVMSystem? = try? KernelKVMSystem()
+    static let hasKVM = system != nil
+
+    static let types: [VMType] = [.default, .softwareProtected].filter(offers)
+    static let hasGuestMemfd = capability(.guestMemfd) > 0
+    static let hasTDX = offers(.tdx)
+    /// Real private and shared memory.
+    static let hasAttributes = offers(.softwareProtected)
+    static let hasPreFault = capability(.preFaultMemory) > 0
+    static let numaNodes = (try? TextFile.list("/sys/devices/system/node"))?.count { $0.hasPrefix("node") } ?? 1
+
+    /// Guest page tables are the processor's (EPT or NPT); without them KVM emulates and shadows.
+    static let hasTwoDimensionalPaging =
+        ["kvm_intel/parameters/ept", "kvm_amd/parameters/npt"].contains {
+            (try? TextFile.read("/sys/module/\($0)"))?.first.map { "Y1".contains($0) } ?? false
+        }
+
+    static let isAMD = ((try? ProcessorInformation.ofHost())?.vendor ?? "") == "AuthenticAMD"
+
+    static func offers(_ type: VMType) -> Bool { capability(.vmTypes) >> type.rawValue & 1 == 1 }
+
+    static func capability(_ capability: KVMCapability) -> Int { (try? system?.check(capability)) ?? 0 }
+
+    static func createVM(_ type: VMType = .default) throws -> KernelVirtualMachine {
+        try #require(system).createKernelVirtualMachine(type)
+    }
+}
+
+/// A VM type with flags that its guest_memfds take.
+struct GuestMemoryKind: CustomTestStringConvertible, Sendable {
+    var type: VMType
+    var flags: GuestMemoryFlags
+
+    var testDescription: String { "VM type \(type.rawValue), guest_memfd flags \(flags.rawValue)" }
+
+    /// Every kind that this machine offers, out of no flags, MMAP, and MMAP with INIT_SHARED.
+    static let all: [Self] = Machine.types.flatMap { type -> [Self] in
+        guard let vm = try? Machine.createVM(type), let supported = try? vm.check(.guestMemfdFlags) else { return [] }
+        return [[], [.mmap], [.mmap, .initShared]].map { GuestMemoryFlags($0) }
+            .filter { $0.isSubset(of: GuestMemoryFlags(rawValue: UInt64(supported))) }
+            .map { Self(type: type, flags: $0) }
+    }
+
+    static func all(with flags: GuestMemoryFlags) -> [Self] { all.filter { $0.flags == flags } }
+
+    func create(_ size: ByteCount) throws -> (vm: KernelVirtualMachine, memory: KernelGuestMemory) {
+        let vm = try Machine.createVM(type)
+        return (vm, try vm.createKernelGuestMemory(size: size, flags: flags))
+    }
+}
+
+/// Expects a refusal with one of the errnos.
+func expectRefusal(
+    _ errnos: Errno..., sourceLocation: SourceLocation = #_sourceLocation, _ call: () throws -> Void
+) {
+    do {
+        try call()
+        Issue.record("expected \(errnos.map(\.name)), but it succeeded", sourceLocation: sourceLocation)
+    } catch {
+        let errno = (error as? KVMError)?.errno ?? (error as? LinuxError)?.errno
+        #expect(errnos.contains { $0 == errno }, "\(error)", sourceLocation: sourceLocation)
+    }
+}
+
+extension FileRange {
+    init(_ offset: UInt64, _ length: UInt64) {
+        self.init(offset: ByteCount(offset), length: ByteCount(length))
+    }
+}
+
+extension MappedMemory {
+    func fill(_ value: UInt8, _ offset: UInt64 = 0, _ length: UInt64? = nil) {
+        let length = length ?? size.rawValue - offset
+        UnsafeMutableRawBufferPointer(start: baseAddress + Int(offset), count: Int(length))
+            .initializeMemory(as: UInt8.self, repeating: value)
+    }
+
+    /// Whether every byte of a part has the value.
+    func holds(_ value: UInt8, _ offset: UInt64 = 0, _ length: UInt64? = nil) -> Bool {
+        let length = length ?? size.rawValue - offset
+        return UnsafeRawBufferPointer(start: baseAddress + Int(offset), count: Int(length)).allSatisfy { $0 == value }
+    }
+
+    func store(_ bytes: [UInt8], at offset: Int) {
+        bytes.withUnsafeBytes { (baseAddress + offset).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+    }
+}
