@@ -61,7 +61,3 @@ private final class SharedFile: BackingFile {
         }
     }
 }
-
-extension KVMError {
-    init(_ error: LinuxError) { self.init(error.operation, error.errno, detail: error.detail) }
-}
