@@ -108,7 +108,14 @@ let package = Package(
             ]),
         tests("Varlink", ["Varlink", "ControlInterface", "LinuxSystem", system], exclude: ["Python"]),
         tests("ControlInterface", ["ControlInterface", "Varlink"]),
-        tests("ServiceSupport", ["ServiceSupport", "CLinux", "LinuxSystem", "MemoryUnits", system, logging]),
+        // A program that the tests of ServiceSupport start: what it does cannot be undone in a process.
+        .executableTarget(
+            name: "service-support-helper",
+            dependencies: ["LinuxSystem", "ServiceSupport", logging, system],
+            path: "Tests/ServiceSupportHelper", swiftSettings: strict),
+        tests(
+            "ServiceSupport",
+            ["ServiceSupport", "CLinux", "LinuxSystem", "MemoryUnits", system, logging, "service-support-helper"]),
         tests("TDHolder", ["TDHolder", "ControlInterface", "KVM", "LinuxSystem", "MemoryUnits", "Varlink"]),
         tests("TDXDaemon", ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink"]),
         tests(

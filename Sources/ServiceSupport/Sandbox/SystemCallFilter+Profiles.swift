@@ -1,0 +1,136 @@
+extension SystemCallFilter {
+    /// What a holder may do: serve its socket, own guest memory, run vCPUs. It starts no program, opens no network and
+    /// sees no other process.
+    ///
+    /// - Parameter requests: the ioctl request numbers that the holder's code issues on /dev/kvm and what it opens
+    ///   there, from the constants that it calls with.
+    public static func holder(
+        ioctlRequests requests: some Sequence<UInt32>, refusing refusal: Refusal = .errno(1)
+    ) -> SystemCallFilter {
+        SystemCallFilter(
+            refusing: refusal,
+            rules: runtimeRules + serverRules + memoryRules + [
+                .ioctl(requests, because: "KVM, by number")
+            ])
+    }
+
+    /// What tdxd may do: all that a holder may, because a program inherits the filter of whoever starts it, and besides
+    /// keep files, start holders and tend them.
+    ///
+    /// - Parameter requests: those of the holder; tdxd itself issues none.
+    public static func daemon(
+        ioctlRequests requests: some Sequence<UInt32>, refusing refusal: Refusal = .errno(1)
+    ) -> SystemCallFilter {
+        SystemCallFilter(
+            refusing: refusal,
+            rules: runtimeRules + serverRules + memoryRules + managerRules + [
+                .ioctl(requests, because: "the holders' KVM calls, by number")
+            ])
+    }
+
+    /// CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
+    private static let namespaceFlags: UInt64 =
+        0x80 | 0x2_0000 | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x1000_0000
+        | 0x2000_0000 | 0x4000_0000
+
+    /// The first argument, an int: the register's upper half means nothing.
+    private static func first(_ number: UInt64) -> SystemCallRule.Condition {
+        .init(argument: 0, mask: 0xffff_ffff, value: number)
+    }
+
+    /// What the C library and the Swift runtime need to live, and threads.
+    static let runtimeRules: [SystemCallRule] = [
+        .init(
+            ["mmap", "munmap", "mprotect", "mremap", "madvise", "brk"],
+            because: "memory of malloc, of thread stacks and of mapped guest memory"),
+        .init(["futex", "set_robust_list", "rseq", "membarrier", "sched_yield"], because: "locks and threads"),
+        .init(
+            ["clone"], when: [.init(argument: 0, mask: namespaceFlags, value: 0)],
+            because: "threads and holders, never in a new namespace"),
+        .init(
+            ["clone3"], verdict: .errno(38),
+            because: "its flags are behind a pointer, out of a filter's sight; with ENOSYS the C library uses clone"),
+        .init(["exit", "exit_group"], because: "ending"),
+        .init(
+            [
+                "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "rt_sigsuspend", "sigaltstack",
+                "restart_syscall",
+            ],
+            because: "signals: the kick that takes a vCPU out of KVM_RUN, SIGTERM, crash reports"),
+        .init(["tgkill"], because: "the kick of a vCPU thread, and abort(3)"),
+        .init(
+            [
+                "getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getgroups", "getresuid",
+                "getresgid", "umask", "uname", "sysinfo",
+            ],
+            because: "who and where one is"),
+        .init(
+            ["clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time"],
+            because: "time, where the vDSO does not serve"),
+        .init(["sched_getaffinity", "getcpu", "getrandom", "prlimit64", "getrlimit", "setrlimit"], because: "limits"),
+        .init(["arch_prctl"], because: "thread-local storage"),
+        .init(
+            ["prctl"],
+            // PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME,
+            // PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_SET_VMA
+            when: [1, 2, 3, 4, 15, 16, 38, 39, 0x5356_4d41].map(first), because: "names and harmless attributes"),
+        .init(["seccomp"], because: "a holder adds its own, narrower filter"),
+    ]
+
+    /// What an event loop on Unix sockets needs.
+    static let serverRules: [SystemCallRule] = [
+        .init(
+            ["read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close", "close_range"],
+            because: "descriptors"),
+        .init(
+            ["fcntl", "dup", "dup2", "dup3", "pipe2", "ppoll", "poll", "pselect6", "select"],
+            because: "descriptors that are passed on or waited for"),
+        .init(
+            [
+                "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "signalfd4",
+                "timerfd_create", "timerfd_settime", "timerfd_gettime",
+            ],
+            because: "the event loop"),
+        .init(["socket", "socketpair"], when: [first(1)], because: "Unix sockets: control, journal, notification"),
+        .init(["socket"], when: [first(16)], because: "netlink: KVM's events that a VM is gone"),
+        .init(
+            [
+                "bind", "listen", "accept", "accept4", "connect", "getsockname", "getpeername", "getsockopt",
+                "setsockopt", "sendmsg", "sendmmsg", "recvmsg", "recvmmsg", "sendto", "recvfrom", "shutdown",
+            ],
+            because: "sockets, with descriptors and credentials"),
+        .init(
+            [
+                "openat", "open", "stat", "fstat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2",
+                "readlink", "readlinkat", "getdents64", "statfs", "fstatfs", "getcwd",
+            ],
+            because: "/dev/kvm, /proc, /sys, certificates"),
+        .init(
+            ["unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "chmod", "fchmod", "fchmodat"],
+            because: "one's own socket and folder"),
+        .ioctl(
+            [0x5401, 0x5413, 0x541b, 0x5421],
+            because: "TCGETS and TIOCGWINSZ (is this a terminal?), FIONREAD, FIONBIO"),
+    ]
+
+    /// What owning guest memory needs beside KVM.
+    static let memoryRules: [SystemCallRule] = [
+        .init(["memfd_create", "fallocate", "ftruncate", "mincore", "mlock", "munlock"], because: "the shared side"),
+        // libseccomp 2.5 does not know the name.
+        .init(calls: [.number(451)], because: "cachestat: residency is measured"),
+        .init(["pidfd_open", "pidfd_send_signal"], because: "noticing that tdxd or a holder is gone"),
+    ]
+
+    /// What tdxd does besides.
+    static let managerRules: [SystemCallRule] = [
+        .init(["fork", "vfork", "execve", "setsid", "setpgid", "getpgid", "getpgrp"], because: "starting holders"),
+        .init(["wait4", "waitid", "kill"], because: "tending holders"),
+        .init(
+            [
+                "rename", "renameat", "renameat2", "fsync", "fdatasync", "flock", "chown", "fchown", "fchownat",
+                "utimensat", "link", "linkat", "symlinkat", "chdir", "fchdir",
+            ],
+            because: "the registry and certificates, written whole or not at all"),
+        .init(["inotify_init1", "inotify_add_watch", "inotify_rm_watch"], because: "configuration and cgroup events"),
+    ]
+}
