@@ -1,8 +1,5 @@
 // Door to libseccomp. Functions return 0 or -errno.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <errno.h>
 #include <seccomp.h>
 #include <stddef.h>

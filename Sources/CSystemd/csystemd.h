@@ -1,8 +1,5 @@
 // Door to libsystemd, with what its callers need of C besides.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
