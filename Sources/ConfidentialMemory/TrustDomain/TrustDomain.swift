@@ -50,7 +50,7 @@ public final class TrustDomain: Sendable {
     public let gate = VCPUGate()
     /// MRTD, computed from what was loaded.
     public let measurement: MeasurementRegister
-    private let machine: any KVMVirtualMachine
+    let machine: any KVMVirtualMachine
     private let ramSize: ByteCount
     private let terminate: TerminateSupport
     private let lifecycle = Mutex(TrustDomainLifecycle())
@@ -101,6 +101,17 @@ public final class TrustDomain: Sendable {
         do {
             return try memory.convert(
                 range, to: side, isCancelled: { isCancelled() || lifecycle.withLock { $0.isStopping } })
+        } catch {
+            throw TrustDomainError(error)
+        }
+    }
+
+    /// Finds memory that is resident on both sides and, if asked, frees the side that nobody can reach.
+    public func verify(reclaiming: Bool = false) throws(TrustDomainError) -> MemoryVerification {
+        try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("verify") }
+        defer { lifecycle.withLock { _ = $0.endUse() } }
+        do {
+            return try reclaiming ? memory.reclaim() : memory.verify()
         } catch {
             throw TrustDomainError(error)
         }

@@ -11,11 +11,16 @@ final class CallJournal: Sendable {
     struct Call: Sendable, CustomStringConvertible {
         var name: String
         var detail: String
+        /// False for what can only succeed, such as close.
+        var canFail: Bool
         var description: String { detail.isEmpty ? name : "\(name) \(detail)" }
     }
 
     private struct State {
         var calls: [Call] = []
+        /// Those that were made to fail.
+        var failed: [Call] = []
+        var isPaused = false
         var failures: [Int: Errno] = [:]
         var match: (@Sendable (Call) -> Errno?)?
     }
@@ -24,6 +29,15 @@ final class CallJournal: Sendable {
 
     var calls: [Call] { state.withLock { $0.calls } }
     var names: [String] { calls.map(\.name) }
+    var failed: [Call] { state.withLock { $0.failed } }
+
+    /// Runs `body`, whose calls are neither noted nor made to fail: a test looks around.
+    func paused<Result>(_ body: () throws -> Result) rethrows -> Result {
+        state.withLock { $0.isPaused = true }
+        defer { state.withLock { $0.isPaused = false } }
+        return try body()
+    }
+
     func reset() { state.withLock { $0.calls = [] } }
 
     /// Makes the calls at these positions (from 0, counted since the last reset) fail without being carried out.
@@ -36,17 +50,22 @@ final class CallJournal: Sendable {
 
     /// Notes a call that can fail.
     func call(_ name: String, _ detail: String = "") throws(KVMError) {
-        let call = Call(name: name, detail: detail)
-        let errno = state.withLock { state in
+        let call = Call(name: name, detail: detail, canFail: true)
+        let errno: Errno? = state.withLock { state in
+            guard !state.isPaused else { return nil }
             state.calls.append(call)
-            return state.failures[state.calls.count - 1] ?? state.match?(call)
+            let errno = state.failures[state.calls.count - 1] ?? state.match?(call)
+            if errno != nil { state.failed.append(call) }
+            return errno
         }
         if let errno { throw KVMError(name, errno, detail: "made to fail: \(detail)") }
     }
 
     /// Notes a call that cannot fail.
     func note(_ name: String, _ detail: String = "") {
-        state.withLock { $0.calls.append(Call(name: name, detail: detail)) }
+        state.withLock { state in
+            if !state.isPaused { state.calls.append(Call(name: name, detail: detail, canFail: false)) }
+        }
     }
 }
 
