@@ -44,7 +44,6 @@ public enum SeamcallLeaf: UInt16, Hashable, Sendable, CaseIterable {
     case phymemCacheWb = 40
     case phymemPageWbinvd = 41
     case vpWr = 43
-    case sysLpShutdown = 44
     case sysConfig = 45
     case sysShutdown = 52
     case phymemPamtAdd = 58
@@ -95,7 +94,6 @@ public enum SeamcallLeaf: UInt16, Hashable, Sendable, CaseIterable {
         case .phymemCacheWb: "TDH.PHYMEM.CACHE.WB"
         case .phymemPageWbinvd: "TDH.PHYMEM.PAGE.WBINVD"
         case .vpWr: "TDH.VP.WR"
-        case .sysLpShutdown: "TDH.SYS.LP.SHUTDOWN"
         case .sysConfig: "TDH.SYS.CONFIG"
         case .sysShutdown: "TDH.SYS.SHUTDOWN"
         case .phymemPamtAdd: "TDH.PHYMEM.PAMT.ADD"

@@ -18,6 +18,9 @@ public protocol PhysicalMemory: Sendable {
     /// Copies the 4 KiB page at `source`, read with `sourceKey`, to `destination` by direct stores with `key`.
     func copyPage(
         from source: HostPhysicalAddress, sourceKey: KeyID, to destination: HostPhysicalAddress, key: KeyID)
+
+    /// The 64 lines of the 4 KiB page at `page` are written back from the caches under the alias of `key`.
+    func writeBack(_ page: HostPhysicalAddress, key: KeyID)
 }
 
 extension PhysicalMemory {
@@ -30,6 +33,9 @@ extension PhysicalMemory {
             write(destination, key: key, from: UnsafeRawBufferPointer(buffer))
         }
     }
+
+    /// Nothing: memory without caches.
+    public func writeBack(_ page: HostPhysicalAddress, key: KeyID) {}
 
     public func zeroPage(_ page: HostPhysicalAddress, key: KeyID) {
         withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 16) { buffer in

@@ -81,6 +81,8 @@ public enum TDCallOutcome: Hashable, Sendable {
 public enum GuestAccessOutcome: Hashable, Sendable {
     /// Private memory: host-physical address of the byte, and the trust domain's key.
     case memory(HostPhysicalAddress, key: KeyID)
+    /// Shared memory: the host's EPT translates it, the module has no part in it.
+    case shared
     /// The guest gets #VE: the page is pending and was not accepted.
     case virtualizationException
     /// The vCPU must leave the guest.

@@ -1,0 +1,147 @@
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+/// A trust domain that a call has opened: the locks it holds, and those it could not get.
+struct TDAccess {
+    var td: TD
+    /// What to subtract from `TDBlock.locks` at the end.
+    var held: UInt64
+    /// Bits of the locks that others hold: the call fails when it comes to the place where it needs them.
+    var conflict: UInt64
+    /// Host-physical address of TDR.
+    var address: UInt64
+    var state: TDState
+
+    @inline(__always) func release() { td.pointee.locks.minus(held) }
+    @inline(__always) var key: KeyID { KeyID(state.key) }
+}
+
+extension TDXModule {
+    @inline(__always) func tdBlock(_ slot: UInt64) -> TD {
+        (tdSlab.base + Int(truncatingIfNeeded: slot) * tdSlab.stride).assumingMemoryBound(to: TDBlock.self)
+    }
+
+    /// Takes all locks of a request at once. 0, or the bits that stood in the way.
+    @inline(__always) func tryLock(_ td: TD, _ request: TDLockRequest) -> UInt64 {
+        var old = td.pointee.locks.get()
+        while true {
+            let conflict = old & request.conflicts
+            if conflict != 0 { return conflict }
+            if td.pointee.locks.replace(old, by: old &+ request.amount) { return 0 }
+            old = td.pointee.locks.get()
+        }
+    }
+
+    /// C-TDR: finds the trust domain of a TDR operand and takes the locks of `request`, among them TDR's. When only
+    /// others than TDR's are taken by somebody, TDR's alone is held and `conflict` says which.
+    @inline(__always)
+    func open(
+        _ address: UInt64, _ request: TDLockRequest, tdr: TDLockRequest, _ operand: Operand,
+        into access: inout TDAccess?
+    ) -> TDXStatus {
+        if address & pamt.invalidBits == 0, pamt.isInitialized(address) {
+            let entry = pamt.entry(address, PageSizeCode.small)
+            let word = entry.get()
+            if PageWord.type(word) == UInt64(PageType.tdr.rawValue) {
+                let slot = entry.at(1).get()
+                let td = tdBlock(slot)
+                var held = request.amount
+                var conflict = tryLock(td, request)
+                if conflict != 0 {
+                    if conflict & Sharex.mask != 0 { return .operandBusy.with(operand) }
+                    held = tdr.amount
+                    let own = tryLock(td, tdr)
+                    if own != 0 { return .operandBusy.with(operand) }
+                    conflict |= 1 << 63
+                }
+                if entry.get() == word, entry.at(1).get() == slot {
+                    access = TDAccess(
+                        td: td, held: held, conflict: conflict & ~(1 << 63), address: address,
+                        state: TDState(td.pointee.state.get()))
+                    return .success
+                }
+                td.pointee.locks.minus(held)
+                return .operandBusy.with(operand)
+            }
+        }
+        return refuseRoot(address, exclusive: tdr.conflicts != TDLockRequest.tdrShared.conflicts, operand)
+    }
+
+    /// What C-TDR says of an address that is no TDR page.
+    @inline(never) private func refuseRoot(_ address: UInt64, exclusive: Bool, _ operand: Operand) -> TDXStatus {
+        var page: LockedPage?
+        let status = lockPrivate(address, .tdr, exclusive: exclusive, operand, into: &page)
+        // It became a TDR page this very moment: say what a caller would have met an instant before.
+        if let page {
+            unlock(page)
+            return .operandBusy.with(operand)
+        }
+        return status
+    }
+
+    /// C-STATE: the gates that every leaf on an initialised trust domain passes (reference §0.4). `locksOpState` says
+    /// whether the leaf takes OP_STATE's lock itself.
+    @inline(__always)
+    func checkState(_ access: TDAccess, _ leaf: SeamcallLeaf, locksOpState: Bool) -> TDXStatus {
+        let state = access.state
+        if !state.isOperational { return refuseState(state) }
+        if locksOpState, access.conflict & (Sharex.mask << TDLockRequest.opStateShift) != 0 {
+            return .operandBusy.with(.opState)
+        }
+        if !permissions.allows(leaf, inOperationState: state.opState) { return opStateIncorrect(state.opState) }
+        return .success
+    }
+
+    @inline(never) func refuseState(_ state: TDState) -> TDXStatus {
+        if state.isFatal { return .tdFatal }
+        if state.lifecycle != Lifecycle.keysConfigured.rawValue { return .tdKeysNotConfigured }
+        return .tdcsNotAllocated
+    }
+
+    /// OP_STATE_INCORRECT; [late] with the state in its low half.
+    @inline(never) func opStateIncorrect(_ state: UInt8) -> TDXStatus {
+        platform.version == .late ? .opStateIncorrect.with(details: UInt32(state)) : .opStateIncorrect
+    }
+
+    @inline(__always) func isTreeBusy(_ access: TDAccess) -> Bool {
+        access.conflict & (Sharex.mask << TDLockRequest.treeShift) != 0
+    }
+
+    /// C-GPAINFO: level and address of RCX are well formed.
+    @inline(__always) func isLevelAndAddress(_ value: UInt64, from least: UInt64, to most: UInt64) -> Bool {
+        let level = value & 7
+        guard value & 0xFFF0_0000_0000_0FF8 == 0, level >= least, level <= most else { return false }
+        return value & (((1 << (12 + 9 * level)) - 1) & ~0xFFF) == 0
+    }
+
+    /// C-GPA: the address is private.
+    @inline(__always) func isPrivate(_ gpa: UInt64, _ access: TDAccess) -> Bool {
+        gpa & access.td.pointee.forbiddenGPABits.get() == 0
+    }
+
+    /// Whether no vCPU can hold a translation from before `blocked` any more (reference §6.5).
+    func isTracked(_ td: TD, blocked: UInt64) -> Bool {
+        if blocked >> 63 != 0 { return false }
+        let epoch = td.pointee.epoch.get()
+        if blocked < epoch &- 1 { return true }
+        return blocked == epoch &- 1 && insideCount(td, parity: blocked & 1) == 0
+    }
+
+    func insideCount(_ td: TD, parity: UInt64) -> UInt64 {
+        td.pointee.inside.get() >> (parity * 32) & 0xFFFF_FFFF
+    }
+
+    /// C-TRACK for a leaf or table whose page was blocked at `blockEpoch`.
+    @inline(__always)
+    func checkTracked(
+        _ access: TDAccess, _ walk: Walk, _ state: EntryState, blockEpoch: UInt64, _ registers: inout Registers
+    ) -> TDXStatus {
+        guard permissions.requiresTracking(state, inOperationState: access.state.opState) else { return .success }
+        if !state.isIn(EntryState.blockedSet) {
+            report(walk, &registers)
+            return .gpaRangeNotBlocked.with(.rcx)
+        }
+        return isTracked(access.td, blocked: blockEpoch) ? .success : .tlbTrackingNotDone.with(.rcx)
+    }
+}

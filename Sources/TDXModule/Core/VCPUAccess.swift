@@ -1,0 +1,44 @@
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+/// A vCPU that a call has opened: its TDVPR page locked, and its trust domain's TDR implicitly shared.
+struct VCPUAccess {
+    var vcpu: VCPU
+    var page: LockedPage
+    var owner: TDAccess
+}
+
+extension TDXModule {
+    @inline(__always) func vcpuBlock(_ slot: UInt64) -> VCPU {
+        (vcpuSlab.base + Int(truncatingIfNeeded: slot) * vcpuSlab.stride).assumingMemoryBound(to: VCPUBlock.self)
+    }
+
+    /// C-TDVPR and C-OWNER. `request` are the locks of the owner, among them TDR's.
+    func openVCPU(
+        _ address: UInt64, exclusive: Bool, _ request: TDLockRequest, tdr: TDLockRequest = .tdrShared,
+        _ operand: Operand, into access: inout VCPUAccess?
+    ) -> TDXStatus {
+        var page: LockedPage?
+        var status = lockPrivate(address, .tdvpr, exclusive: exclusive, operand, into: &page)
+        guard let page else { return status }
+        var owner: TDAccess?
+        status = open(page.owner, request, tdr: tdr, .tdr, into: &owner)
+        guard let owner else {
+            unlock(page)
+            return status
+        }
+        access = VCPUAccess(vcpu: vcpuBlock(page.entry.at(1).get()), page: page, owner: owner)
+        return .success
+    }
+
+    func close(_ access: VCPUAccess) {
+        access.owner.release()
+        unlock(access.page)
+    }
+
+    /// One more or fewer vCPU that is associated with a logical processor.
+    func changeAssociated(_ td: TD, by amount: Int) {
+        td.pointee.vcpus.plus(UInt64(bitPattern: Int64(amount)) << 32)
+    }
+}

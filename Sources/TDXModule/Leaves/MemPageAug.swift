@@ -1,0 +1,57 @@
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// MEM.PAGE.AUG (reference §1.4): a pending page of 4 KiB or 2 MiB, for the guest to accept.
+    func memPageAug(_ r: inout Registers) -> TDXStatus {
+        let (target, root) = (r.rcx, r.rdx)
+        r.rcx = 0
+        r.rdx = 0
+        var access: TDAccess?
+        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        guard let access else { return status }
+        status = augment(&r, access, target, r.r8)
+        access.release()
+        return status
+    }
+
+    @inline(__always)
+    private func augment(
+        _ r: inout Registers, _ access: TDAccess, _ target: UInt64, _ address: UInt64
+    ) -> TDXStatus {
+        var status = checkState(access, .memPageAug, locksOpState: true)
+        if !status.isSuccess { return status }
+        guard isLevelAndAddress(target, from: 0, to: 1) else { return .operandInvalid.with(.rcx) }
+        let (level, gpa) = (target & 7, target & ~0xFFF)
+        guard isPrivate(gpa, access) else { return .operandInvalid.with(.rcx) }
+        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
+        let found = walk(access.td, gpa, to: level, root: access.state.rootLevel)
+        if found.level != level {
+            report(found, &r)
+            return .eptWalkFailed.with(.rcx)
+        }
+        if found.raw & Entry.lock != 0 {
+            askForPriority(found, &r)
+            return .operandBusy.with(.rcx)
+        }
+        if !permissions.allows(.memPageAug, on: decode(found.raw)) {
+            report(found, &r)
+            return .eptEntryStateIncorrect.with(.rcx)
+        }
+        var page: LockedPage?
+        status =
+            level == 0
+            ? lockPrivate(address, .free, exclusive: true, .r8, into: &page)
+            : lockFreeLarge(address, .r8, into: &page)
+        guard let page else { return status }
+        let pending = Entry.suppressVE | Entry.memoryType | Entry.leaf | 1 << 6 | Entry.pending | address
+        guard commit(found, pending, &r) else {
+            unlock(page)
+            return .operandBusy.with(.rcx)
+        }
+        access.td.pointee.children.plus(1 << (9 * level))
+        unlock(page, as: .regular, owner: access.address, second: 0)
+        return .success
+    }
+}

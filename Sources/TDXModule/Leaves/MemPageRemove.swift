@@ -1,0 +1,63 @@
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// MEM.PAGE.REMOVE (reference §1.5): takes a page of 4 KiB, 2 MiB or 1 GiB out of a trust domain.
+    func memPageRemove(_ r: inout Registers) -> TDXStatus {
+        let (target, root) = (r.rcx, r.rdx)
+        r.rcx = 0
+        r.rdx = 0
+        var access: TDAccess?
+        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        guard let access else { return status }
+        status = remove(&r, access, target)
+        access.release()
+        return status
+    }
+
+    @inline(__always)
+    private func remove(_ r: inout Registers, _ access: TDAccess, _ target: UInt64) -> TDXStatus {
+        var status = checkState(access, .memPageRemove, locksOpState: true)
+        if !status.isSuccess { return status }
+        guard isLevelAndAddress(target, from: 0, to: 2) else { return .operandInvalid.with(.rcx) }
+        let (level, gpa) = (target & 7, target & ~0xFFF)
+        guard isPrivate(gpa, access) else { return .operandInvalid.with(.rcx) }
+        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
+        let found = walk(access.td, gpa, to: level, root: access.state.rootLevel)
+        if found.level != level {
+            report(found, &r)
+            return .eptWalkFailed.with(.rcx)
+        }
+        if found.raw & Entry.lock != 0 {
+            askForPriority(found, &r)
+            return .operandBusy.with(.rcx)
+        }
+        let state = decode(found.raw)
+        if !permissions.allows(.memPageRemove, on: state) {
+            report(found, &r)
+            return .eptEntryStateIncorrect.with(.rcx)
+        }
+        let address = Entry.address(found.raw) & ~((1 << (12 + 9 * level)) - 1)
+        var page: LockedPage?
+        let failure =
+            level == 0
+            ? lockSmall(address, exclusive: true, into: &page)
+            : lockEntry(address, Int(level), exclusive: true, into: &page)
+        guard failure == nil, let page else { return .operandBusy.with(.rcx) }
+        status = checkTracked(access, found, state, blockEpoch: page.entry.at(1).get(), &r)
+        if !status.isSuccess {
+            unlock(page)
+            return status
+        }
+        let isImporting = access.state.opState >= 6 && access.state.opState <= 9
+        guard commit(found, isImporting ? EntryState.removed.entry(0) : Entry.free, &r) else {
+            unlock(page)
+            return .operandBusy.with(.rcx)
+        }
+        access.td.pointee.children.minus(1 << (9 * level))
+        free(page)
+        r.rcx = usesDynamicPAMT ? address | removalHint(address) : address
+        return .success
+    }
+}

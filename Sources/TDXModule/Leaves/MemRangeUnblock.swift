@@ -1,0 +1,41 @@
+internal import MemoryUnits
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// MEM.RANGE.UNBLOCK (reference §1.5).
+    func memRangeUnblock(_ r: inout Registers) -> TDXStatus {
+        let (target, root) = (r.rcx, r.rdx)
+        r.rcx = 0
+        r.rdx = 0
+        var access: TDAccess?
+        var status = open(root, .tdrShared + .opStateShared + .treeExclusive, tdr: .tdrShared, .rdx, into: &access)
+        guard let access else { return status }
+        defer { access.release() }
+        status = checkState(access, .memRangeUnblock, locksOpState: true)
+        if !status.isSuccess { return status }
+        guard isLevelAndAddress(target, from: 0, to: access.state.rootLevel), isPrivate(target & ~0xFFF, access) else {
+            return .operandInvalid.with(.rcx)
+        }
+        let (level, gpa) = (target & 7, target & ~0xFFF)
+        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
+        let found = walk(access.td, gpa, to: level, root: access.state.rootLevel)
+        if found.level != level {
+            report(found, &r)
+            return .eptWalkFailed.with(.rcx)
+        }
+        if found.raw & Entry.lock != 0 {
+            askForPriority(found, &r)
+            return .operandBusy.with(.rcx)
+        }
+        guard permissions.allows(.memRangeUnblock, on: decode(found.raw)) else {
+            report(found, &r)
+            return .eptEntryStateIncorrect.with(.rcx)
+        }
+        if permissions.requiresTracking(inOperationState: access.state.opState),
+            !isTracked(access.td, blocked: blockEpoch(found.raw, level: level).get())
+        {
+            return .tlbTrackingNotDone.with(.septTree)
+        }
+        return commit(found, Entry.unblocking(found.raw), &r) ? .success : .operandBusy.with(.rcx)
+    }
+}

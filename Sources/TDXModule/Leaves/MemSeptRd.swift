@@ -1,0 +1,34 @@
+internal import MemoryUnits
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// MEM.SEPT.RD (reference §1.5): an entry as hardware's architecture defines it, its level and state.
+    func memSeptRd(_ r: inout Registers) -> TDXStatus {
+        let (target, operand) = (r.rcx, r.rdx)
+        r.rcx = 0
+        r.rdx = 0
+        let wantsAttributes = operand & 1 != 0
+        var access: TDAccess?
+        var status = open(
+            operand & ~1, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        guard let access else { return status }
+        defer { access.release() }
+        status = checkState(access, .memSeptRd, locksOpState: true)
+        if !status.isSuccess { return status }
+        if wantsAttributes, !access.state.isDebug { return .operandInvalid.with(.rdx) }
+        guard isLevelAndAddress(target, from: 0, to: access.state.rootLevel), isPrivate(target & ~0xFFF, access) else {
+            return .operandInvalid.with(.rcx)
+        }
+        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
+        let found = walk(access.td, target & ~0xFFF, to: target & 7, root: access.state.rootLevel)
+        if found.level != target & 7 {
+            report(found, &r)
+            return .eptWalkFailed.with(.rcx)
+        }
+        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        entry.release(found.raw)
+        report(found, &r)
+        r.r8 = 0
+        return .success
+    }
+}

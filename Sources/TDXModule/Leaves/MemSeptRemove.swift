@@ -1,0 +1,64 @@
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// MEM.SEPT.REMOVE (reference §1.5): takes an empty table out.
+    func memSeptRemove(_ r: inout Registers, version: UInt64) -> TDXStatus {
+        if version > 1 { return .operandInvalid.with(.rax) }
+        let (target, root) = (r.rcx, r.rdx)
+        r.rcx = 0
+        r.rdx = 0
+        var access: TDAccess?
+        var status = open(root, .tdrShared + .opStateShared + .treeExclusive, tdr: .tdrShared, .rdx, into: &access)
+        guard let access else { return status }
+        defer { access.release() }
+        status = checkState(access, .memSeptRemove, locksOpState: true)
+        if !status.isSuccess { return status }
+        guard isLevelAndAddress(target, from: 1, to: access.state.rootLevel), isPrivate(target & ~0xFFF, access) else {
+            return .operandInvalid.with(.rcx)
+        }
+        let (level, gpa) = (target & 7, target & ~0xFFF)
+        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
+        let found = walk(access.td, gpa, to: level, root: access.state.rootLevel)
+        if found.level != level {
+            report(found, &r)
+            return .eptWalkFailed.with(.rcx)
+        }
+        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        let state = decode(found.raw)
+        func refuse(_ status: TDXStatus, details: Bool = false) -> TDXStatus {
+            entry.release(found.raw)
+            if details { report(found, &r) }
+            return status
+        }
+        guard permissions.allows(.memSeptRemove, on: state) else {
+            return refuse(.eptEntryStateIncorrect.with(.rcx), details: true)
+        }
+        let slot = Entry.slot(found.raw)
+        let address = tables.address(slot)
+        var page: LockedPage?
+        if lockSmall(address, exclusive: true, into: &page) != nil { return refuse(.operandBusy.with(.rcx)) }
+        status = checkTracked(access, found, state, blockEpoch: tables.blockEpoch(slot).get(), &r)
+        if !status.isSuccess {
+            unlock(page!)
+            return refuse(status)
+        }
+        let table = tables[slot]
+        for index in 0..<512 where decode(table.at(index).get()) != .free {
+            unlock(page!)
+            return refuse(.eptPageNotFree.with(.rcx), details: true)
+        }
+        entry.release(Entry.free)
+        tables.free(slot)
+        access.td.pointee.children.minus(1)
+        free(page!)
+        r.rcx = address
+        if version == 1 {
+            r.r9 = .max
+            r.r10 = .max
+            r.r11 = .max
+        }
+        return .success
+    }
+}

@@ -1,0 +1,46 @@
+internal import Crypto
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// MNG.INIT (reference §1.2): the trust domain's parameters.
+    func mngInit(_ r: inout Registers) -> TDXStatus {
+        let parameters = r.rdx
+        if faults.takes(.cpuidLimit) { return .limitCPUIDMaxvalSet }
+        var access: TDAccess?
+        var status = open(r.rcx, .tdrExclusive, tdr: .tdrExclusive, .rcx, into: &access)
+        guard let access else { return status }
+        defer { access.release() }
+        status = checkState(access, .mngInit, locksOpState: false)
+        if !status.isSuccess { return status }
+        guard let buffer = sharedOperand(parameters, alignment: 1024) else { return .operandInvalid.with(.rdx) }
+        let bytes = memory.bytes(buffer.address, count: 1024, key: buffer.key)
+        let checked: TDParameters
+        do {
+            checked = try TDParameters(
+                bytes, tdcxCount: access.state.tdcxCount, version: platform.version,
+                tscAdjustChanged: faults.takes(.tscAdjust))
+        } catch {
+            if let rcx = error.rcx { r.rcx = rcx }
+            return error.status
+        }
+        access.td.details.contents.withLock { contents in
+            contents.parameters = checked
+            contents.measurement = SHA384()
+            contents.mrtd = [UInt8](repeating: 0, count: 48)
+            contents.rtmrs = [[UInt8]](repeating: [UInt8](repeating: 0, count: 48), count: 4)
+            contents.controls = checked.disablesVE ? 1 : 0
+        }
+        let td = access.td
+        td.pointee.epoch.set(1)
+        td.pointee.inside.set(0)
+        td.pointee.vcpus.set(0)
+        td.pointee.forbiddenGPABits.set(checked.forbiddenGPABits)
+        td.pointee.state.update(
+            TDState.opStateMask | TDState.rootLevelMask | TDState.debugBit | TDState.veDisabledBit,
+            to: UInt64(OperationState.initialized.rawValue) << 24 | checked.rootLevel << 48
+                | (checked.isDebug ? TDState.debugBit : 0) | (checked.disablesVE ? TDState.veDisabledBit : 0))
+        return .success
+    }
+}

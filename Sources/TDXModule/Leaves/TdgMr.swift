@@ -1,0 +1,95 @@
+internal import Crypto
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// TDG.MR.RTMR.EXTEND (reference §2.4): RTMR := SHA-384(RTMR ‖ 48 bytes).
+    func tdgMrRtmrExtend(_ r: inout Registers, _ td: TD) -> TDCallOutcome {
+        let (gpa, index) = (r.rcx, r.rdx)
+        guard gpa & 63 == 0, gpa & td.pointee.forbiddenGPABits.get() == 0, gpa >> 52 == 0 else {
+            return .completed(.operandInvalid.with(.rcx))
+        }
+        guard let (address, key) = translate(gpa, td) else { return .exit(missing(gpa, write: false)) }
+        guard index <= 3 else { return .completed(.operandInvalid.with(.rdx)) }
+        guard td.pointee.rtmrLock.replace(0, by: Sharex.exclusive) else { return .completed(.operandBusy.with(.rtmr)) }
+        defer { td.pointee.rtmrLock.minus(Sharex.exclusive) }
+        let value = memory.bytes(address, count: 48, key: key)
+        td.details.contents.withLock { contents in
+            contents.rtmrs[Int(index)] = SHA384.bytes(contents.rtmrs[Int(index)] + value)
+        }
+        return .completed(.success)
+    }
+
+    /// TDG.MR.REPORT (reference §2.5): 1,024 bytes that this module can vouch for.
+    func tdgMrReport(_ r: inout Registers, _ td: TD) -> TDCallOutcome {
+        let (output, input, subtype) = (r.rcx, r.rdx, r.r8)
+        let forbidden = td.pointee.forbiddenGPABits.get()
+        func isOperand(_ gpa: UInt64, _ alignment: UInt64) -> Bool {
+            gpa % alignment == 0 && gpa & forbidden == 0 && gpa >> 52 == 0
+        }
+        guard isOperand(output, 1024) else { return .completed(.operandInvalid.with(.rcx)) }
+        guard isOperand(input, 64) else { return .completed(.operandInvalid.with(.rdx)) }
+        guard subtype == 0 else { return .completed(.operandInvalid.with(.r8)) }
+        guard let (target, key) = translate(output, td) else { return .exit(missing(output, write: true)) }
+        guard let (source, _) = translate(input, td) else { return .exit(missing(input, write: false)) }
+        let information = td.details.contents.withLock { ReportLayout.tdInfo($0) }
+        let data = memory.bytes(source, count: 64, key: key)
+        memory.store(ReportLayout.report(data: data, tdInfo: information, key: reportKey), at: target, key: key)
+        return .completed(.success)
+    }
+
+    /// Whether this module, since it was loaded, made a TDREPORT: its MAC and hashes fit.
+    public func isOwnReport(_ report: [UInt8]) -> Bool {
+        report.count == 1024
+            && ReportLayout.report(
+                data: Array(report[128..<192]), tdInfo: Array(report[512...]), key: reportKey) == report
+    }
+
+    /// A private address that the guest can read and write, as host-physical address and key.
+    func translate(_ gpa: UInt64, _ td: TD) -> (address: UInt64, key: KeyID)? {
+        let state = TDState(td.pointee.state.get())
+        let found = walk(td, gpa, to: 0, root: state.rootLevel)
+        guard decode(found.raw).isIn(EntryState.accessibleLeafSet) else { return nil }
+        let mask = (UInt64(1) << (12 + 9 * found.level)) - 1
+        return (Entry.address(found.raw) & ~mask | gpa & mask, KeyID(state.key))
+    }
+
+    func missing(_ gpa: UInt64, write: Bool) -> TDExit {
+        .eptViolation(gpa: GuestPhysicalAddress(gpa & ~0xFFF), qualification: write ? 2 : 1, extended: .none)
+    }
+}
+
+/// TDREPORT (reference §2.5): REPORTMACSTRUCT 256 bytes, TEE_TCB_INFO 239, padding 17, TDINFO 512.
+///
+/// TEE_TCB_INFO stays zero: no processor and no signed module stand behind the report.
+enum ReportLayout {
+    static func tdInfo(_ contents: TDContext.Contents) -> [UInt8] {
+        var bytes: [UInt8] = []
+        func append(_ value: UInt64) {
+            for index in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: value >> (8 * UInt64(index)))) }
+        }
+        append(contents.parameters.attributes)
+        append(contents.parameters.xfam)
+        bytes += contents.mrtd
+        bytes += contents.parameters.mrConfigID
+        bytes += contents.parameters.mrOwner
+        bytes += contents.parameters.mrOwnerConfig
+        for rtmr in contents.rtmrs { bytes += rtmr }
+        bytes += contents.serviceHash
+        bytes += [UInt8](repeating: 0, count: 512 - bytes.count)
+        return bytes
+    }
+
+    /// MAC structure: type 0x81 @0, hash of TEE_TCB_INFO @32, hash of TDINFO @80, report data @128, MAC @224.
+    static func report(data: [UInt8], tdInfo: [UInt8], key: SymmetricKey) -> [UInt8] {
+        let tcbInfo = [UInt8](repeating: 0, count: 239)
+        var bytes: [UInt8] = [0x81] + [UInt8](repeating: 0, count: 31)
+        bytes += SHA384.bytes(tcbInfo)
+        bytes += SHA384.bytes(tdInfo)
+        bytes += data
+        bytes += [UInt8](repeating: 0, count: 32)
+        bytes += Array(HMAC<SHA256>.authenticationCode(for: bytes, using: key))
+        return bytes + tcbInfo + [UInt8](repeating: 0, count: 17) + tdInfo
+    }
+}

@@ -1,0 +1,40 @@
+/// A CPUID leaf whose bits TD_PARAMS may choose: 1 in a mask means configurable.
+///
+/// The public sources leave the list to the processor. This one is the model's own, in the shape and order that
+/// SYS.INFO and TD_PARAMS use.
+public struct CPUIDConfiguration: Hashable, Sendable {
+    public var leaf: UInt32
+    /// 0xFFFF_FFFF when the leaf has no sub-leaves.
+    public var subleaf: UInt32
+    public var eax: UInt32
+    public var ebx: UInt32
+    public var ecx: UInt32
+    public var edx: UInt32
+
+    init(_ leaf: UInt32, _ subleaf: UInt32, _ eax: UInt32, _ ebx: UInt32, _ ecx: UInt32, _ edx: UInt32) {
+        self.leaf = leaf
+        self.subleaf = subleaf
+        self.eax = eax
+        self.ebx = ebx
+        self.ecx = ecx
+        self.edx = edx
+    }
+
+    static let none: UInt32 = 0xFFFF_FFFF
+
+    /// The twelve leaves that the model lets a host configure (reference §8.3).
+    public static let all: [CPUIDConfiguration] = [
+        .init(0x1, none, 0x0FFF_3FFF, 0x00FF_0000, 0x3104_0980, 0x1000_0000),
+        .init(0x4, 0, 0xFC00_0000, 0, 0, 0),
+        .init(0x4, 1, 0xFC00_0000, 0, 0, 0),
+        .init(0x4, 2, 0xFC00_0000, 0, 0, 0),
+        .init(0x4, 3, 0xFC00_C000, 0, 0, 0),
+        .init(0x7, 0, 0, 0xD02F_A7B9, 0x0140_7FCE, 0x1C5C_0510),
+        .init(0x7, 1, 0x0000_1C30, 0, 0, 0),
+        .init(0x14, 0, 0, 0, 0, 0),
+        .init(0x1D, 1, 0, 0, 0, 0),
+        .init(0x1F, 0, 0x0000_001F, 0x0000_FFFF, 0x0000_FF00, 0),
+        .init(0x1F, 1, 0x0000_001F, 0x0000_FFFF, 0x0000_FF00, 0),
+        .init(0x8000_0008, none, 0x00FF_0000, 0, 0, 0),
+    ]
+}
