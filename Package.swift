@@ -84,12 +84,15 @@ let package = Package(
         room(
             "TDXDaemon",
             ["ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging, system]),
+        room(
+            "TDXControl",
+            [
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Varlink", argumentParser,
+                system,
+            ]),
         .executableTarget(name: "tdxd", dependencies: ["TDXDaemon", argumentParser], swiftSettings: strict),
         .executableTarget(name: "tdx-holder", dependencies: ["TDHolder", argumentParser], swiftSettings: strict),
-        .executableTarget(
-            name: "tdxctl",
-            dependencies: ["ControlInterface", "LinuxSystem", "TDXStatusCodes", "Varlink", argumentParser],
-            swiftSettings: strict),
+        .executableTarget(name: "tdxctl", dependencies: ["TDXControl"], swiftSettings: strict),
 
         tests("MemoryUnits", ["MemoryUnits"]),
         tests("TDXStatusCodes", ["TDXStatusCodes"]),
@@ -116,6 +119,9 @@ let package = Package(
         tests(
             "ServiceSupport",
             ["ServiceSupport", "CLinux", "LinuxSystem", "MemoryUnits", system, logging, "service-support-helper"]),
+        tests(
+            "TDXControl",
+            ["TDXControl", "ControlInterface", "LinuxSystem", "TDXStatusCodes", "Varlink", argumentParser, system]),
         tests("TDHolder", ["TDHolder", "ControlInterface", "KVM", "LinuxSystem", "MemoryUnits", "Varlink"]),
         tests("TDXDaemon", ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink"]),
         tests(

@@ -9,3 +9,4 @@
 #include "clinux_memory.h"
 #include "clinux_process.h"
 #include "clinux_socket.h"
+#include "clinux_terminal.h"

@@ -1,1 +1,3 @@
-// Placeholder until the program is written.
+import TDXControl
+
+ControlTool.main()

@@ -1,0 +1,58 @@
+internal import ArgumentParser
+internal import ControlInterface
+internal import LinuxSystem
+internal import MemoryUnits
+
+struct CreateCommand: ControlCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "create", abstract: "Creates a TD, loads and measures its firmware, and finalizes it.")
+
+    @Argument(help: "Its name: 1 to 64 of a-z 0-9 . _ -", transform: parseName)
+    var name: String
+
+    @Option(
+        help: ArgumentHelp("Its memory, such as 512M or 4G (powers of 1,024).", valueName: "size"),
+        transform: parseSize)
+    var memory: ByteCount
+
+    @Option(help: ArgumentHelp("How many virtual CPUs it has.", valueName: "count"))
+    var vcpus = 1
+
+    @Option(
+        help: ArgumentHelp("A TDVF firmware image; without one, memory is private and empty.", valueName: "path"),
+        completion: .file(), transform: parsePath)
+    var firmware: String?
+
+    @Option(
+        help: ArgumentHelp("48 bytes that the owner measures configuration with.", valueName: "hex"),
+        transform: parseDigest)
+    var mrconfigid: String?
+
+    @Option(help: ArgumentHelp("48 bytes that identify the owner.", valueName: "hex"), transform: parseDigest)
+    var mrowner: String?
+
+    @Option(help: ArgumentHelp("48 bytes of the owner's configuration.", valueName: "hex"), transform: parseDigest)
+    var mrownerconfig: String?
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func validate() throws {
+        guard vcpus > 0 else { throw ValidationError("--vcpus is \(vcpus): it must be at least 1") }
+    }
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let start = MonotonicInstant.now
+        let domain = try context.follow(
+            "create \(name)", ManagerInterface.Create.method,
+            ManagerInterface.Create.Parameters(
+                name: name, memoryBytes: memory.rawValue, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
+                mrowner: mrowner, mrownerconfig: mrownerconfig),
+            as: ManagerInterface.Create.Reply.self, progress: \.progress, result: \.domain)
+        let took = formatted(milliseconds: (MonotonicInstant.now - start).milliseconds)
+        context.show(
+            completed(domain, as: "TrustDomain"),
+            text: "Created in \(took).\n" + render(domain, context.console.style))
+        return .ok
+    }
+}

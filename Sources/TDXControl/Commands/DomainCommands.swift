@@ -1,0 +1,125 @@
+internal import ArgumentParser
+internal import ControlInterface
+internal import MemoryUnits
+internal import Varlink
+
+struct ListCommand: ControlCommand {
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "Lists the TDs of this host.")
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let domains = try context.withManager { client throws(VarlinkClientError) in
+            try client.call(ManagerInterface.List.method, as: ManagerInterface.List.Reply.self).domains
+        }.sorted { $0.name < $1.name }
+        context.show(
+            domains.map { completed($0, as: "TrustDomain") }, text: render(domains, context.console.style))
+        return .ok
+    }
+}
+
+struct ShowCommand: ControlCommand {
+    static let configuration = CommandConfiguration(commandName: "show", abstract: "Shows one TD in full.")
+
+    @Argument(help: "The TD's name.", transform: parseName)
+    var name: String
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let domain = try context.withManager { client throws(VarlinkClientError) in
+            try client.call(
+                ManagerInterface.Show.method, ManagerInterface.Show.Parameters(name: name),
+                as: ManagerInterface.Show.Reply.self
+            ).domain
+        }
+        context.show(completed(domain, as: "TrustDomain"), text: render(domain, context.console.style))
+        return .ok
+    }
+}
+
+struct ConvertCommand: ControlCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "convert", abstract: "Makes a range of a TD's memory private or shared.",
+        discussion: "What the range held is discarded: its next use is a fresh zeroed page.")
+
+    @Argument(help: "The TD's name.", transform: parseName)
+    var name: String
+
+    @Option(
+        help: ArgumentHelp("Where the range begins, such as 0x1000000.", valueName: "address"), transform: parseAddress)
+    var gpa: GuestPhysicalAddress
+
+    @Option(
+        help: ArgumentHelp("How long it is, such as 4M (powers of 1,024).", valueName: "size"), transform: parseSize)
+    var size: ByteCount
+
+    @Option(
+        help: ArgumentHelp("private or shared.", valueName: "side"),
+        completion: .list(MemorySide.allCases.map(\.rawValue)), transform: parseSide)
+    var to: MemorySide
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func validate() throws {
+        guard GuestPhysicalRange(validating: gpa, size: size) != nil else {
+            throw ValidationError("the range from \(gpa) on, \(size.rawValue) bytes long, goes beyond 64 bits")
+        }
+    }
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let reply = try context.withManager { client throws(VarlinkClientError) in
+            try client.call(
+                ManagerInterface.Convert.method,
+                ManagerInterface.Convert.Parameters(name: name, gpa: gpa.rawValue, bytes: size.rawValue, to: to),
+                as: ManagerInterface.Convert.Reply.self, timeout: .seconds(300))
+        }
+        context.show(reply, text: render(reply))
+        return .ok
+    }
+}
+
+struct MapCommand: ControlCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "map", abstract: "Shows which parts of a TD's memory are private, shared or converting.")
+
+    @Argument(help: "The TD's name.", transform: parseName)
+    var name: String
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let map = try context.withManager { client throws(VarlinkClientError) in
+            try client.call(
+                ManagerInterface.Map.method, ManagerInterface.Map.Parameters(name: name),
+                as: ManagerInterface.Map.Reply.self)
+        }
+        context.show(map, text: render(map, context.console.style))
+        return .ok
+    }
+}
+
+struct StopCommand: ControlCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stop", abstract: "Ends a TD and proves that its memory and key are free.",
+        discussion: "The exit status is 1 if the certificate is not complete.")
+
+    @Argument(help: "The TD's name.", transform: parseName)
+    var name: String
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let certificate = try context.follow(
+            "stop \(name)", ManagerInterface.Stop.method, ManagerInterface.Stop.Parameters(name: name),
+            as: ManagerInterface.Stop.Reply.self, progress: \.progress, result: \.certificate)
+        context.show(
+            completed(certificate, as: "Certificate"), text: render(certificate, context.console.style))
+        return certificate.complete ? .ok : .failed
+    }
+}

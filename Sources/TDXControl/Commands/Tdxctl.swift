@@ -1,0 +1,66 @@
+internal import ArgumentParser
+internal import ControlInterface
+internal import LinuxSystem
+internal import Varlink
+
+/// The root of the command line.
+struct Tdxctl: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tdxctl", abstract: "Creates, shows, converts and ends the trust domains (TDs) of this host.",
+        discussion: """
+            Exit status: 0 ok, 1 failed, 2 usage, 3 no such TD, 4 not permitted, 5 no capacity (key ids, memory), \
+            69 tdxd is not available, 75 try again.
+            """,
+        version: ControlInterfaceVersion.text,
+        subcommands: [
+            OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
+            MapCommand.self, SelfTestCommand.self, StopCommand.self, ExplainCommand.self, VersionCommand.self,
+        ])
+
+    @OptionGroup var options: GlobalOptions
+}
+
+/// A command of tdxctl.
+protocol ControlCommand: ParsableCommand {
+    var options: GlobalOptions { get }
+    var root: Tdxctl { get }
+    func execute(_ context: Context) throws(Failure) -> ExitStatus
+}
+
+extension Context {
+    /// Connects to tdxd and runs `body`; every way in which a call can go wrong becomes a `Failure`.
+    func withManager<Result>(
+        _ body: (VarlinkClient) throws(VarlinkClientError) -> Result
+    ) throws(Failure) -> Result {
+        do throws(VarlinkClientError) {
+            return try body(try VarlinkClient.connect(socket))
+        } catch {
+            throw Failure(error)
+        }
+    }
+
+    /// Shows a reply: as JSON where that is asked for, otherwise as text.
+    func show(_ value: @autoclosure () -> some Encodable, text: @autoclosure () -> String) {
+        console.write(json == .off ? text() : TDXControl.json(value(), json))
+    }
+
+    /// Calls a method that reports progress; gives what `result` finds in the last reply.
+    func follow<Reply: Decodable, Result>(
+        _ title: String, _ method: String, _ parameters: some Encodable, as type: Reply.Type,
+        progress: (Reply) -> Progress?, result: (Reply) -> Result?
+    ) throws(Failure) -> Result {
+        var bar = ProgressBar(
+            title: title, isTerminal: console.errorIsTerminal, width: console.width, now: .now)
+        defer { console.writeError(bar.finish()) }
+        var found: Result?
+        try withManager { client throws(VarlinkClientError) in
+            // Long work may be silent for long: memory of terabytes, a busy host.
+            try client.callMore(method, parameters, as: type, timeout: .seconds(300)) { reply, isLast in
+                if let news = progress(reply) { console.writeError(bar.update(news, now: .now)) }
+                if isLast { found = result(reply) }
+            }
+        }
+        guard let found else { throw Failure(.protocolViolation("the last reply has no result")) }
+        return found
+    }
+}

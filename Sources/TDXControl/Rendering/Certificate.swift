@@ -1,0 +1,68 @@
+internal import ControlInterface
+
+/// A teardown certificate as people read it.
+func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
+    var text = style.bold("Teardown certificate of \(printable(certificate.name))") + "\n"
+    text += renderFields(
+        [
+            ("Id", printable(certificate.id)),
+            ("Backend", backendInFull(certificate.backend, emulated: certificate.emulated)),
+            ("Policy", printable(certificate.policy)),
+            ("Path", printable(certificate.path)),
+            ("Holder", certificate.holderDied ? "had died; tdxd gave its memory back" : "ended in order"),
+            (
+                "Released",
+                "\(formatted(bytes: certificate.releasedBytes)) of a TD of \(formatted(bytes: certificate.memoryBytes))"
+            ),
+            ("Key id", certificate.keyID.map { String($0) } ?? "kept by the kernel"),
+            ("Began", printable(certificate.startedAt)),
+            ("Took", formatted(milliseconds: certificate.milliseconds)),
+        ], indent: "  ", style)
+    text += "\n" + indented(phaseTable(certificate.phases).rendered(style)) + "\n"
+    text += indented(proofTable(certificate.proofs).rendered(style)) + "\n"
+    if let failure = certificate.failure { text += style.bad("Failure: ") + printable(failure) + "\n" }
+    let missing = certificate.proofs.count { !$0.holds }
+    if certificate.complete {
+        text += style.good("COMPLETE") + ": every proof holds; nothing of the TD is left on this host.\n"
+    } else if certificate.proofs.isEmpty {
+        text += style.bad("INCOMPLETE") + ": nothing was proven.\n"
+    } else if missing == 0 {
+        text += style.bad("INCOMPLETE") + ": every proof holds, but the teardown failed.\n"
+    } else {
+        text += style.bad("INCOMPLETE") + ": \(missing) of \(certificate.proofs.count) proofs do not hold.\n"
+    }
+    return text
+}
+
+private func phaseTable(_ phases: [TeardownPhase]) -> Table {
+    var table = Table(("PHASE", .left), ("TIME", .right), ("BYTES", .right), ("CALLS", .right), ("DETAIL", .left))
+    for phase in phases {
+        table.add([
+            .init(text: printable(phase.name)), .init(text: formatted(milliseconds: phase.milliseconds)),
+            .init(text: phase.bytes == 0 ? "–" : formatted(bytes: phase.bytes)),
+            .init(text: phase.calls == 0 ? "–" : String(phase.calls)), .init(text: printable(phase.detail ?? "")),
+        ])
+    }
+    return table
+}
+
+private func proofTable(_ proofs: [TeardownProof]) -> Table {
+    var table = Table(("PROOF", .left), ("HOLDS", .left), ("EVIDENCE", .left))
+    for proof in proofs {
+        table.add([
+            .init(text: printable(proof.name)),
+            .init(text: proof.holds ? "yes" : "NO", paint: proof.holds ? .good : .bad),
+            .init(text: printable(proof.evidence)),
+        ])
+    }
+    return table
+}
+
+private func indented(_ text: String) -> String {
+    text.split(separator: "\n", omittingEmptySubsequences: false)
+        .map { line in
+            let trimmed = line.lastIndex { $0 != " " }.map { line[...$0] } ?? ""
+            return trimmed.isEmpty ? "" : "  " + trimmed
+        }
+        .joined(separator: "\n")
+}

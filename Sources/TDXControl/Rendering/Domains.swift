@@ -1,0 +1,107 @@
+internal import ControlInterface
+
+/// The table of `tdxctl list`.
+func render(_ domains: [TrustDomain], _ style: Style) -> String {
+    guard !domains.isEmpty else { return "There are no TDs.\n" }
+    var table = Table(
+        ("NAME", .left), ("STATE", .left), ("MEMORY", .right), ("PRIVATE", .right), ("SHARED", .right),
+        ("CONVERTING", .right), ("RESIDENT", .right), ("VCPUS", .right), ("KEY", .right), ("HOLDER", .right),
+        ("BACKEND", .left))
+    for domain in domains {
+        table.add([
+            .init(text: printable(domain.name), paint: .bold),
+            .init(text: domain.state.rawValue, paint: paint(domain.state)),
+            .init(text: formatted(bytes: domain.memoryBytes)), .init(text: formatted(bytes: domain.privateBytes)),
+            .init(text: formatted(bytes: domain.sharedBytes)), .init(text: formatted(bytes: domain.convertingBytes)),
+            .init(text: formatted(bytes: domain.residentBytes)), .init(text: String(domain.vcpus)),
+            .init(text: domain.keyID.map { String($0) } ?? "–"), .init(text: String(domain.holderPID)),
+            .init(text: formatted(backend: domain.backend, emulated: domain.emulated)),
+        ])
+    }
+    return table.rendered(style)
+}
+
+/// One TD in full, for `tdxctl show` and the end of `tdxctl create`.
+func render(_ domain: TrustDomain, _ style: Style) -> String {
+    var fields: [(label: String, value: String)] = [
+        ("Name", style.bold(printable(domain.name))),
+        ("Id", printable(domain.id)),
+        (
+            "State",
+            style.painted(domain.state.rawValue, paint(domain.state))
+                + (domain.reason.map { ": " + printable($0) } ?? "")
+        ),
+        ("Backend", backendInFull(domain.backend, emulated: domain.emulated)),
+        ("Memory", formatted(bytes: domain.memoryBytes)),
+        ("  private", formatted(bytes: domain.privateBytes)),
+        ("  shared", formatted(bytes: domain.sharedBytes)),
+        ("  converting", formatted(bytes: domain.convertingBytes)),
+        (
+            "Resident",
+            "\(formatted(bytes: domain.residentBytes)) (private \(formatted(bytes: domain.residentPrivateBytes)), "
+                + "shared \(formatted(bytes: domain.residentSharedBytes)))"
+        ),
+        ("vCPUs", String(domain.vcpus)),
+        (
+            "Key id",
+            domain.keyID.map { String($0) + (domain.emulated ? " (emulated)" : "") } ?? "kept by the kernel"
+        ),
+        ("Holder", "pid \(domain.holderPID)"),
+        ("Firmware", domain.firmware.map(printable) ?? "none"),
+    ]
+    if let mrtd = domain.mrtd {
+        let half = printable(mrtd)
+        fields.append(("MRTD", String(half.prefix(48))))
+        fields.append(("", String(half.dropFirst(48))))
+    } else {
+        fields.append(("MRTD", "not yet finalized"))
+    }
+    fields.append(("Created", printable(domain.createdAt)))
+    fields.append(("Owner", "uid \(domain.ownerUID)"))
+    return renderFields(fields, style)
+}
+
+func backendInFull(_ backend: Backend, emulated: Bool) -> String {
+    emulated ? "\(backend.rawValue) (emulated: the TDX module is software, the memory is real)" : backend.rawValue
+}
+
+private func paint(_ state: TrustDomainState) -> Paint {
+    switch state {
+    case .runnable: .good
+    case .failed: .bad
+    case .building, .stopping, .draining: .doubtful
+    }
+}
+
+/// What `tdxctl convert` did.
+func render(_ conversion: ManagerInterface.Convert.Reply) -> String {
+    let end = conversion.gpa &+ conversion.bytes
+    return """
+        \(printable(conversion.name)): \(formatted(address: conversion.gpa))–\(formatted(address: end)) \
+        (\(formatted(bytes: conversion.bytes))) is \(conversion.to.rawValue)
+        \(formatted(bytes: conversion.changedBytes)) changed side, \(formatted(bytes: conversion.discardedBytes)) \
+        discarded, in \(formatted(milliseconds: conversion.milliseconds)) \
+        [\(formatted(backend: conversion.backend, emulated: conversion.emulated))]
+
+        """
+}
+
+/// The runs of `tdxctl map`, and their sums.
+func render(_ map: ManagerInterface.Map.Reply, _ style: Style) -> String {
+    var table = Table(("START", .left), ("END", .left), ("SIZE", .right), ("ATTRIBUTE", .left))
+    var sums: [PageAttribute: UInt64] = [:]
+    for run in map.runs {
+        sums[run.attribute, default: 0] += run.bytes
+        table.add([
+            .init(text: formatted(address: run.gpa)), .init(text: formatted(address: run.gpa &+ run.bytes)),
+            .init(text: formatted(bytes: run.bytes)), .init(text: run.attribute.rawValue),
+        ])
+    }
+    let summary = PageAttribute.allCases.compactMap { attribute in
+        sums[attribute].map { "\(formatted(bytes: $0)) \(attribute.rawValue)" }
+    }
+    return table.rendered(style)
+        + "\(map.runs.count) run\(map.runs.count == 1 ? "" : "s"): "
+        + (summary.isEmpty ? "no memory" : summary.joined(separator: ", "))
+        + " [\(formatted(backend: map.backend, emulated: map.emulated))]\n"
+}

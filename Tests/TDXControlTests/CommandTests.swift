@@ -1,0 +1,273 @@
+import ControlInterface
+import FoundationEssentials
+import Glibc
+import Synchronization
+import TDXStatusCodes
+import Testing
+import Varlink
+
+@testable import TDXControl
+
+private func decoded(_ text: String) throws -> JSONValue {
+    try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))
+}
+
+private func keys(_ value: JSONValue?) -> Set<String> {
+    guard case .object(let object)? = value else { return [] }
+    return Set(object.keys)
+}
+
+private let domainKeys: Set<String> = [
+    "name", "id", "state", "backend", "memory_bytes", "private_bytes", "shared_bytes", "converting_bytes",
+    "resident_bytes", "vcpus", "key_id", "holder_pid", "mrtd",
+]
+
+private func fail(_ error: ControlError) -> VarlinkServer.Handler {
+    { call in call.fail(error.reply(on: .manager)) }
+}
+
+@Suite struct `Commands against a service` {
+    @Test func `create sends what was said and shows the TD`() throws {
+        let seen = Mutex<ManagerInterface.Create.Parameters?>(nil)
+        let manager = try ManagerStandIn([
+            "Create": { call in
+                let parameters = try? call.parameters(as: ManagerInterface.Create.Parameters.self)
+                seen.withLock { $0 = parameters }
+                call.replyContinues(
+                    ManagerInterface.Create.Reply(
+                        progress: Progress(phase: "load", doneBytes: 1 << 29, totalBytes: 1 << 30)))
+                call.reply(ManagerInterface.Create.Reply(domain: .sample("web1")))
+            }
+        ])
+        let digest = String(repeating: "AB", count: 48)
+        let outcome = tdxctl(
+            "--socket", manager.path, "create", "web1", "--memory", "1G", "--vcpus", "2", "--firmware", "OVMF.fd",
+            "--mrowner", digest, errorIsTerminal: true)
+        #expect(outcome.status == 0)
+        #expect(outcome.output.hasPrefix("Created in "))
+        #expect(outcome.output.hasSuffix(render(.sample("web1"), .plain)))
+        #expect(outcome.error.hasPrefix("\rcreate web1: load [####"))
+        #expect(outcome.error.hasSuffix("\r\u{1b}[K"))
+        let here = String(cString: getcwd(nil, 0)!)
+        #expect(
+            seen.withLock { $0 }
+                == ManagerInterface.Create.Parameters(
+                    name: "web1", memoryBytes: 1 << 30, vcpus: 2, firmware: here + "/OVMF.fd",
+                    mrowner: digest.lowercased()))
+    }
+
+    @Test func `a quick create without a terminal says nothing on standard error`() throws {
+        let manager = try ManagerStandIn([
+            "Create": { call in
+                call.replyContinues(
+                    ManagerInterface.Create.Reply(progress: Progress(phase: "load", doneBytes: 1, totalBytes: 2)))
+                call.reply(ManagerInterface.Create.Reply(domain: .sample("web1")))
+            }
+        ])
+        let outcome = tdxctl("create", "web1", "--memory", "4K", "-j", "--socket", manager.path)
+        #expect(outcome.status == 0)
+        #expect(keys(try decoded(outcome.output)).isSuperset(of: domainKeys))
+        // A machine so loaded that the call took a second may have told of it.
+        #expect(outcome.error == "" || outcome.error == "create web1: load 50 %, 1 B of 2 B\n")
+    }
+
+    @Test func `list gives rows with the same keys whatever is unknown`() throws {
+        let manager = try ManagerStandIn([
+            "List": { call in
+                call.reply(
+                    ManagerInterface.List.Reply(domains: [
+                        .sample("b"), .sample("a", state: .building, backend: .tdx, keyID: nil, mrtd: nil),
+                    ]))
+            }
+        ])
+        let outcome = tdxctl("list", "--json=short", environment: ["TDXD_SOCKET": manager.path])
+        guard case .array(let rows) = try decoded(outcome.output) else {
+            Issue.record("not an array: \(outcome.output)")
+            return
+        }
+        #expect(rows.count == 2)
+        for row in rows { #expect(keys(row).isSuperset(of: domainKeys)) }
+        guard case .object(let first) = rows[0] else { return }
+        #expect(first["name"] == .string("a"))
+        #expect(first["key_id"] == .null)
+        #expect(first["mrtd"] == .null)
+        #expect(first["emulated"] == .bool(false))
+        #expect(tdxctl("--json=off", "list", environment: ["TDXD_SOCKET": manager.path]).output.hasPrefix("NAME"))
+    }
+
+    @Test func `what stands behind the command outweighs what stands before it`() throws {
+        let manager = try ManagerStandIn(["List": { $0.reply(ManagerInterface.List.Reply(domains: [])) }])
+        let outcome = tdxctl(
+            "--socket", "/nowhere", "--json=off", "list", "--socket", manager.path, "--json=short",
+            environment: ["TDXD_SOCKET": "/nowhere/either"])
+        #expect(outcome.output == "[]\n")
+    }
+
+    @Test func `stop shows the certificate and fails if it is not complete`() throws {
+        for holds in [true, false] {
+            let manager = try ManagerStandIn([
+                "Stop": { $0.reply(ManagerInterface.Stop.Reply(certificate: .sample(holds: holds))) }
+            ])
+            let outcome = tdxctl("stop", "web1", "--socket", manager.path)
+            #expect(outcome.status == (holds ? 0 : 1))
+            #expect(outcome.output == render(TeardownCertificate.sample(holds: holds), .plain))
+            let document = try decoded(tdxctl("stop", "web1", "-j", "--socket", manager.path).output)
+            #expect(keys(document).isSuperset(of: ["backend", "phases", "proofs", "complete", "failure"]))
+            guard case .object(let object) = document, case .array(let phases) = object["phases"],
+                case .array(let proofs) = object["proofs"]
+            else { return }
+            #expect(phases.allSatisfy { keys($0).isSuperset(of: ["name", "milliseconds", "bytes"]) })
+            #expect(proofs.allSatisfy { keys($0) == ["name", "holds", "evidence"] })
+        }
+    }
+
+    @Test func `ok gives checks with their four keys`() throws {
+        let manager = try ManagerStandIn(["Check": { $0.reply(HostReport.sample) }])
+        let outcome = tdxctl("ok", "-j", "--socket", manager.path)
+        #expect(outcome.status == 0)
+        guard case .object(let object) = try decoded(outcome.output), case .array(let checks) = object["checks"] else {
+            Issue.record("no checks: \(outcome.output)")
+            return
+        }
+        for check in checks { #expect(keys(check) == ["name", "title", "result", "evidence", "hint"]) }
+        #expect(tdxctl("ok", "--socket", manager.path).output == render(HostReport.sample, .plain))
+        #expect(tdxctl("ok", "--strict", "--socket", manager.path).status == 1)
+    }
+
+    @Test func `map and convert give their documents`() throws {
+        let manager = try ManagerStandIn([
+            "Map": { call in
+                call.reply(
+                    ManagerInterface.Map.Reply(
+                        name: "web1", backend: .memfd, runs: [MemoryRun(gpa: 0, bytes: 4096, attribute: .shared)]))
+            },
+            "Convert": { call in
+                guard let asked = try? call.parameters(as: ManagerInterface.Convert.Parameters.self) else { return }
+                call.reply(
+                    ManagerInterface.Convert.Reply(
+                        name: asked.name, backend: .memfd, gpa: asked.gpa, bytes: asked.bytes, to: asked.to,
+                        changedBytes: asked.bytes, discardedBytes: 0, milliseconds: 1))
+            },
+        ])
+        let run = #"{"attribute":"shared","bytes":4096,"gpa":0}"#
+        #expect(
+            tdxctl("map", "web1", "-j", "--socket", manager.path).output
+                == #"{"backend":"memfd","emulated":true,"name":"web1","runs":[\#(run)]}"# + "\n")
+        let outcome = tdxctl(
+            "convert", "web1", "--gpa", "16M", "--size", "4M", "--to", "shared", "--socket", manager.path)
+        #expect(outcome.status == 0)
+        #expect(outcome.output.hasPrefix("web1: 0x0001000000–0x0001400000 (4 MiB) is shared\n"))
+    }
+
+    @Test func `the self-test tells each step as it ends and the verdict at last`() throws {
+        let steps = [
+            SelfTestStep(name: "write", result: .pass, evidence: "4 patterns", milliseconds: 2),
+            SelfTestStep(name: "hypercall", result: .skip, evidence: "cannot exit here", milliseconds: 0),
+        ]
+        let manager = try ManagerStandIn([
+            "SelfTest": { call in
+                for step in steps { call.replyContinues(ManagerInterface.SelfTest.Reply(step: step)) }
+                call.reply(ManagerInterface.SelfTest.Reply(backend: .guestMemfd, passed: true, steps: steps))
+            }
+        ])
+        let outcome = tdxctl("selftest", "--socket", manager.path)
+        #expect(outcome.status == 0)
+        #expect(
+            outcome.output == """
+                PASS  write (2.00 ms): 4 patterns
+                SKIP  hypercall (0 µs): cannot exit here
+                PASSED: 1 of 2 steps [guest_memfd (emulated)]
+
+                """)
+        let document = try decoded(tdxctl("selftest", "-j", "--socket", manager.path).output)
+        #expect(keys(document) == ["backend", "emulated", "passed", "steps"])
+    }
+
+    @Test(
+        arguments: [
+            (.noSuchDomain(name: "x"), 3), (.notPermitted(needed: "admin", reason: "uid 7"), 4),
+            (.insufficientMemory(neededBytes: 2, availableBytes: 1, limit: "MemAvailable"), 5),
+            (.noKeyAvailable(capacity: 1, inUse: 1), 5), (.tryAgain(reason: "draining"), 75),
+            (.invalidField(field: "vcpus", value: "0", limit: "1 to 64"), 2), (.nameTaken(name: "x"), 1),
+            (.kernelRefused(operation: "KVM_RUN", errno: 5, errnoName: "EIO", tdxStatus: "0x1", detail: ""), 1),
+            (.holderFailed(name: "x", reason: "died"), 1), (.wrongState(name: "x", state: "s", operation: "o"), 1),
+            (.other(name: "io.tdxd.Manager.New", message: "m"), 1),
+        ] as [(ControlError, Int32)])
+    func `an error has its exit status and says what to do`(_ error: ControlError, _ status: Int32) throws {
+        let manager = try ManagerStandIn(["Show": fail(error)])
+        let outcome = tdxctl("show", "x", "--socket", manager.path)
+        #expect(outcome.status == status)
+        #expect(outcome.output == "")
+        #expect(outcome.error.hasPrefix("tdxctl: \(error)\n"))
+        let machine = tdxctl("show", "x", "--json=short", "--socket", manager.path)
+        #expect(keys(try decoded(machine.error)).isSuperset(of: ["error", "message"]))
+    }
+
+    @Test func `nobody at the socket is told as such`() {
+        let outcome = tdxctl("list", "--socket", "/nonexistent/socket")
+        #expect(outcome.status == 69)
+        #expect(outcome.error.hasPrefix("tdxctl: tdxd does not answer at /nonexistent/socket (ENOENT)\nhint: start it"))
+        let version = tdxctl("version", "-j", "--socket", "/nonexistent/socket")
+        #expect(version.status == 0)
+        #expect(version.output == #"{"tdxctl":"\#(ControlInterfaceVersion.text)","tdxd":null}"# + "\n")
+    }
+
+    @Test func `a service that hangs up is unavailable`() throws {
+        let manager = try ManagerStandIn(["List": { _ in }])
+        #expect(tdxctl("list", "--socket", manager.path).status == 69)
+    }
+}
+
+@Suite struct `Command lines` {
+    @Test(arguments: [
+        ["frobnicate"], ["create"], ["create", "web1"], ["create", "Web1", "--memory", "1G"],
+        ["create", "", "--memory", "1G"], ["create", String(repeating: "a", count: 65), "--memory", "1G"],
+        ["create", "a/b", "--memory", "1G"], ["create", "web1", "--memory", "0"], ["create", "web1", "--memory", "1"],
+        ["create", "web1", "--memory", "-4096"], ["create", "web1", "--memory", "16777216T"],
+        ["create", "web1", "--memory", "9223372036854775808"], ["create", "web1", "--memory", "1G", "--vcpus", "0"],
+        ["create", "web1", "--memory", "1G", "--mrowner", "ab"],
+        ["create", "web1", "--memory", "1G", "--firmware", ""],
+        ["convert", "a", "--gpa", "1", "--size", "4K", "--to", "shared"],
+        ["convert", "a", "--gpa", "0", "--size", "4K", "--to", "elsewhere"],
+        ["explain", "xyz"], ["explain", "0x10000000000000000"], ["list", "--json=yaml"], ["list", "surplus"],
+    ])
+    func `what is not acceptable ends with status 2 and a word why`(_ arguments: [String]) {
+        let outcome = run(arguments)
+        #expect(outcome.status == 2)
+        #expect(outcome.output == "")
+        #expect(outcome.error.hasPrefix("Error: "))
+    }
+
+    @Test(arguments: [["--help"], ["create", "--help"], ["help", "stop"], ["--version"]])
+    func `help is no error`(_ arguments: [String]) {
+        let outcome = run(arguments)
+        #expect(outcome.status == 0)
+        #expect(outcome.output.count > 4)
+        #expect(outcome.error == "")
+    }
+
+    @Test func `explain needs no daemon`() throws {
+        let outcome = run(["explain", "c0000300_00000001", "--json=short"])
+        #expect(outcome.status == 0)
+        guard case .object(let object) = try decoded(outcome.output) else { return }
+        #expect(object["name"] == .string("PAGE_METADATA_INCORRECT"))
+        #expect(object["operand"] == .string("RCX"))
+        #expect(object["recoverable"] == .bool(false))
+        #expect(
+            keys(.object(object))
+                == ["status", "class", "name", "severity", "recoverable", "operand", "cause", "next_step"])
+    }
+
+    @Test func `a status may be written as logs write it`() {
+        for text in [
+            "0xC000030000000001", "c000030000000001", "0xc000_0300_0000_0001", "13835061353817047041",
+            "-4611682719892504575",
+        ] {
+            #expect(parseStatus(text)?.rawValue == 0xc000_0300_0000_0001, "\(text)")
+        }
+    }
+
+    private func run(_ arguments: [String]) -> Outcome {
+        tdxctl(arguments, environment: ["TDXD_SOCKET": "/nonexistent/socket"])
+    }
+}

@@ -1,0 +1,203 @@
+import ControlInterface
+import LinuxSystem
+import TDXStatusCodes
+import Testing
+
+@testable import TDXControl
+
+@Suite struct `What people read` {
+    @Test func `domains line up under their titles and emulated ones say so`() {
+        let text = render(
+            [.sample("web1"), .sample("a-longer-name", state: .failed, backend: .tdx, keyID: nil)], .plain)
+        #expect(
+            text == """
+                NAME           STATE     MEMORY   PRIVATE  SHARED  CONVERTING  RESIDENT  VCPUS  KEY  HOLDER  BACKEND
+                web1           runnable   1 GiB  1020 MiB   4 MiB         0 B   5.0 MiB      2    3    4711  guest_memfd (emulated)
+                a-longer-name  failed     1 GiB  1020 MiB   4 MiB         0 B   5.0 MiB      2    –    4711  tdx
+
+                """)
+    }
+
+    @Test func `no domains are said to be none`() {
+        #expect(render([TrustDomain](), .plain) == "There are no TDs.\n")
+    }
+
+    @Test func `one domain is shown in full`() {
+        #expect(
+            render(.sample("web1", reason: "holder died"), .plain) == """
+                Name          web1
+                Id            00112233445566778899aabbccddeeff
+                State         runnable: holder died
+                Backend       guest_memfd (emulated: the TDX module is software, the memory is real)
+                Memory        1 GiB
+                  private     1020 MiB
+                  shared      4 MiB
+                  converting  0 B
+                Resident      5.0 MiB (private 5.0 MiB, shared 0 B)
+                vCPUs         2
+                Key id        3 (emulated)
+                Holder        pid 4711
+                Firmware      /usr/share/ovmf/OVMF.fd
+                MRTD          0123456789abcdef0123456789abcdef0123456789abcdef
+                              0123456789abcdef0123456789abcdef0123456789abcdef
+                Created       2026-01-02T03:04:05.678Z
+                Owner         uid 1000
+
+                """)
+    }
+
+    @Test func `a certificate shows phases, proofs and the verdict`() {
+        #expect(
+            render(TeardownCertificate.sample(), .plain) == """
+                Teardown certificate of web1
+                  Id        00112233445566778899aabbccddeeff
+                  Backend   guest_memfd (emulated: the TDX module is software, the memory is real)
+                  Policy    terminate-first
+                  Path      dynamic-removal
+                  Holder    ended in order
+                  Released  1 GiB of a TD of 1 GiB
+                  Key id    3
+                  Began     2026-01-02T03:04:05.678Z
+                  Took      41.3 ms
+
+                  PHASE       TIME  BYTES  CALLS  DETAIL
+                  quiesce    41 µs      –      –
+                  release  38.5 ms  1 GiB     64  4 shards
+
+                  PROOF   HOLDS  EVIDENCE
+                  memory  yes    cachestat: 0 pages
+                  key-id  yes    key id 3 is free
+
+                COMPLETE: every proof holds; nothing of the TD is left on this host.
+
+                """)
+    }
+
+    @Test func `a certificate with a proof that does not hold is incomplete`() {
+        let text = render(TeardownCertificate.sample(holds: false), .plain)
+        #expect(text.hasSuffix("\nINCOMPLETE: 1 of 2 proofs do not hold.\n"))
+        #expect(text.contains("key-id  NO     key id 3 is draining\n"))
+        let failed = render(TeardownCertificate.sample(failure: "punching failed"), .plain)
+        #expect(failed.hasSuffix("Failure: punching failed\nINCOMPLETE: every proof holds, but the teardown failed.\n"))
+    }
+
+    @Test func `checks form a tree with hints`() {
+        #expect(
+            render(HostReport.sample, .plain) == """
+                kvm
+                ├─ /dev/kvm       PASS  opened
+                └─ VM types       SKIP  0x1: 0 default
+                                        hint: type 5 needs a CPU with TDX
+                Memory available  FAIL  12 MiB
+                                        hint: add some
+
+                1 pass, 1 skip, 1 fail
+                Backend: guest_memfd (emulated: the TDX module is software, the memory is real)
+                Because: guest_memfd is there, memory attributes are not
+
+                """)
+    }
+
+    @Test func `a map shows runs and their sums`() {
+        let map = ManagerInterface.Map.Reply(
+            name: "web1", backend: .memfd,
+            runs: [
+                MemoryRun(gpa: 0, bytes: 16 << 20, attribute: .private),
+                MemoryRun(gpa: 16 << 20, bytes: 4096, attribute: .convertingToShared),
+                MemoryRun(gpa: 1 << 32, bytes: 8192, attribute: .private),
+            ])
+        #expect(
+            render(map, .plain) == """
+                START         END             SIZE  ATTRIBUTE
+                0x0000000000  0x0001000000  16 MiB  private
+                0x0001000000  0x0001001000   4 KiB  converting_to_shared
+                0x0100000000  0x0100002000   8 KiB  private
+                3 runs: 16.0 MiB private, 4 KiB converting_to_shared [memfd (emulated)]
+
+                """)
+    }
+
+    @Test func `a conversion tells what changed`() {
+        let reply = ManagerInterface.Convert.Reply(
+            name: "web1", backend: .guestMemfd, gpa: 0x100_0000, bytes: 4 << 20, to: .shared, changedBytes: 4 << 20,
+            discardedBytes: 8192, milliseconds: 1.234)
+        #expect(
+            render(reply) == """
+                web1: 0x0001000000–0x0001400000 (4 MiB) is shared
+                4 MiB changed side, 8 KiB discarded, in 1.23 ms [guest_memfd (emulated)]
+
+                """)
+    }
+
+    @Test func `a status is explained`() {
+        let text = render(TDXStatus(0xc000_0300_0000_0001).explain(), .plain)
+        #expect(text.hasPrefix("Status        0xc000030000000001\nName          PAGE_METADATA_INCORRECT\n"))
+        #expect(text.contains("Operand       RCX\n"))
+    }
+
+    @Test func `text from elsewhere cannot redraw the terminal`() {
+        let domain = TrustDomain.sample("web1", reason: "\u{1b}[2Jgone\n\u{202e}x")
+        #expect(render(domain, .plain).contains("runnable: \\u{1b}[2Jgone\\u{a}\\u{202e}x\n"))
+    }
+
+    @Test func `colours come only where they are wanted`() {
+        #expect(!render([.sample("web1")], .plain).contains("\u{1b}"))
+        #expect(render([.sample("web1")], .colours).contains("\u{1b}[32mrunnable\u{1b}[0m   1 GiB"))
+    }
+
+    @Test(
+        arguments: [
+            (0, "0 B"), (1023, "1023 B"), (4096, "4 KiB"), (5000, "4.8 KiB"), (1 << 30, "1 GiB"),
+            ((1 << 30) - 1, "1023.9 MiB"), (UInt64.max, "16777215.9 TiB"),
+        ] as [(UInt64, String)])
+    func `a size is never said to be more than it is`(_ bytes: UInt64, _ text: String) {
+        #expect(formatted(bytes: bytes) == text)
+    }
+
+    @Test(
+        arguments: [
+            (0, "0 µs"), (0.0404, "40 µs"), (1.005, "1.00 ms"), (38.512, "38.5 ms"), (999.6, "1000 ms"),
+            (12_345, "12.3 s"), (.infinity, "? s"),
+        ] as [(Double, String)])
+    func `a time keeps the digits that count`(_ milliseconds: Double, _ text: String) {
+        #expect(formatted(milliseconds: milliseconds) == text)
+    }
+}
+
+@Suite struct `The progress of long work` {
+    private let start = MonotonicInstant(nanoseconds: 1_000_000_000)
+
+    private func news(_ phase: String, _ done: UInt64, of total: UInt64) -> Progress {
+        Progress(phase: phase, doneBytes: done, totalBytes: total)
+    }
+
+    @Test func `a terminal gets one bar that is redrawn and wiped`() {
+        var bar = ProgressBar(title: "stop web1", isTerminal: true, width: 70, now: start)
+        #expect(
+            bar.update(news("release", 256 << 20, of: 1 << 30), now: start)
+                == "\rstop web1: release [######···················] 25 %, 256 MiB of 1 GiB\u{1b}[K")
+        #expect(bar.update(news("release", 257 << 20, of: 1 << 30), now: start + .milliseconds(10)) == "")
+        #expect(bar.update(news("prove", 0, of: 0), now: start + .milliseconds(20)) == "\rstop web1: prove\u{1b}[K")
+        #expect(bar.finish() == "\r\u{1b}[K")
+        #expect(bar.finish() == "")
+    }
+
+    @Test func `a narrow terminal is never overrun`() {
+        for width in 1...80 {
+            var bar = ProgressBar(title: "create with-a-long-name", isTerminal: true, width: width, now: start)
+            let text = bar.update(news("load", 1 << 29, of: 1 << 30), now: start)
+            #expect(text.dropFirst().count { $0 != "\u{1b}" } - 2 <= max(width - 1, 1))
+        }
+    }
+
+    @Test func `elsewhere short work is silent and long work tells once a second`() {
+        var bar = ProgressBar(title: "create web1", isTerminal: false, width: 80, now: start)
+        #expect(bar.update(news("load", 0, of: 8192), now: start + .milliseconds(900)) == "")
+        #expect(
+            bar.update(news("load", 4096, of: 8192), now: start + .milliseconds(1000))
+                == "create web1: load 50 %, 4 KiB of 8 KiB\n")
+        #expect(bar.update(news("load", 5000, of: 8192), now: start + .milliseconds(1100)) == "")
+        #expect(bar.update(news("measure", 0, of: 0), now: start + .milliseconds(1200)) == "create web1: measure\n")
+        #expect(bar.finish() == "")
+    }
+}
