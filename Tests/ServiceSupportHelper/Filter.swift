@@ -6,13 +6,15 @@ import SystemPackage
 /// The request number that the filters under test let through.
 private let allowedRequest: UInt32 = 0xae00
 
-/// filter daemon|holder errno|kill: loads the profile and shows what it lets through.
+/// filter daemon|holder [twice] errno|kill: loads the profile, and a holder's on top of it, and shows what gets through.
 func tryFilter(_ arguments: [String]) throws {
     let refusal: SystemCallFilter.Refusal = arguments.last == "kill" ? .kill : .errno(1)
     let filter: SystemCallFilter =
-        arguments.first == "daemon"
-        ? .daemon(ioctlRequests: [allowedRequest], refusing: refusal)
-        : .holder(ioctlRequests: [allowedRequest], refusing: refusal)
+        arguments.first == "type"
+        ? .daemon(ioctlType: 0xae, refusing: refusal)
+        : arguments.first == "daemon"
+            ? .daemon(ioctlRequests: [allowedRequest], refusing: refusal)
+            : .holder(ioctlRequests: [allowedRequest], refusing: refusal)
 
     // A thread that was there before: the filter must hold for it, too.
     var pipes: [Int32] = [0, 0]
@@ -27,6 +29,7 @@ func tryFilter(_ arguments: [String]) throws {
     // Death by SIGSYS would leave a core file behind.
     try CurrentProcess.setDumpable(false)
     try filter.load()
+    if arguments.contains("twice") { try SystemCallFilter.holder(ioctlRequests: [allowedRequest]).load() }
     say("loaded")
     if refusal == .kill {
         _ = attempt("ptrace", 0, 0, 0)

@@ -4,7 +4,30 @@ import Logging
 import ServiceSupport
 import Testing
 
+private let canPlayJournal =
+    system("unshare --user --map-root-user --mount python3 -c 'import json' 2>/dev/null") == 0
+
 @Suite struct `A log line` {
+    @Test(.enabled(if: canPlayJournal, "no python3, or no user namespaces to play the journal in"))
+    func `reaches the journal by its native protocol, line breaks and fields whole`() throws {
+        let script =
+            #filePath.split(separator: "/").dropLast(2).reduce("") { $0 + "/" + $1 }
+            + "/CrossChecks/journal_receiver.py"
+        let ran = try Helper.run(
+            ["log"], environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+            shell: "exec unshare --user --map-root-user --mount python3 '\(script)' \"$@\"")
+        try #require(ran.exit == .exited(status: 0) && ran.output.count == 2, "\(ran)")
+        for field in [
+            #"["MESSAGE", "two\nlines"]"#, #"["PRIORITY", "4"]"#, #"["SYSLOG_IDENTIFIER", "helper"]"#,
+            #"["TDXD_LOGGER", "test"]"#, #"["TDXD_SPACED", "a \"b\""]"#, #"["TDXD_EMPTY", ""]"#,
+            #"["TDXD_TD", "web1"]"#, #"["TDX_STATUS", "0x1"]"#,
+        ] {
+            #expect(ran.output[0].contains(field))
+        }
+        #expect(ran.output[1].contains(#"["MESSAGE", "shown"]"#))
+        #expect(ran.errors.isEmpty)
+    }
+
     @Test func `for people has time, level and program, and forges nothing`() throws {
         let lines = try Helper.run(["log"]).errors
         try #require(lines.count == 2)

@@ -42,6 +42,24 @@ import Testing
         #expect(lines.contains { $0.hasPrefix("kill(") && $0.hasSuffix("ok") })
     }
 
+    @Test func `of a type of ioctl lets its requests through and no other`() throws {
+        let lines = try Helper.run(["filter", "type", "errno"]).output.filter { $0.hasPrefix("ioctl") }
+        try #require(lines.count == 4)
+        #expect(lines[..<3].allSatisfy { !$0.hasSuffix("EPERM") } && lines[3].hasSuffix("EPERM"), "\(lines)")
+    }
+
+    @Test func `without ioctl requests lets none through`() {
+        #expect(SystemCallRule.ioctl([UInt32](), because: "nothing").calls.isEmpty)
+    }
+
+    @Test func `of a holder loads on top of the one that it inherited, and both hold`() throws {
+        let ran = try Helper.run(["filter", "type", "twice", "errno"])
+        #expect(ran.exit == .exited(status: 0), "\(ran.output)")
+        #expect(ran.output.contains("execve(0, 0) EPERM"))
+        #expect(ran.output.contains { $0.hasPrefix("ioctl(0, 44545)") && $0.hasSuffix("EPERM") })
+        #expect(common.allSatisfy { ran.output.contains($0) })
+    }
+
     @Test func `that kills ends the process with SIGSYS`() throws {
         let ran = try Helper.run(["filter", "holder", "kill"])
         guard case .killed(let signal, _) = ran.exit else {

@@ -21,11 +21,20 @@ extension SystemCallFilter {
     public static func daemon(
         ioctlRequests requests: some Sequence<UInt32>, refusing refusal: Refusal = .errno(1)
     ) -> SystemCallFilter {
+        daemon(.ioctl(requests, because: "the holders' KVM calls, by number"), refusing: refusal)
+    }
+
+    /// As above for a tdxd that does not know the holder's numbers: it lets every request of one type through (0xAE for
+    /// KVM), and the holder's own filter narrows them down.
+    public static func daemon(
+        ioctlType type: UInt8, refusing refusal: Refusal = .errno(1)
+    ) -> SystemCallFilter {
+        daemon(.ioctl(ofType: type, because: "the holders' KVM calls, which they narrow down"), refusing: refusal)
+    }
+
+    private static func daemon(_ requests: SystemCallRule, refusing refusal: Refusal) -> SystemCallFilter {
         SystemCallFilter(
-            refusing: refusal,
-            rules: runtimeRules + serverRules + memoryRules + managerRules + [
-                .ioctl(requests, because: "the holders' KVM calls, by number")
-            ])
+            refusing: refusal, rules: runtimeRules + serverRules + memoryRules + managerRules + [requests])
     }
 
     /// CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.

@@ -48,10 +48,15 @@ public struct SystemCallRule: Hashable, Sendable {
         self.reason = reason
     }
 
-    /// ioctl(2) with exactly these request numbers. The kernel looks at the lower 32 bits alone.
+    /// ioctl(2) with exactly these request numbers; with none, no ioctl. The kernel looks at the lower 32 bits alone.
     public static func ioctl(_ requests: some Sequence<UInt32>, because reason: String) -> Self {
-        Self(
-            ["ioctl"], when: requests.map { Condition(argument: 1, mask: 0xffff_ffff, value: UInt64($0)) },
-            because: reason)
+        let conditions = requests.map { Condition(argument: 1, mask: 0xffff_ffff, value: UInt64($0)) }
+        // A rule without conditions would let every request through.
+        return Self(calls: conditions.isEmpty ? [] : [.name("ioctl")], when: conditions, because: reason)
+    }
+
+    /// ioctl(2) with every request number of one type, which is bits 15:8 of the number: 0xAE is KVM's.
+    public static func ioctl(ofType type: UInt8, because reason: String) -> Self {
+        Self(["ioctl"], when: [Condition(argument: 1, mask: 0xff00, value: UInt64(type) << 8)], because: reason)
     }
 }
