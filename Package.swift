@@ -91,7 +91,10 @@ let package = Package(
                 system,
             ]),
         .executableTarget(name: "tdxd", dependencies: ["TDXDaemon", argumentParser], swiftSettings: strict),
-        .executableTarget(name: "tdx-holder", dependencies: ["TDHolder", argumentParser], swiftSettings: strict),
+        .executableTarget(
+            name: "tdx-holder",
+            dependencies: ["TDHolder", "ControlInterface", "ServiceSupport", argumentParser, logging],
+            swiftSettings: strict),
         .executableTarget(name: "tdxctl", dependencies: ["TDXControl"], swiftSettings: strict),
 
         tests("MemoryUnits", ["MemoryUnits"]),
@@ -122,7 +125,14 @@ let package = Package(
         tests(
             "TDXControl",
             ["TDXControl", "ControlInterface", "LinuxSystem", "TDXStatusCodes", "Varlink", argumentParser, system]),
-        tests("TDHolder", ["TDHolder", "ControlInterface", "KVM", "LinuxSystem", "MemoryUnits", "Varlink"]),
+        tests(
+            "TDHolder",
+            [
+                "TDHolder", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
+                "MemoryUnits", "Varlink", system,
+                // Built with the tests, so that the whole program can be started.
+                "tdx-holder",
+            ]),
         tests("TDXDaemon", ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink"]),
         tests(
             "System",

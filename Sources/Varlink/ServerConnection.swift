@@ -35,6 +35,9 @@ final class ServerConnection {
         updateTimer()
     }
 
+    /// Bytes wait until the client reads.
+    var hasUnsentOutput: Bool { socket != nil && !state.output.isEmpty }
+
     // MARK: Events
 
     private func ready(_ events: ReadyEvents) {

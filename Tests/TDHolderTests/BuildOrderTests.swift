@@ -1,3 +1,4 @@
+import ControlInterface
 import MemoryUnits
 import Testing
 
@@ -7,16 +8,15 @@ import Testing
     struct Raw {
         var name = "web1"
         var id = String(repeating: "0a", count: 16)
-        var memory: Int64 = 1 << 30
-        var vcpus: Int64 = 2
+        var memory: UInt64 = 1 << 30
+        var vcpus = 2
         var mrConfigID: String?
-        var key: Int64 = 3
-        var owner: Int64 = 0
 
         func order() throws(FieldRefused) -> BuildOrder {
             try BuildOrder(
-                name: name, id: id, memoryBytes: memory, vcpus: vcpus, firmware: nil, mrConfigID: mrConfigID,
-                mrOwner: nil, mrOwnerConfig: nil, keyID: key, ownerUID: owner)
+                HolderInterface.Build.Parameters(
+                    name: name, id: id, memoryBytes: memory, vcpus: vcpus, mrconfigid: mrConfigID, keyID: 3,
+                    ownerUID: 0))
         }
     }
 
@@ -42,8 +42,8 @@ import Testing
         #expect(error?.field == "mrconfigid")
     }
 
-    @Test(arguments: [0, -4096, 1, 4095, (1 << 47) + 4096, Int64.max, Int64.min] as [Int64])
-    func `A bad size is refused`(_ bytes: Int64) {
+    @Test(arguments: [0, 1, 4095, (1 << 47) + 4096, UInt64.max, UInt64.max - 4095] as [UInt64])
+    func `A bad size is refused`(_ bytes: UInt64) {
         var raw = Raw()
         raw.memory = bytes
         let error = #expect(throws: FieldRefused.self) { try raw.order() }
@@ -58,8 +58,8 @@ import Testing
         #expect(error?.field == "name")
     }
 
-    @Test(arguments: [0, -1, 1025, Int64.max] as [Int64])
-    func `A bad vCPU count is refused`(_ count: Int64) {
+    @Test(arguments: [0, -1, 1025, Int.max])
+    func `A bad vCPU count is refused`(_ count: Int) {
         var raw = Raw()
         raw.vcpus = count
         let error = #expect(throws: FieldRefused.self) { try raw.order() }

@@ -16,7 +16,8 @@ public enum MemorySide: String, Hashable, Sendable, CaseIterable {
 public struct ConversionResult: Hashable, Sendable {
     /// Bytes that were on the other side before.
     public var changed: ByteCount = .zero
-    /// Bytes of the old side that were resident and have been given back to the host.
+    /// Bytes of the old side that were resident and have been given back to the host; 0 where the kernel cannot count them
+    /// (no cachestat(2)).
     public var discarded: ByteCount = .zero
     /// Transactions that the range was cut into and that had something to do.
     public var chunks = 0

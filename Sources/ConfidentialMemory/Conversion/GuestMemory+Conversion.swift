@@ -135,7 +135,7 @@ extension GuestMemory {
         }
         var resident = ByteCount.zero
         let error = repeating { () throws(KVMError) in
-            resident = try file.residentBytes(range)
+            resident = try file.countedBytes(range) ?? .zero
             try file.punchHole(range)
         }
         return error.map { .failure($0) } ?? .success(resident)

@@ -79,12 +79,12 @@ final class ReleaseWork: Sendable {
             let range = FileRange(offset: offset, length: min(chunk, shard.range.size - offset))
             offset += range.length
             do {
-                let resident = try file.residentBytes(range)
-                guard resident > .zero else { continue }
+                let resident = try file.countedBytes(range)
+                guard resident != .zero else { continue }
                 try file.punchHole(range)
                 state.withLock { state in
                     state.outcome.calls += 1
-                    state.outcome.released += resident
+                    state.outcome.released += resident ?? .zero
                     report(state.outcome.released)
                 }
             } catch {

@@ -1,11 +1,11 @@
-/// How the guest asks its host to convert memory.
+/// How the guest asks its host to convert memory. The value is the stub's offset in the program.
 enum ConversionTransport: UInt32, Sendable {
     /// IN from port 0xF0 with the hypercall's registers; the value read is the answer.
-    case port = 0
+    case port = 0x62
     /// KVM_HC_MAP_GPA_RANGE by VMMCALL (AMD)
-    case vmmcall = 1
+    case vmmcall = 0x65
     /// KVM_HC_MAP_GPA_RANGE by VMCALL (Intel)
-    case vmcall = 2
+    case vmcall = 0x69
 }
 
 /// The program that the self-test runs on a real vCPU: 32-bit protected mode without paging, flat segments.
@@ -13,6 +13,10 @@ enum ConversionTransport: UInt32, Sendable {
 /// It starts in shared memory with RSI at its own page and RDI at the page to run from, copies itself there – a private
 /// page can be filled by nobody but the guest – and goes on from the copy. The last 256 bytes of the page hold its
 /// parameters; the stack grows down from them. It tells where it is by OUT to port 0xE0 + step, with a value in EAX.
+///
+/// The one instruction that it executes out of shared memory is the request for a conversion: a CPU that does not tell
+/// KVM where the next instruction begins makes KVM decode it, and KVM reads instructions through the slot's user-space
+/// address, which is the shared side.
 enum SelfTestGuest {
     /// Where the parameters begin inside the program's page.
     static let parameterOffset = 0xF00
@@ -55,11 +59,13 @@ enum SelfTestGuest {
         static let zeroAfterDiscard: UInt16 = 0xEA
     }
 
-    /// The page as the host writes it: program, then parameters.
-    static func page(transport: ConversionTransport, dataAddress: UInt32, dataBytes: UInt32) -> [UInt8] {
+    /// The page as the host writes it, to `address`: program, then parameters.
+    static func page(
+        at address: UInt32, transport: ConversionTransport, dataAddress: UInt32, dataBytes: UInt32
+    ) -> [UInt8] {
         precondition(program.count <= parameterOffset - 64, "the stack needs room below the parameters")
         var page = program + [UInt8](repeating: 0, count: 4096 - program.count)
-        for (index, word) in [transport.rawValue, dataAddress, dataBytes].enumerated() {
+        for (index, word) in [address + transport.rawValue, dataAddress, dataBytes].enumerated() {
             for byte in 0..<4 {
                 page[parameterOffset + index * 4 + byte] = UInt8(truncatingIfNeeded: word >> (8 * byte))
             }
@@ -113,15 +119,14 @@ enum SelfTestGuest {
         0x31, 0xF6,  // 5A  xor esi, esi
         0x6A, 0x0C,  // 5C  push 12
         0x58,  // 5E  pop eax
-        0x83, 0x7D, 0x00, 0x01,  // 5F  cmp dword [ebp], 1           transport
-        0x74, 0x05,  // 63  je 6A
-        0x77, 0x07,  // 65  ja 6E
-        0xE5, 0xF0,  // 67  in eax, 0xF0
-        0xC3,  // 69  ret
-        0x0F, 0x01, 0xD9,  // 6A  vmmcall
-        0xC3,  // 6D  ret
-        0x0F, 0x01, 0xC1,  // 6E  vmcall
-        0xC3,  // 71  ret
+        0xFF, 0x65, 0x00,  // 5F  jmp [ebp]                   the stub below, in the shared page
+        0xE5, 0xF0,  // 62  in eax, 0xF0
+        0xC3,  // 64  ret
+        0x0F, 0x01, 0xD9,  // 65  vmmcall
+        0xC3,  // 68  ret
+        0x0F, 0x01, 0xC1,  // 69  vmcall
+        0xC3,  // 6C  ret
+        0x90, 0x90, 0x90, 0x90, 0x90,  // 6D  nop
         // main
         0xB8, 0x01, 0x00, 0xA5, 0xA5,  // 72  mov eax, A
         0xE8, 0x9C, 0xFF, 0xFF, 0xFF,  // 77  call fill

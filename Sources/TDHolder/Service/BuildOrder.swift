@@ -1,3 +1,4 @@
+internal import ControlInterface
 internal import FirmwareImage
 internal import MemoryUnits
 
@@ -29,34 +30,25 @@ struct BuildOrder: Hashable, Sendable {
     var keyID: KeyID
     var ownerUID: UInt32
 
-    init(
-        name: String, id: String, memoryBytes: Int64, vcpus: Int64, firmware: String?, mrConfigID: String?,
-        mrOwner: String?, mrOwnerConfig: String?, keyID: Int64, ownerUID: Int64
-    ) throws(FieldRefused) {
-        self.name = try Self.name(name)
-        guard id.utf8.count == Self.idLength, id.utf8.allSatisfy(Self.isLowerHex) else {
-            throw FieldRefused(field: "id", value: shortened(id), limit: "32 lower-case hexadecimal digits")
+    init(_ raw: HolderInterface.Build.Parameters) throws(FieldRefused) {
+        name = try Self.name(raw.name)
+        guard raw.id.utf8.count == Self.idLength, raw.id.utf8.allSatisfy(Self.isLowerHex) else {
+            throw FieldRefused(field: "id", value: shortened(raw.id), limit: "32 lower-case hexadecimal digits")
         }
-        self.id = id
-        memory = try Self.memory(memoryBytes)
-        guard let count = Int(exactly: vcpus), Self.vcpuCounts.contains(count) else {
+        id = raw.id
+        memory = try Self.memory(raw.memoryBytes)
+        guard Self.vcpuCounts.contains(raw.vcpus) else {
             throw FieldRefused(
-                field: "vcpus", value: String(vcpus),
+                field: "vcpus", value: String(raw.vcpus),
                 limit: "\(Self.vcpuCounts.lowerBound) to \(Self.vcpuCounts.upperBound)")
         }
-        self.vcpus = count
-        self.firmware = firmware
-        self.mrConfigID = try Self.identity("mrconfigid", mrConfigID)
-        self.mrOwner = try Self.identity("mrowner", mrOwner)
-        self.mrOwnerConfig = try Self.identity("mrownerconfig", mrOwnerConfig)
-        guard let key = UInt16(exactly: keyID) else {
-            throw FieldRefused(field: "key_id", value: String(keyID), limit: "0 to 65535")
-        }
-        self.keyID = KeyID(key)
-        guard let owner = UInt32(exactly: ownerUID) else {
-            throw FieldRefused(field: "owner_uid", value: String(ownerUID), limit: "0 to 4294967295")
-        }
-        self.ownerUID = owner
+        vcpus = raw.vcpus
+        firmware = raw.firmware
+        mrConfigID = try Self.identity("mrconfigid", raw.mrconfigid)
+        mrOwner = try Self.identity("mrowner", raw.mrowner)
+        mrOwnerConfig = try Self.identity("mrownerconfig", raw.mrownerconfig)
+        keyID = KeyID(raw.keyID)
+        ownerUID = raw.ownerUID
     }
 
     private static func name(_ text: String) throws(FieldRefused) -> String {
@@ -73,14 +65,14 @@ struct BuildOrder: Hashable, Sendable {
         return text
     }
 
-    private static func memory(_ bytes: Int64) throws(FieldRefused) -> ByteCount {
+    private static func memory(_ bytes: UInt64) throws(FieldRefused) -> ByteCount {
         let limit = GuestMemoryLayout.addressLimit.rawValue
-        guard bytes > 0, UInt64(bytes) <= limit, UInt64(bytes) % pageSize == 0 else {
+        guard bytes > 0, bytes <= limit, bytes % pageSize == 0 else {
             throw FieldRefused(
                 field: "memory_bytes", value: String(bytes),
                 limit: "a multiple of \(pageSize) from \(pageSize) to \(limit)")
         }
-        return ByteCount(UInt64(bytes))
+        return ByteCount(bytes)
     }
 
     /// 48 bytes; zeroes when nothing was given.

@@ -1,12 +1,6 @@
-/// The states of a holder as io.tdxd.Holder names them.
-enum HolderState: String, Codable, Hashable, Sendable, CaseIterable {
-    case empty
-    case building
-    case runnable
-    case stopping
-    case released
-    case failed
-}
+internal import ControlInterface
+
+typealias HolderState = HolderInterface.State
 
 /// An operation came in a state that does not allow it.
 struct OperationRefused: Error, Hashable, Sendable {

@@ -1,16 +1,16 @@
+internal import LinuxSystem
+
 /// A thread that does what it is given, one thing after another. What blocks is done here, never on the event loop.
 final class SerialWorker: Sendable {
-    private struct Queue {
-        var jobs: [@Sendable () -> Void] = []
-    }
-    private let queue = Monitor(Queue())
+    private let jobs = Monitor<[@Sendable () -> Void]>([])
 
     /// - Parameter name: at most 15 bytes count.
-    init(named name: String) {
-        let queue = queue
-        startThread(named: name) {
+    /// - Throws: EAGAIN at the limit of threads.
+    init(named name: String) throws(LinuxError) {
+        let jobs = jobs
+        _ = try SystemThread(name: name) {
             while true {
-                let job = queue.wait { $0.jobs.isEmpty ? nil : $0.jobs.removeFirst() }
+                let job = jobs.wait { $0.isEmpty ? nil : $0.removeFirst() }
                 job()
             }
         }
@@ -18,6 +18,6 @@ final class SerialWorker: Sendable {
 
     /// Returns at once; `job` runs after all that were given before.
     func run(_ job: @escaping @Sendable () -> Void) {
-        queue.update { $0.jobs.append(job) }
+        jobs.update { $0.append(job) }
     }
 }

@@ -1,0 +1,78 @@
+internal import ControlInterface
+internal import KVM
+internal import MemoryUnits
+internal import Synchronization
+public import TDXEmulator
+
+/// How an emulated host is to behave, beside what the backend decides.
+public struct EmulationOptions: Sendable {
+    public var terminate: TerminateSupport
+    /// CPU packages, 1 … 8.
+    public var packages: Int
+
+    public init(terminate: TerminateSupport = .announced, packages: Int = 1) {
+        self.terminate = terminate
+        self.packages = packages
+    }
+}
+
+/// The kernel behind a backend, opened once; each TD gets a `KVMSystem` from it.
+struct BackendHost: Sendable {
+    let chosen: ChosenBackend
+    /// Nil for backend memfd.
+    let kernel: (any KVMSystem)?
+    let emulation: EmulationOptions
+
+    var backend: Backend { chosen.backend }
+
+    /// The system that a TD is built on. On emulated backends its pool of key ids is `keyID` alone.
+    /// - Throws: `.invalidField` for a key id that the emulator cannot have.
+    func makeSystem(keyID: KeyID) throws(ControlError) -> HostedSystem {
+        if backend == .tdx { return HostedSystem(kernel!) }
+        let host: EmulatedHost =
+            switch backend {
+            case .softwareProtected: .softwareProtected(kernel!)
+            case .guestMemfd: .guestMemfd(kernel!)
+            case .memfd, .tdx: .memfd
+            }
+        do {
+            return HostedSystem(
+                try EmulatedKVMSystem(
+                    EmulatorConfiguration(
+                        host: host, keyIDs: [keyID], terminate: emulation.terminate, packages: emulation.packages)))
+        } catch {
+            throw .invalidField(field: "key_id", value: String(keyID.rawValue), limit: "\(error)")
+        }
+    }
+}
+
+/// A system that remembers the emulated VM that was made on it, for the evidence that only the emulator has.
+final class HostedSystem: KVMSystem {
+    private let system: any KVMSystem
+    private let machine = Mutex<EmulatedVirtualMachine?>(nil)
+
+    init(_ system: any KVMSystem) { self.system = system }
+
+    /// What the emulated host knows of the TD, also after its end; nil on hardware or before a VM was made.
+    var inspection: EmulatedInspection? { machine.withLock { $0 }?.inspection }
+
+    func apiVersion() throws(KVMError) -> Int { try system.apiVersion() }
+
+    func check(_ capability: KVMCapability) throws(KVMError) -> Int { try system.check(capability) }
+
+    func createVirtualMachine(_ type: VMType) throws(KVMError) -> any KVMVirtualMachine {
+        let made = try system.createVirtualMachine(type)
+        if let emulated = made as? EmulatedVirtualMachine { machine.withLock { $0 = emulated } }
+        return made
+    }
+}
+
+extension BackendHost {
+    /// Probes the host, chooses a backend and opens what it needs.
+    /// - Throws: when a backend was asked for by name that the host does not offer.
+    static func open(_ choice: BackendChoice, emulation: EmulationOptions) throws(BackendUnavailable) -> BackendHost {
+        let (readings, system) = HostReader.read()
+        let chosen = try BackendChooser.choose(choice, from: readings.offers)
+        return BackendHost(chosen: chosen, kernel: chosen.backend == .memfd ? nil : system, emulation: emulation)
+    }
+}

@@ -1,0 +1,62 @@
+public import ControlInterface
+internal import FoundationEssentials
+internal import Glibc
+
+/// What the commands of `tdx-holder` do.
+public enum HolderProgram {
+    /// Reads the host. Changes nothing.
+    public static func probe(_ choice: BackendChoice) -> HostReport {
+        HostReportBuilder(readings: HostReader.read().0, choice: choice).report()
+    }
+
+    /// - Returns: whether no step failed.
+    public static func selfTest(_ choice: BackendChoice, report: @escaping (SelfTestStep) -> Void) -> Bool {
+        SelfTest.run(choice, report: report)
+    }
+
+    /// One line of JSON.
+    public static func json(_ value: some Encodable) -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        do {
+            return String(decoding: try encoder.encode(value), as: UTF8.self)
+        } catch {
+            preconditionFailure("the report does not encode: \(error)")
+        }
+    }
+
+    /// The report for people.
+    public static func text(_ report: HostReport) -> String {
+        var lines = report.checks.map { check in
+            "\(label(check.result))  \(check.title): \(check.evidence)" + (check.hint.map { "\n      \($0)" } ?? "")
+        }
+        lines.append("backend \(report.backend.rawValue)\(report.emulated ? " (emulated TDX module)" : "")")
+        return lines.joined(separator: "\n")
+    }
+
+    /// One step for people.
+    public static func text(_ step: SelfTestStep) -> String {
+        "\(label(step.result))  \(step.name): \(step.evidence)"
+    }
+
+    /// Writes a line at once, whole, also into a pipe.
+    public static func printLine(_ line: String) {
+        let bytes = Array((line + "\n").utf8)
+        bytes.withUnsafeBytes { bytes in
+            var rest = bytes[...]
+            while !rest.isEmpty {
+                let count = write(1, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+                if count < 0, errno != EINTR { return }
+                rest = rest.dropFirst(max(count, 0))
+            }
+        }
+    }
+
+    private static func label(_ result: CheckResult) -> String {
+        switch result {
+        case .pass: "PASS"
+        case .skip: "SKIP"
+        case .fail: "FAIL"
+        }
+    }
+}

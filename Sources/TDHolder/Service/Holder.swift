@@ -1,0 +1,288 @@
+internal import ConfidentialMemory
+internal import ControlInterface
+internal import FirmwareImage
+internal import Glibc
+internal import KVM
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXEmulator
+
+/// The one TD of this process, from nothing to its end. The methods that begin something decide at once; those that do
+/// it block, and belong on worker threads.
+final class Holder: Sendable {
+    private struct State {
+        var lifecycle = HolderLifecycle()
+        var order: BuildOrder?
+        var createdAt = ""
+        var built: Built?
+    }
+
+    /// A TD that is there.
+    private struct Built: Sendable {
+        var domain: ConfidentialMemory.TrustDomain
+        var system: HostedSystem
+        var mrtd: String
+        var keyID: UInt16?
+    }
+
+    private let host: BackendHost
+    private let policy: TeardownPolicy
+    private let log: Logger
+    private let state = Mutex(State())
+
+    init(host: BackendHost, policy: TeardownPolicy, log: Logger) {
+        self.host = host
+        self.policy = policy
+        self.log = log
+    }
+
+    /// Nobody has given this process work, or the work has failed.
+    var mayExitIdle: Bool { state.withLock { $0.lifecycle.mayExitIdle } }
+
+    // MARK: Build
+
+    /// - Throws: `.wrongState` unless this holder is empty.
+    func beginBuild(_ order: BuildOrder) throws(ControlError) {
+        try changing(named: order.name) { (state: inout State) throws(OperationRefused) in
+            try state.lifecycle.build()
+            state.order = order
+            state.createdAt = WallTime.now.rfc3339
+        }
+    }
+
+    /// Makes, loads and finalizes the TD that `beginBuild` was told of. Whatever fails, nothing of the TD is left.
+    func build(
+        _ order: BuildOrder, image: RetainedDescriptor?, progress: @escaping @Sendable (Progress) -> Void
+    ) throws(ControlError) -> HolderInterface.Description {
+        do throws(ControlError) {
+            let start = MonotonicInstant.now
+            let built = try make(order, image: image, progress: progress)
+            state.withLock { state in
+                state.built = built
+                state.lifecycle.built()
+            }
+            log.info(
+                "TD is runnable",
+                metadata: [
+                    "backend": "\(host.backend.rawValue)", "mrtd": "\(built.mrtd)",
+                    "milliseconds": "\(MonotonicInstant.now.milliseconds(since: start))",
+                ])
+            return try describe()
+        } catch {
+            log.error("the TD could not be built", metadata: ["reason": "\(error)"])
+            state.withLock { $0.lifecycle.buildFailed("\(error)") }
+            throw error
+        }
+    }
+
+    private func make(
+        _ order: BuildOrder, image: RetainedDescriptor?, progress: @escaping @Sendable (Progress) -> Void
+    ) throws(ControlError) -> Built {
+        let (layout, plan) = try Self.plan(order, image: image)
+        let system = try host.makeSystem(keyID: order.keyID)
+        var configuration = TrustDomainConfiguration(
+            name: "tdxd-\(order.name)", layout: layout, plan: plan, vcpus: order.vcpus, mrConfigID: order.mrConfigID,
+            mrOwner: order.mrOwner, mrOwnerConfig: order.mrOwnerConfig)
+        configuration.shards = Self.shardPolicy(regions: layout.regions.count)
+        let domain: ConfidentialMemory.TrustDomain
+        do {
+            domain = try ConfidentialMemory.TrustDomain(
+                configuration, system: system,
+                progress: {
+                    progress(
+                        Progress(
+                            phase: $0.phase.rawValue, doneBytes: $0.done.rawValue, totalBytes: $0.total.rawValue))
+                })
+        } catch {
+            throw ControlError(error, name: order.name)
+        }
+        let mrtd = hexadecimal(domain.measurement.bytes)
+        if let inspection = system.inspection {
+            // Two independent computations of one value: what was meant to be loaded, and what the module measured.
+            let measured = inspection.measurement.map { hexadecimal($0) }
+            guard measured == mrtd else {
+                _ = try? domain.stop(policy: policy)
+                throw .holderFailed(
+                    name: order.name,
+                    reason: "MRTD by the load plan is \(mrtd), the emulated module measured \(measured ?? "nothing")")
+            }
+        }
+        return Built(domain: domain, system: system, mrtd: mrtd, keyID: system.inspection?.keyID?.rawValue)
+    }
+
+    private static func plan(
+        _ order: BuildOrder, image: RetainedDescriptor?
+    ) throws(ControlError) -> (GuestMemoryLayout, LoadPlan) {
+        guard let image else {
+            do throws(FirmwareError) {
+                return (try GuestMemoryLayout(memory: order.memory), .empty)
+            } catch {
+                throw .invalidField(field: "memory_bytes", value: String(order.memory.rawValue), limit: error.limit)
+            }
+        }
+        let path = order.firmware ?? ""
+        let bytes: [UInt8]
+        do throws(FirmwareRefused) {
+            bytes = try FirmwareDescriptor.read(image.descriptor, path: path)
+        } catch {
+            throw ControlError(error)
+        }
+        do throws(FirmwareError) {
+            let image = try TDVFImage(bytes)
+            let layout = try GuestMemoryLayout(memory: order.memory, firmware: image.size)
+            return (layout, try LoadPlan(image: image, layout: layout))
+        } catch {
+            throw .firmwareRejected(path: path, reason: "\(error)")
+        }
+    }
+
+    /// As many shards as help this host's CPUs, and no more than GetBacking can pass: one message carries 253
+    /// descriptors, and a shard has two.
+    static func shardPolicy(regions: Int) -> ShardPolicy {
+        let most = UnixSocket.maximumDescriptors / 2 / max(regions, 1)
+        let wanted = ShardPolicy.automatic(cpus: sysconf(Int32(_SC_NPROCESSORS_ONLN))).maximumPerRegion
+        return ShardPolicy(maximumPerRegion: min(wanted, most))
+    }
+
+    // MARK: Looking
+
+    func describe() throws(ControlError) -> HolderInterface.Description {
+        let now = state.withLock { $0 }
+        let domain = now.built?.domain.describe()
+        let backend = host.backend
+        return HolderInterface.Description(
+            name: now.order?.name ?? "", id: now.order?.id ?? "", state: now.lifecycle.state,
+            reason: now.lifecycle.reason, backend: backend, memoryBytes: now.order?.memory.rawValue ?? 0,
+            privateBytes: domain?.pages[.private].bytes.rawValue ?? 0,
+            sharedBytes: domain?.pages[.shared].bytes.rawValue ?? 0,
+            convertingBytes: domain?.pages.converting.bytes.rawValue ?? 0,
+            residentPrivateBytes: domain?.resident?.private.rawValue ?? 0,
+            residentSharedBytes: domain?.resident?.shared.rawValue ?? 0, vcpus: now.order?.vcpus ?? 0,
+            keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd, firmware: now.order?.firmware,
+            createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0)
+    }
+
+    func map() throws(ControlError) -> [MemoryRun] {
+        try runnable("Map").domain.runs().map { run in
+            let bytes = run.frames.bytes
+            return MemoryRun(gpa: bytes.start.rawValue, bytes: bytes.size.rawValue, attribute: PageAttribute(run.state))
+        }
+    }
+
+    /// The backing files with a duplicate of each, in the same order.
+    func backing() throws(ControlError) -> (files: [HolderInterface.BackingFile], descriptors: [RetainedDescriptor]) {
+        let built = try runnable("GetBacking")
+        var files: [HolderInterface.BackingFile] = []
+        var descriptors: [RetainedDescriptor] = []
+        var failure: LinuxError?
+        do {
+            try built.domain.forEachBackingFile { file in
+                do throws(LinuxError) {
+                    descriptors.append(try RetainedDescriptor(duplicating: file.descriptor.rawValue))
+                } catch {
+                    failure = failure ?? error
+                }
+                files.append(
+                    HolderInterface.BackingFile(
+                        kind: file.side == .private ? .private : .shared, gpa: file.range.start.rawValue,
+                        bytes: file.range.size.rawValue, inode: file.inode))
+            }
+        } catch {
+            throw ControlError(error, name: name)
+        }
+        if let failure { throw ControlError(failure) }
+        return (files, descriptors)
+    }
+
+    // MARK: Convert
+
+    func convert(_ request: HolderInterface.Convert.Parameters) throws(ControlError) -> HolderInterface.Convert.Reply {
+        let built = try runnable("Convert")
+        let start = MonotonicInstant.now
+        let size = ByteCount(request.bytes)
+        guard let range = GuestPhysicalRange(validating: GuestPhysicalAddress(request.gpa), size: size) else {
+            throw .invalidField(field: "bytes", value: String(request.bytes), limit: "gpa + bytes below 2^64")
+        }
+        do {
+            let result = try built.domain.convert(range, to: request.to == .private ? .private : .shared)
+            return HolderInterface.Convert.Reply(
+                changedBytes: result.changed.rawValue, discardedBytes: result.discarded.rawValue,
+                milliseconds: MonotonicInstant.now.milliseconds(since: start))
+        } catch {
+            throw ControlError(error, name: name)
+        }
+    }
+
+    // MARK: Stop
+
+    /// - Throws: `.wrongState` while a TD is being built and after the first Stop.
+    func beginStop() throws(ControlError) {
+        try changing(named: name) { (state: inout State) throws(OperationRefused) in try state.lifecycle.stop() }
+    }
+
+    /// Ends what `beginStop` was told of. Never fails: what went wrong is in the reply.
+    func stop(progress: @escaping @Sendable (Progress) -> Void) -> HolderInterface.Stop.Reply {
+        let built = state.withLock { $0.built }
+        guard let built else {
+            state.withLock { $0.lifecycle.stopped(failure: nil) }
+            log.info("stopped without a TD")
+            return HolderInterface.Stop.Reply(phases: [], proofs: [], path: "none", releasedBytes: 0, failure: nil)
+        }
+        let reply = end(built, progress: progress)
+        state.withLock { $0.lifecycle.stopped(failure: reply.failure) }
+        log.info(
+            "TD has ended",
+            metadata: ["path": "\(reply.path ?? "")", "failure": "\(reply.failure ?? "none")"])
+        return reply
+    }
+
+    private func end(
+        _ built: Built, progress: @escaping @Sendable (Progress) -> Void
+    ) -> HolderInterface.Stop.Reply {
+        let files = built.domain.memory.shardRanges.count
+        do {
+            let report = try built.domain.stop(policy: policy) {
+                progress(
+                    Progress(
+                        phase: $0.phase.rawValue, doneBytes: $0.done.rawValue, totalBytes: $0.total.rawValue,
+                        detail: $0.detail))
+            }
+            return HolderInterface.Stop.Reply(
+                phases: report.phases.map { ControlInterface.TeardownPhase($0) },
+                proofs: HolderProofs.make(report, shards: files, inspection: built.system.inspection),
+                path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure)
+        } catch {
+            return HolderInterface.Stop.Reply(
+                phases: [], proofs: HolderProofs.notBegun(error), path: "none", releasedBytes: 0, failure: "\(error)")
+        }
+    }
+
+    // MARK: State
+
+    private var name: String { state.withLock { $0.order?.name ?? "" } }
+
+    private func runnable(_ operation: String) throws(ControlError) -> Built {
+        let now = state.withLock { $0 }
+        do throws(OperationRefused) { try now.lifecycle.use(operation) } catch {
+            throw ControlError(error, name: now.order?.name ?? "")
+        }
+        guard let built = now.built else { preconditionFailure("runnable without a TD") }
+        return built
+    }
+
+    private func changing(
+        named name: String, _ change: (inout State) throws(OperationRefused) -> Void
+    ) throws(ControlError) {
+        let refusal: OperationRefused? = state.withLock { state in
+            do throws(OperationRefused) {
+                try change(&state)
+                return nil
+            } catch {
+                return error
+            }
+        }
+        if let refusal { throw ControlError(refusal, name: name) }
+    }
+}

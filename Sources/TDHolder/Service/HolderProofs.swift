@@ -1,0 +1,68 @@
+internal import ConfidentialMemory
+internal import ControlInterface
+internal import MemoryUnits
+internal import TDXEmulator
+
+/// What the holder itself can prove of a TD's end; tdxd adds what can be seen from outside.
+enum HolderProofs {
+    static func make(
+        _ report: TeardownReport, shards: Int, inspection: EmulatedInspection?
+    ) -> [TeardownProof] {
+        var proofs = [
+            TeardownProof(
+                name: "holder_residency", holds: report.remaining == .zero,
+                evidence: report.remaining.map {
+                    "cachestat(2) counted \($0.rawValue) bytes in the files of \(shards) shards before they were closed"
+                } ?? "cachestat(2) could not be read before the files were closed")
+        ]
+        if let inspection { proofs += emulated(inspection) }
+        return proofs
+    }
+
+    static func notBegun(_ error: TrustDomainError) -> [TeardownProof] {
+        [TeardownProof(name: "holder_residency", holds: false, evidence: "the teardown was not begun: \(error)")]
+    }
+
+    /// What the software module says. Marked as such in every line: it says nothing about hardware.
+    private static func emulated(_ inspection: EmulatedInspection) -> [TeardownProof] {
+        let label = EmulatedInspection.label
+        let key = inspection.keyID.map { String($0.rawValue) } ?? "none"
+        let calls = inspection.seamcalls.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+        return [
+            TeardownProof(
+                name: "emulated_vm_destroyed", holds: inspection.isDestroyed && inspection.bug == nil,
+                evidence: "\(label): the VM is \(inspection.isDestroyed ? "destroyed" : "still there")"
+                    + (inspection.bug.map { ", KVM_BUG_ON: \($0)" } ?? "")),
+            TeardownProof(
+                name: "emulated_key_free", holds: inspection.keyState == "FREE",
+                evidence: "\(label): the module's key table says \(inspection.keyState ?? "nothing") of key id \(key)"),
+            TeardownProof(
+                name: "emulated_no_page_owned",
+                holds: inspection.privatePages == .zero && inspection.controlPages == .zero
+                    && inspection.leakedPages == .zero,
+                evidence: "\(label): \(inspection.privatePages.rawValue) private, "
+                    + "\(inspection.controlPages.rawValue) control and \(inspection.leakedPages.rawValue) leaked pages; "
+                    + "SEAMCALLs: " + calls.joined(separator: ", ")),
+        ]
+    }
+}
+
+extension ControlInterface.TeardownPhase {
+    init(_ phase: ConfidentialMemory.TeardownPhase) {
+        self.init(
+            name: phase.name.rawValue, milliseconds: phase.milliseconds, bytes: phase.bytes.rawValue,
+            calls: UInt64(phase.calls), detail: phase.detail)
+    }
+}
+
+extension PageAttribute {
+    init(_ state: PageState) {
+        self =
+            switch state {
+            case .shared: .shared
+            case .private: .private
+            case .convertingToPrivate: .convertingToPrivate
+            case .convertingToShared: .convertingToShared
+            }
+    }
+}

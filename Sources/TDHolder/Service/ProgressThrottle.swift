@@ -1,0 +1,27 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Synchronization
+
+/// Lets progress through at most every 50 ms, and whenever the phase changes: a TD of many GiB reports each chunk, and a
+/// client that reads slowly must not be drowned.
+final class ProgressThrottle: Sendable {
+    private struct State {
+        var phase: String?
+        var next = MonotonicInstant(nanoseconds: 0)
+    }
+    private let state = Mutex(State())
+    private let deliver: @Sendable (Progress) -> Void
+
+    init(_ deliver: @escaping @Sendable (Progress) -> Void) { self.deliver = deliver }
+
+    func report(_ progress: Progress) {
+        let now = MonotonicInstant.now
+        let isDue = state.withLock { state in
+            guard state.phase != progress.phase || now >= state.next else { return false }
+            state.phase = progress.phase
+            state.next = now.adding(milliseconds: 50)
+            return true
+        }
+        if isDue { deliver(progress) }
+    }
+}

@@ -1,0 +1,26 @@
+import ArgumentParser
+import ControlInterface
+import TDHolder
+
+/// The process that owns one trust domain. tdxd starts it; people rarely do.
+@main
+struct TDXHolder: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tdx-holder", abstract: "Owns one trust domain (TD) on behalf of tdxd.",
+        version: ControlInterfaceVersion.text,
+        subcommands: [Probe.self, SelfTestCommand.self])
+}
+
+/// Options that every command shares.
+struct BackendOption: ParsableArguments {
+    @Option(help: "auto, tdx, software_protected, guest_memfd or memfd.", transform: parseBackend)
+    var backend: BackendChoice = .auto
+}
+
+@Sendable
+private func parseBackend(_ text: String) throws -> BackendChoice {
+    guard let choice = BackendChoice(parsing: text) else {
+        throw ValidationError("“\(text)” is no backend; use auto, tdx, software_protected, guest_memfd or memfd.")
+    }
+    return choice
+}
