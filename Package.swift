@@ -78,7 +78,8 @@ let package = Package(
         room(
             "TDHolder",
             [
-                "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits",
+                "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
+                "MemoryUnits",
                 "ServiceSupport", "TDXEmulator", "TDXStatusCodes", "Varlink", logging, system,
             ]),
         room(

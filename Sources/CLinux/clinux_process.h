@@ -32,6 +32,12 @@ static inline int tdxd_tgkill(int32_t pid, int32_t tid, int signal) {
 
 static inline int tdxd_kill(int32_t pid, int signal) { return kill(pid, signal) == 0 ? 0 : -errno; }
 
+// Any system call, for checking what a filter makes of it.
+static inline long tdxd_raw_call(long number, long a, long b, long c) {
+    long result = syscall(number, a, b, c);
+    return result >= 0 ? result : -errno;
+}
+
 // ---- pidfd -------------------------------------------------------------------------------------------------------
 
 static inline int tdxd_pidfd_open(int32_t pid) {

@@ -1,12 +1,24 @@
 public import ControlInterface
 internal import FoundationEssentials
 internal import Glibc
+public import Logging
+internal import ServiceSupport
 
 /// What the commands of `tdx-holder` do.
 public enum HolderProgram {
+    /// Serves until the TD has ended.
+    public static func serve(_ options: HolderOptions, logLevel: Logger.Level) throws(HolderStartError) {
+        ServiceLogHandler.bootstrap(identifier: "tdx-holder", level: logLevel)
+        let server = try HolderServer(options, log: Logger(label: "holder"))
+        try server.run()
+    }
+
+    /// Puts this process under the serving filter, for good, and tries what it forbids and what it allows.
+    public static func sandboxCheck() throws -> [SandboxTrial] { try SandboxTrial.runAll() }
+
     /// Reads the host. Changes nothing.
     public static func probe(_ choice: BackendChoice) -> HostReport {
-        HostReportBuilder(readings: HostReader.read().0, choice: choice).report()
+        HostReportBuilder(readings: HostReadings.read().0, choice: choice).report()
     }
 
     /// - Returns: whether no step failed.

@@ -1,23 +1,32 @@
 import ControlInterface
-import KVM
 import LinuxSystem
 import MemoryUnits
 import Testing
 
+@testable import KVM
 @testable import TDHolder
 
 @Suite struct `The report on a host` {
+    /// A host as an ordinary 6.18 kernel without TDX shows itself.
     static func readings() -> HostReadings {
         HostReadings(
             kvm: .value(
-                HostReadings.KVM(
-                    apiVersion: 12, vmTypes: 1, guestMemory: 1, guestMemoryFlags: [.mmap, .initShared],
-                    attributes: [.default: 0], preFault: 0, terminate: .noTDX)),
-            processor: .value(
-                ProcessorInformation(
-                    parsing: "processor : 0\nvendor_id : GenuineIntel\nflags : vmx\nbugs : spectre_v1\n")),
-            moduleParameter: .refused("open: ENOENT"), capacities: .value([]),
-            cachestat: .value((expected: 8192, counted: 8192)),
+                KVMFacts(
+                    apiVersion: Finding(12, "KVM_GET_API_VERSION = 12"), vmTypes: Finding(1, "KVM_CAP_VM_TYPES = 0x1"),
+                    guestMemory: Finding(true, "KVM_CAP_GUEST_MEMFD = 1"), memorySlots: Finding(32764, "x"),
+                    maximumVCPUs: Finding(1024, "x"), memoryFaultInformation: Finding(true, "x"),
+                    hypercallExits: Finding(true, "x"), preFault: Finding(false, "KVM_CAP_PRE_FAULT_MEMORY = 0"),
+                    types: [
+                        VMTypeFacts(
+                            type: .default, guestMemoryFlags: Finding([.mmap, .initShared], "flags = 0x3"),
+                            privateMemory: Finding(false, "attributes = 0x0"), maximumVCPUs: Finding(1024, "x"))
+                    ], terminate: Finding(.notApplicable, "no type 5"), tdxCapabilities: Finding(nil, "no type 5"))),
+            platform: PlatformFacts(
+                tdxHostPlatform: Finding(false, "no flag"), tdxModuleParameter: Finding(nil, "open: ENOENT"),
+                partialWriteErratum: Finding(false, "no bug"), seamReturnErratum: Finding(false, "no bug"),
+                keyIDs: Finding(0, "no tdx in misc.capacity"), moduleVersion: Finding(nil, "open: ENOENT"),
+                cachestat: Finding(true, "one page seen")),
+            processor: .value(ProcessorInformation(parsing: "processor : 0\nvendor_id : GenuineIntel\n")),
             memory: .value(
                 MemoryInformation(parsing: "MemTotal: 4194304 kB\nMemFree: 1 kB\nMemAvailable: 2097152 kB\n")!))
     }
@@ -26,23 +35,25 @@ import Testing
         HostReportBuilder(readings: readings, choice: choice).report().checks.first { $0.name == name }
     }
 
+    static var withoutKVM: HostReadings {
+        var bare = readings()
+        bare.kvm = .refused("open: ENOENT: /dev/kvm")
+        return bare
+    }
+
     @Test func `Every host gets the same rows`() {
         let names = HostReportBuilder(readings: Self.readings(), choice: .auto).report().checks.map(\.name)
-        var bare = Self.readings()
-        bare.kvm = .refused("open: ENOENT: /dev/kvm")
+        var bare = Self.withoutKVM
         bare.processor = .refused("x")
         bare.memory = .refused("x")
-        bare.cachestat = .refused("x")
-        bare.capacities = .refused("x")
         #expect(HostReportBuilder(readings: bare, choice: .auto).report().checks.map(\.name) == names)
         #expect(Set(names).count == names.count)
         #expect(names.count == 16)
     }
 
-    @Test func `Every row that does not pass says what was read, and a failure how to mend it`() {
-        var bare = Self.readings()
-        bare.kvm = .refused("open: ENOENT: /dev/kvm")
-        bare.cachestat = .refused("cachestat: ENOSYS")
+    @Test func `Every row says what was read, and a failure how to mend it`() {
+        var bare = Self.withoutKVM
+        bare.platform.cachestat = Finding(false, "cachestat: ENOSYS")
         for check in HostReportBuilder(readings: bare, choice: .auto).report().checks {
             #expect(!check.evidence.isEmpty, "\(check.name)")
             if check.result == .fail { #expect(check.hint != nil, "\(check.name)") }
@@ -51,33 +62,31 @@ import Testing
     }
 
     @Test func `A host without kvm is no failure and gets memfd`() {
-        var bare = Self.readings()
-        bare.kvm = .refused("open: ENOENT: /dev/kvm")
-        let report = HostReportBuilder(readings: bare, choice: .auto).report()
+        let report = HostReportBuilder(readings: Self.withoutKVM, choice: .auto).report()
         #expect(report.backend == .memfd && report.emulated)
         #expect(!report.checks.contains { $0.result == .fail })
     }
 
-    @Test func `A foreign API version fails and keeps KVM from being used`() {
-        var odd = Self.readings()
-        odd.kvm = .value(
-            HostReadings.KVM(
-                apiVersion: 13, vmTypes: 1, guestMemory: 1, guestMemoryFlags: [.mmap, .initShared], attributes: [:],
-                preFault: 0, terminate: .noTDX))
-        #expect(Self.row("kvm/api_version", odd)?.result == .fail)
-        #expect(HostReportBuilder(readings: odd, choice: .auto).report().backend == .memfd)
-    }
-
-    @Test func `A cachestat that miscounts fails`() {
+    @Test func `A kernel without cachestat fails`() {
         var readings = Self.readings()
-        readings.cachestat = .value((expected: 8192, counted: 4096))
+        #expect(Self.row("linux/cachestat", readings)?.result == .pass)
+        readings.platform.cachestat = Finding(false, "cachestat: ENOSYS")
         #expect(Self.row("linux/cachestat", readings)?.result == .fail)
     }
 
-    @Test func `The erratum is reported where the CPU has it`() {
+    @Test func `Too little memory fails`() {
+        var readings = Self.readings()
+        readings.memory = .value(
+            MemoryInformation(parsing: "MemTotal: 4194304 kB\nMemFree: 1 kB\nMemAvailable: 4096 kB\n")!)
+        #expect(Self.row("linux/memory", readings)?.result == .fail)
+    }
+
+    @Test func `An erratum passes only where the CPU is known not to have it`() {
         var readings = Self.readings()
         #expect(Self.row("tdx/errata/tdx_pw_mce", readings)?.result == .pass)
-        readings.processor = .value(ProcessorInformation(parsing: "processor : 0\nbugs : tdx_pw_mce\n"))
+        readings.platform.partialWriteErratum = Finding(true, "the bug")
+        #expect(Self.row("tdx/errata/tdx_pw_mce", readings)?.result == .skip)
+        readings.platform.partialWriteErratum = Finding(nil, "unread")
         #expect(Self.row("tdx/errata/tdx_pw_mce", readings)?.result == .skip)
     }
 
@@ -87,10 +96,12 @@ import Testing
         #expect(row?.evidence.contains("type 5") == true)
     }
 
-    @Test func `Key ids are counted from the misc controller`() {
+    @Test func `TERMINATE_VM passes only where it was found`() {
         var readings = Self.readings()
-        #expect(Self.row("tdx/key_ids", readings)?.result == .skip)
-        readings.capacities = .value([MiscResource(name: "tdx", amount: 63)])
-        #expect(Self.row("tdx/key_ids", readings)?.evidence == "misc.capacity: tdx 63")
+        #expect(Self.row("kvm/terminate_vm", readings)?.result == .skip)
+        guard case .value(var kvm) = readings.kvm else { return }
+        kvm.terminate = Finding(.supported, "bit 0")
+        readings.kvm = .value(kvm)
+        #expect(Self.row("kvm/terminate_vm", readings)?.result == .pass)
     }
 }

@@ -14,6 +14,20 @@ public struct EmulationOptions: Sendable {
         self.terminate = terminate
         self.packages = packages
     }
+
+    /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
+    public static func terminateSupport(parsing text: String) -> TDXEmulator.TerminateSupport? {
+        switch text {
+        case "absent": return .absent
+        case "announced": return .announced
+        case "unannounced": return .unannounced
+        default:
+            guard text.hasPrefix("busy:"), let times = Int(text.dropFirst(5)), (1...1000).contains(times) else {
+                return nil
+            }
+            return .busy(times: times)
+        }
+    }
 }
 
 /// The kernel behind a backend, opened once; each TD gets a `KVMSystem` from it.
@@ -71,7 +85,7 @@ extension BackendHost {
     /// Probes the host, chooses a backend and opens what it needs.
     /// - Throws: when a backend was asked for by name that the host does not offer.
     static func open(_ choice: BackendChoice, emulation: EmulationOptions) throws(BackendUnavailable) -> BackendHost {
-        let (readings, system) = HostReader.read()
+        let (readings, system) = HostReadings.read()
         let chosen = try BackendChooser.choose(choice, from: readings.offers)
         return BackendHost(chosen: chosen, kernel: chosen.backend == .memfd ? nil : system, emulation: emulation)
     }

@@ -141,7 +141,7 @@ public struct SelfTest {
         _ choice: BackendChoice
     ) -> Result<(system: any KVMSystem, type: VMType, vendor: String), SelfTestFailure> {
         if choice == .fixed(.memfd) { return .failure(SelfTestFailure("no vCPU can run on backend memfd")) }
-        let (readings, system) = HostReader.read()
+        let (readings, system) = HostReadings.read()
         guard let system, readings.kvm.value != nil else {
             return .failure(SelfTestFailure("no vCPU can run: \(readings.kvm.refusal ?? "/dev/kvm is not usable")"))
         }

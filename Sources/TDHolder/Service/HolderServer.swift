@@ -1,0 +1,153 @@
+internal import ConfidentialMemory
+internal import ControlInterface
+internal import Glibc
+internal import KVM
+internal import LinuxSystem
+public import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Varlink
+
+/// What `tdx-holder serve` is told.
+public struct HolderOptions: Sendable {
+    /// Where the socket is made; it must exist.
+    public var directory: String
+    public var backend: BackendChoice
+    public var emulation: EmulationOptions
+    /// How long this process waits for somebody to build a TD, and how long it lingers after a failed build.
+    public var idleSeconds: Int
+    /// Bytes in one punch at the end of the TD, in MiB: 2 to 64, even.
+    public var releaseChunkMebibytes: UInt64
+
+    public init(
+        directory: String, backend: BackendChoice = .auto, emulation: EmulationOptions = EmulationOptions(),
+        idleSeconds: Int = 30, releaseChunkMebibytes: UInt64 = 32
+    ) {
+        self.directory = directory
+        self.backend = backend
+        self.emulation = emulation
+        self.idleSeconds = idleSeconds
+        self.releaseChunkMebibytes = releaseChunkMebibytes
+    }
+}
+
+/// Why a holder could not start.
+public struct HolderStartError: Error, Sendable, CustomStringConvertible {
+    public var description: String
+}
+
+/// The process that owns one TD: a socket, one event loop, two workers.
+public final class HolderServer: @unchecked Sendable {
+    // Sound: everything mutable is touched on the loop's thread, or before the loop runs.
+    private let options: HolderOptions
+    private let log: Logger
+    private let loop: EventLoop
+    private let server: VarlinkServer
+    private let holder: Holder
+    private let signals: SignalSource
+    private let socketPath: String
+    private var service: HolderService?
+    private var flushDeadline: MonotonicInstant?
+
+    /// Chooses the backend, opens what it needs and listens. Nothing is served before `run()`.
+    public init(_ options: HolderOptions, log: Logger) throws(HolderStartError) {
+        self.options = options
+        self.log = log
+        socketPath = options.directory + "/socket"
+        do {
+            try Self.prepareProcess()
+            // Before any thread starts, so that every thread leaves these signals to the loop.
+            signals = try SignalSource([.terminate, .interrupt])
+            let host = try BackendHost.open(options.backend, emulation: options.emulation)
+            log.info(
+                "backend chosen", metadata: ["backend": "\(host.backend.rawValue)", "why": "\(host.chosen.reason)"])
+            loop = try EventLoop()
+            server = VarlinkServer(
+                loop: loop,
+                identity: ServiceIdentity(
+                    vendor: "tdxd", product: "tdx-holder", version: ControlInterfaceVersion.text, url: ""))
+            holder = Holder(
+                host: host, policy: TeardownPolicy(chunk: .mebibytes(options.releaseChunkMebibytes)), log: log)
+            try listen()
+        } catch {
+            throw HolderStartError(description: "\(error)")
+        }
+    }
+
+    private func listen() throws {
+        let service = HolderService(
+            holder: holder, worker: try SerialWorker(named: "worker"), inspector: try SerialWorker(named: "inspector"),
+            onFinished: { [unowned self] in self.loop.perform { self.leave() } },
+            onBuildFailed: { [unowned self] in self.loop.perform { self.armIdleTimer() } })
+        self.service = service
+        try server.register(InterfaceDescription.holder, handlers: service.handlers)
+        try server.listen(on: UnixSocket.listen(at: socketPath, mode: 0o600))
+        try loop.watch(signals.descriptor.rawValue, for: .readable) { [unowned self] _ in self.signalled() }
+        armIdleTimer()
+    }
+
+    /// Puts the process under the serving filter and serves until the TD has ended. The socket file is gone then.
+    public func run() throws(HolderStartError) {
+        do {
+            try HolderSandbox.install()
+        } catch {
+            _ = unlink(socketPath)
+            throw HolderStartError(description: "\(error)")
+        }
+        log.info("serving", metadata: ["socket": "\(socketPath)", "pid": "\(CurrentProcess.pid)"])
+        loop.run()
+        server.close()
+    }
+
+    // MARK: Process
+
+    /// This process outlives whoever started it, and its end is nobody's signal but SIGTERM's.
+    private static func prepareProcess() throws(LinuxError) {
+        CurrentProcess.setThreadName("tdx-holder")
+        _ = umask(0o077)
+        // A fresh session unless the starter made one: no terminal's hang-up, no process group's signals.
+        _ = setsid()
+        try Signals.ignore(.brokenPipe)
+        try Signals.ignore(.hangUp)
+        // Root's tdxd looks into every /proc entry anyway. An ordinary user's could not look into a process that is not
+        // dumpable, and then could not prove who holds a file; guest memory is out of core dumps in either case.
+        if CurrentProcess.effectiveUID == 0 { try CurrentProcess.setDumpable(false) }
+        // A TD of many shards holds several descriptors each, and GetBacking duplicates them all.
+        let limit = try CurrentProcess.descriptorLimit()
+        try CurrentProcess.setDescriptorLimit(min(limit.hard, max(limit.soft, 4096)))
+    }
+
+    private func signalled() {
+        guard let event = try? signals.next() else { return }
+        log.notice(
+            "asked to end by a signal", metadata: ["signal": "\(event.signal)", "sender": "\(event.senderPID)"])
+        service?.stopUnasked()
+    }
+
+    // MARK: End
+
+    private func armIdleTimer() {
+        loop.schedule(after: .seconds(options.idleSeconds)) { [unowned self] in
+            guard self.holder.mayExitIdle else { return }
+            self.log.notice("nobody has built a TD; leaving", metadata: ["seconds": "\(self.options.idleSeconds)"])
+            self.leave()
+        }
+    }
+
+    /// Nothing more to do: no new clients, and the process ends when the last answer is on its way, or five seconds
+    /// later where a client does not read.
+    private func leave() {
+        guard flushDeadline == nil else { return }
+        flushDeadline = .now.adding(milliseconds: 5000)
+        server.stopListening()
+        _ = unlink(socketPath)
+        leaveWhenFlushed()
+    }
+
+    private func leaveWhenFlushed() {
+        guard let flushDeadline, server.hasUnsentReplies, MonotonicInstant.now < flushDeadline else {
+            return loop.stop()
+        }
+        loop.schedule(after: .milliseconds(5)) { [unowned self] in self.leaveWhenFlushed() }
+    }
+}

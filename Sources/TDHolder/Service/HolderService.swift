@@ -1,0 +1,148 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import MemoryUnits
+internal import Varlink
+
+/// io.tdxd.Holder: turns calls into work for the two workers, and results into answers. Handlers run on the event loop
+/// and only decide; what may block runs on `worker`, in order, or on `inspector`, which does not wait for it.
+final class HolderService: Sendable {
+    private let holder: Holder
+    /// Builds, converts and stops, one after another.
+    private let worker: SerialWorker
+    /// Looks, also while the worker is busy.
+    private let inspector: SerialWorker
+    /// Called from a worker when this process has nothing more to do; every answer was handed over before.
+    private let onFinished: @Sendable () -> Void
+    /// Called from a worker when a build has failed.
+    private let onBuildFailed: @Sendable () -> Void
+
+    init(
+        holder: Holder, worker: SerialWorker, inspector: SerialWorker, onFinished: @escaping @Sendable () -> Void,
+        onBuildFailed: @escaping @Sendable () -> Void
+    ) {
+        self.holder = holder
+        self.worker = worker
+        self.inspector = inspector
+        self.onFinished = onFinished
+        self.onBuildFailed = onBuildFailed
+    }
+
+    var handlers: [String: VarlinkServer.Handler] {
+        [
+            "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
+            "GetBacking": guarded(getBacking), "Stop": guarded(stop),
+        ]
+    }
+
+    /// Ends the TD in an orderly way without anyone having called, behind whatever the worker is doing.
+    func stopUnasked() {
+        worker.run { [holder, onFinished] in
+            // A refusal means that a Stop was there first; the process ends with that one.
+            guard let _ = try? holder.beginStop() else { return }
+            _ = holder.stop { _ in }
+            onFinished()
+        }
+    }
+
+    // MARK: Calls
+
+    private typealias Body = @Sendable (VarlinkCall) throws(VarlinkErrorReply) -> Void
+
+    /// Only the user that this process runs as, or root, may call.
+    private func guarded(_ body: @escaping Body) -> VarlinkServer.Handler {
+        { call in
+            let own = CurrentProcess.effectiveUID
+            guard call.peer.uid == own || call.peer.uid == 0 else {
+                let needed = own == 0 ? "root" : "uid \(own) or root"
+                let error = ControlError.notPermitted(needed: needed, reason: "the caller has uid \(call.peer.uid)")
+                return call.fail(error.reply(on: .holder))
+            }
+            do throws(VarlinkErrorReply) { try body(call) } catch { call.fail(error) }
+        }
+    }
+
+    private func build(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let parameters = try call.parameters(as: HolderInterface.Build.Parameters.self)
+        let order = try answering { () throws(ControlError) in
+            do throws(FieldRefused) { return try BuildOrder(parameters) } catch { throw ControlError(error) }
+        }
+        let count = call.receivedDescriptors.count
+        guard count == (order.firmware == nil ? 0 : 1) else {
+            let limit = "the image's descriptor alone, or no descriptor without firmware"
+            let error = ControlError.invalidField(field: "firmware", value: "\(count) descriptors", limit: limit)
+            throw error.reply(on: .holder)
+        }
+        var image: RetainedDescriptor?
+        if let descriptor = call.receivedDescriptors.takeFirst() { image = RetainedDescriptor(descriptor) }
+        try answering { () throws(ControlError) in try holder.beginBuild(order) }
+        let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Build.Reply(progress: $0)) }
+        worker.run { [holder, onBuildFailed, image] in
+            do throws(ControlError) {
+                let description = try holder.build(order, image: image, progress: throttle.report)
+                call.reply(HolderInterface.Build.Reply(description: description))
+            } catch {
+                call.fail(error.reply(on: .holder))
+                onBuildFailed()
+            }
+        }
+    }
+
+    private func describe(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        inspector.run { [holder] in
+            Self.finish(call) { () throws(ControlError) in
+                HolderInterface.Describe.Reply(description: try holder.describe())
+            }
+        }
+    }
+
+    private func convert(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let parameters = try call.parameters(as: HolderInterface.Convert.Parameters.self)
+        worker.run { [holder] in
+            Self.finish(call) { () throws(ControlError) in try holder.convert(parameters) }
+        }
+    }
+
+    private func map(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        inspector.run { [holder] in
+            Self.finish(call) { () throws(ControlError) in HolderInterface.Map.Reply(runs: try holder.map()) }
+        }
+    }
+
+    private func getBacking(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        inspector.run { [holder] in
+            do throws(ControlError) {
+                let backing = try holder.backing()
+                do throws(LinuxError) {
+                    try call.reply(
+                        HolderInterface.GetBacking.Reply(files: backing.files),
+                        descriptors: backing.descriptors.map(\.rawValue))
+                } catch {
+                    throw ControlError(error)
+                }
+            } catch {
+                call.fail(error.reply(on: .holder))
+            }
+        }
+    }
+
+    private func stop(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        try answering { () throws(ControlError) in try holder.beginStop() }
+        let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
+        worker.run { [holder, onFinished] in
+            call.reply(holder.stop(progress: throttle.report))
+            onFinished()
+        }
+    }
+
+    // MARK: Answers
+
+    private func answering<Result>(
+        _ body: () throws(ControlError) -> Result
+    ) throws(VarlinkErrorReply) -> Result {
+        do throws(ControlError) { return try body() } catch { throw error.reply(on: .holder) }
+    }
+
+    private static func finish(_ call: VarlinkCall, _ body: () throws(ControlError) -> some Encodable) {
+        do throws(ControlError) { call.reply(try body()) } catch { call.fail(error.reply(on: .holder)) }
+    }
+}

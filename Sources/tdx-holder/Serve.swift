@@ -1,0 +1,58 @@
+import ArgumentParser
+import Logging
+import TDHolder
+
+struct Serve: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Serves io.tdxd.Holder on DIRECTORY/socket until the TD that is built there has ended.")
+
+    @Option(help: ArgumentHelp("Where the socket is made.", valueName: "directory"))
+    var directory: String
+
+    @OptionGroup var backend: BackendOption
+
+    @Option(help: "Seconds to wait for somebody to build a TD, 1 to 3600.")
+    var idleTimeout = 30
+
+    @Option(help: "MiB that one punch releases at the end: 2 to 64, even.")
+    var releaseChunk: UInt64 = 32
+
+    @Option(
+        help: "What an emulated kernel makes of KVM_TDX_TERMINATE_VM: absent, announced, unannounced or busy:COUNT.",
+        transform: { text in
+            guard let support = EmulationOptions.terminateSupport(parsing: text) else {
+                throw ValidationError("“\(text)” is none of absent, announced, unannounced and busy:COUNT.")
+            }
+            return support
+        })
+    var emulatedTerminate = EmulationOptions().terminate
+
+    @Option(help: "CPU packages of an emulated host, 1 to 8.")
+    var emulatedPackages = 1
+
+    @Option(
+        help: "trace, debug, info, notice, warning, error or critical.",
+        transform: { text in
+            guard let level = Logger.Level(rawValue: text) else {
+                throw ValidationError("“\(text)” is no log level; use one from trace to critical.")
+            }
+            return level
+        })
+    var logLevel = Logger.Level.info
+
+    func validate() throws {
+        guard (1...3600).contains(idleTimeout) else { throw ValidationError("--idle-timeout is 1 to 3600 seconds.") }
+        guard (2...64).contains(releaseChunk), releaseChunk % 2 == 0 else {
+            throw ValidationError("--release-chunk is an even number of MiB from 2 to 64.")
+        }
+        guard (1...8).contains(emulatedPackages) else { throw ValidationError("--emulated-packages is 1 to 8.") }
+    }
+
+    func run() throws {
+        let options = HolderOptions(
+            directory: directory, backend: backend.backend,
+            emulation: EmulationOptions(terminate: emulatedTerminate, packages: emulatedPackages),
+            idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk)
+        try HolderProgram.serve(options, logLevel: logLevel)
+    }
+}
