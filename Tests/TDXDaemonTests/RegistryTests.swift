@@ -39,7 +39,7 @@ import Testing
             return
         }
         #expect(registry[record.id]?.state == .stopping)
-        registry.ended(id: record.id, certificate: Sample.certificate(record), keep: false)
+        registry.ended(id: record.id, certificate: Sample.certificate(record), aftermath: .forget)
         #expect(registry.domains.isEmpty)
         registry.checkInvariants()
     }
@@ -60,7 +60,7 @@ import Testing
     @Test func `an unproven stop leaves the TD draining with what is open`() throws {
         var (registry, record) = try Self.running()
         _ = try registry.beginStop(name: Self.name)
-        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), keep: false)
+        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), aftermath: .lookAgain)
         #expect(registry[record.id]?.state == .draining)
         #expect(registry[record.id]?.reason?.contains("key_id_returned") == true)
         #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
@@ -68,14 +68,14 @@ import Testing
             Issue.record("a draining TD is looked at again")
             return
         }
-        registry.ended(id: record.id, certificate: Sample.certificate(record), keep: false)
+        registry.ended(id: record.id, certificate: Sample.certificate(record), aftermath: .forget)
         #expect(registry.domains.isEmpty)
     }
 
     @Test func `a draining TD is given to one looker at a time`() throws {
         var (registry, record) = try Self.running()
         _ = try registry.beginStop(name: Self.name)
-        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), keep: false)
+        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), aftermath: .lookAgain)
         #expect(registry.takeDraining().count == 1)
         #expect(registry.takeDraining().isEmpty)
         #expect(throws: Refusal.self) { try registry.beginStop(name: Self.name) }
@@ -96,7 +96,7 @@ import Testing
         var (registry, record) = try Self.running()
         _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
         let certificate = Sample.certificate(record, died: true)
-        registry.ended(id: record.id, certificate: certificate, keep: true)
+        registry.ended(id: record.id, certificate: certificate, aftermath: .remember)
         #expect(registry[record.id]?.state == .failed)
         #expect(registry[record.id]?.reason == "killed by SIGKILL")
         #expect(registry[record.id]?.lastKnown?.privateBytes == 0)
@@ -104,11 +104,21 @@ import Testing
         #expect(registry.domains.isEmpty)
     }
 
+    @Test func `an end that can never be proven stays listed with what is open, and gives its name up`() throws {
+        var (registry, record) = try Self.running()
+        _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
+        let certificate = Sample.certificate(record, holds: false, died: true)
+        registry.ended(id: record.id, certificate: certificate, aftermath: .remember)
+        #expect(registry[record.id]?.reason == "killed by SIGKILL; not proven: key_id_returned")
+        try registry.reserve(Sample.record("web1", id: "2"))
+        #expect(registry.domains.count == 1)
+    }
+
     @Test func `a failed and reaped TD gives its name up`() throws {
         var (registry, record) = try Self.running()
         _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
         #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
-        registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), keep: true)
+        registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), aftermath: .remember)
         try registry.reserve(Sample.record("web1", id: "2"))
         #expect(registry[record.id] == nil)
         #expect(registry["2"]?.state == .building)
@@ -149,7 +159,7 @@ import Testing
             try registry.reserve(record)
             _ = registry.built(id: record.id, record: record, figures: Sample.figures(record))
             _ = registry.holderExited(id: record.id, reason: "gone")
-            registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), keep: true)
+            registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), aftermath: .remember)
         }
         #expect(registry.domains.count == Registry.rememberedFailures)
         #expect(registry["id-of-td0"] == nil)

@@ -20,6 +20,8 @@ struct DomainRecord: Codable, Hashable, Sendable {
     /// Inode numbers of the backing files; empty until the TD is built.
     var backing: [BackingIdentity] = []
     var holderPID: Int32?
+    /// The threads that were seen to create a VM, as KVM names them when it is destroyed.
+    var vmCreators: [Int32] = []
     /// Set once an end has begun: the TD is never offered again.
     var ending: Bool = false
 
@@ -38,6 +40,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
         case keyID = "key_id"
         case backend, backing
         case holderPID = "holder_pid"
+        case vmCreators = "vm_creators"
         case ending
     }
 }

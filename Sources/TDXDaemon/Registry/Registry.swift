@@ -43,11 +43,11 @@ struct Registry: Sendable {
 
     /// Takes the name for a TD that is about to be built.
     ///
-    /// A failed TD whose end is fully proven gives its name up.
+    /// A failed TD of whose end all is known gives its name up.
     /// - Throws: `Refusal.nameTaken`, nothing changed.
     mutating func reserve(_ record: DomainRecord) throws(Refusal) {
         if let id = idByName[record.name], let present = domains[id] {
-            guard present.state == .failed, present.certificate?.complete == true else {
+            guard present.state == .failed, present.certificate != nil else {
                 throw .nameTaken(name: record.name)
             }
             forget(id: id)
@@ -90,7 +90,7 @@ struct Registry: Sendable {
             let state = domain.isEnding && domain.state == .failed ? "being reaped" : domain.state.rawValue
             throw .wrongState(name: name.text, state: state, operation: "stop")
         }
-        if let certificate = domain.certificate, certificate.complete {
+        if domain.state == .failed, let certificate = domain.certificate {
             forget(id: id)
             return .ended(certificate)
         }
@@ -126,35 +126,36 @@ struct Registry: Sendable {
         }
     }
 
+    /// What is to become of a TD when its end has been looked at.
+    enum Aftermath: Hashable, Sendable {
+        /// A client asked for the end and gets the certificate.
+        case forget
+        /// Nobody asked, or not all could be proven and never will be: it stays listed as failed.
+        case remember
+        /// What is open may still come true: it is looked at again.
+        case lookAgain
+    }
+
     /// What an end has come to.
-    /// - Parameter keep: remember a proven end as a failed TD, for one that nobody asked to stop.
-    mutating func ended(id: String, certificate: TeardownCertificate, keep: Bool) {
+    mutating func ended(id: String, certificate: TeardownCertificate, aftermath: Aftermath) {
         guard let domain = domains[id] else { return }
         domains[id]?.isEnding = false
-        if certificate.complete && !keep { return forget(id: id) }
+        guard aftermath != .forget else { return forget(id: id) }
         domains[id]?.certificate = certificate
         domains[id]?.lastKnown?.empty()
-        if certificate.complete {
-            domains[id]?.state = .failed
-            forgetOldFailures()
-        } else {
-            domains[id]?.state = .draining
+        domains[id]?.state = aftermath == .remember ? .failed : .draining
+        if !certificate.complete {
             let open = certificate.proofs.filter { !$0.holds }.map(\.name).joined(separator: ", ")
             let why = certificate.failure ?? "not proven: \(open)"
             domains[id]?.reason = domain.state == .failed ? (domain.reason.map { "\($0); \(why)" } ?? why) : why
         }
+        if aftermath == .remember { forgetOldFailures() }
     }
 
     /// Figures from a live holder.
     mutating func refresh(id: String, figures: TrustDomain) {
         guard domains[id] != nil else { return }
         domains[id]?.lastKnown = figures
-    }
-
-    /// The VM of the TD is dead although its holder lives.
-    mutating func markFailed(id: String, reason: String) {
-        guard domains[id]?.state == .runnable else { return }
-        domains[id]?.reason = reason
     }
 
     /// Changes the record, as it was written to disk.

@@ -1,0 +1,129 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import MemoryUnits
+
+/// What was read of the host about the end of one TD, in one pass.
+struct TeardownEvidence: Hashable, Sendable {
+    /// How the holder's process is known to be gone; nil while it lives.
+    var holderExit: String?
+    /// Bytes by cachestat over tdxd's duplicates; nil where there were none or they could not be read.
+    var residentBytes: UInt64?
+    /// Why there is no figure.
+    var residencyUnknown: String?
+    /// Files that tdxd had duplicates of, and whether those are closed.
+    var duplicates: Int
+    var duplicatesClosed: Bool
+    /// Backing files that were looked for; 0 when their inodes were never known.
+    var filesSought: Int
+    /// Who holds one of them by descriptor or mapping.
+    var holders: [String]
+    var processesSeen: Int
+    /// Processes that may not be looked into.
+    var processesUnseen: Int
+    /// Why /proc could not be looked through.
+    var scanFailure: String?
+    var machine: Machine
+
+    /// What became of the VM object.
+    enum Machine: Hashable, Sendable {
+        /// The backend has none.
+        case none
+        case destroyed(millisecondsAfterClose: Double)
+        /// Its creation was announced, its destruction not yet.
+        case notDestroyed
+        /// debugfs no longer lists it.
+        case absentFromDebugFS(String)
+        case listedInDebugFS(String)
+        /// KVM's announcements do not reach this process.
+        case unobservable
+    }
+}
+
+/// The proofs that follow from the evidence. The key id's own proof is not among them: it follows from these.
+enum TeardownProofs {
+    static let holderGone = "holder_gone"
+    static let residencyZero = "residency_zero"
+    static let duplicatesClosed = "duplicates_closed"
+    static let noOtherHolder = "no_other_holder"
+    static let vmDestroyed = "vm_destroyed"
+    static let keyReturned = "key_id_returned"
+
+    static func derive(from evidence: TeardownEvidence) -> [TeardownProof] {
+        [
+            holderGone(evidence), residency(evidence), closed(evidence), holders(evidence), machine(evidence),
+        ]
+    }
+
+    private static func holderGone(_ evidence: TeardownEvidence) -> TeardownProof {
+        TeardownProof(
+            name: holderGone, holds: evidence.holderExit != nil,
+            evidence: evidence.holderExit ?? "the holder's process has not ended")
+    }
+
+    /// Without duplicates the figure follows from the kernel's rule that a file nobody holds has no pages; that takes a
+    /// look at every process.
+    private static func residency(_ evidence: TeardownEvidence) -> TeardownProof {
+        if let bytes = evidence.residentBytes {
+            return TeardownProof(
+                name: residencyZero, holds: bytes == 0,
+                evidence: "cachestat(2) over \(evidence.duplicates) files: \(bytes) bytes resident")
+        }
+        let why = evidence.residencyUnknown ?? "there were no duplicates"
+        guard evidence.filesSought > 0, nobodyHolds(evidence), evidence.processesUnseen == 0 else {
+            return TeardownProof(name: residencyZero, holds: false, evidence: "not measured: \(why)")
+        }
+        return TeardownProof(
+            name: residencyZero, holds: true,
+            evidence: "not measured: \(why); the kernel frees the pages of a file that no process holds, and none of "
+                + "\(evidence.processesSeen) processes holds one of the \(evidence.filesSought) files")
+    }
+
+    private static func closed(_ evidence: TeardownEvidence) -> TeardownProof {
+        TeardownProof(
+            name: duplicatesClosed, holds: evidence.duplicatesClosed,
+            evidence: evidence.duplicates == 0
+                ? "tdxd has no duplicates"
+                : "\(evidence.duplicates) duplicates of tdxd are \(evidence.duplicatesClosed ? "closed" : "open")")
+    }
+
+    private static func nobodyHolds(_ evidence: TeardownEvidence) -> Bool {
+        evidence.scanFailure == nil && evidence.holders.isEmpty
+    }
+
+    private static func holders(_ evidence: TeardownEvidence) -> TeardownProof {
+        func proof(_ holds: Bool, _ text: String) -> TeardownProof {
+            TeardownProof(name: noOtherHolder, holds: holds, evidence: text)
+        }
+        if let failure = evidence.scanFailure { return proof(false, "/proc could not be looked through: \(failure)") }
+        guard evidence.filesSought > 0 else { return proof(false, "the backing files' inodes are not known") }
+        guard evidence.holders.isEmpty else {
+            return proof(false, "held by " + evidence.holders.prefix(8).joined(separator: ", "))
+        }
+        var text = "none of \(evidence.processesSeen) processes holds one of \(evidence.filesSought) files"
+        if evidence.processesUnseen > 0 {
+            text += "; \(evidence.processesUnseen) processes of other users could not be looked into"
+        }
+        return proof(true, text)
+    }
+
+    private static func machine(_ evidence: TeardownEvidence) -> TeardownProof {
+        func proof(_ holds: Bool, _ text: String) -> TeardownProof {
+            TeardownProof(name: vmDestroyed, holds: holds, evidence: text)
+        }
+        switch evidence.machine {
+        case .none: return proof(true, "the backend has no VM object")
+        case .destroyed(let milliseconds):
+            let delay = (milliseconds * 1000).rounded() / 1000
+            return proof(true, "KVM announced the VM's destruction \(delay) ms after the last descriptor was closed")
+        case .notDestroyed: return proof(false, "KVM has not announced the VM's destruction")
+        case .absentFromDebugFS(let path): return proof(true, "\(path) lists no VM of the holder")
+        case .listedInDebugFS(let path): return proof(false, "\(path) still exists")
+        case .unobservable:
+            let gone = evidence.holderExit != nil && nobodyHolds(evidence) && evidence.duplicatesClosed
+            return proof(
+                gone,
+                "KVM's announcements do not reach this process; "
+                    + (gone ? "no process holds a file that would keep the VM" : "something may still keep the VM"))
+        }
+    }
+}

@@ -1,0 +1,174 @@
+import ControlInterface
+import LinuxSystem
+import MemoryUnits
+import Synchronization
+import Testing
+
+@testable import TDXDaemon
+
+@Suite struct ReaperTests {
+    /// Two memfds of 3 and 2 MiB with all pages present, and tdxd's duplicates of them.
+    static func backing() throws -> (owners: [MemoryFile], Backing) {
+        let owners = [
+            try MemoryFile(name: "reaper-a", size: .mebibytes(3)),
+            try MemoryFile(name: "reaper-b", size: .mebibytes(2)),
+        ]
+        for owner in owners { try owner.allocate(offset: .zero, length: owner.size) }
+        let files = try owners.enumerated().map { index, owner in
+            Backing.File(
+                side: index == 0 ? .private : .shared, size: owner.size, identity: owner.identity,
+                descriptor: SharedDescriptor(try owner.duplicateDescriptor()))
+        }
+        return (owners, Backing(files: files))
+    }
+
+    @Test(arguments: [1, 2, 8])
+    func `every byte of every file is given back, in chunks`(lanes: Int) throws {
+        let (owners, backing) = try Self.backing()
+        let last = Mutex(ByteCount.zero)
+        let outcome = Reaper.release(backing, chunk: .mebibytes(1), lanes: lanes) { done, total in
+            #expect(total == .mebibytes(5))
+            last.withLock { $0 = max($0, done) }
+        }
+        #expect(outcome.releasedBytes == .mebibytes(5))
+        #expect(outcome.calls == 5)
+        #expect(outcome.failure == nil)
+        #expect(last.withLock { $0 } == .mebibytes(5))
+        for owner in owners { #expect(try owner.residentBytes() == .zero) }
+    }
+
+    @Test func `residency is told by side`() throws {
+        let (owners, backing) = try Self.backing()
+        let resident = try backing.residentBytes()
+        #expect(resident.private == .mebibytes(3))
+        #expect(resident.shared == .mebibytes(2))
+        try owners[0].punchHole(offset: .zero, length: .mebibytes(1))
+        #expect(try backing.residentBytes().private == .mebibytes(2))
+    }
+
+    @Test func `what is empty costs no call`() throws {
+        let (owners, backing) = try Self.backing()
+        for owner in owners { try owner.punchHole(offset: .zero, length: owner.size) }
+        #expect(Reaper.release(backing).calls == 0)
+    }
+
+    @Test func `closed duplicates are a failure, not a success`() throws {
+        let (owners, backing) = try Self.backing()
+        #expect(backing.close())
+        #expect(Reaper.release(backing).failure != nil)
+        #expect(throws: LinuxError.self) { _ = try backing.residentBytes() }
+        #expect(try owners[0].residentBytes() == .mebibytes(3))
+    }
+}
+
+@Suite struct VMEventLogTests {
+    static func event(_ kind: String, thread: Int32) throws -> VMEvent {
+        let text = "change@/devices/virtual/misc/kvm\0EVENT=\(kind)\0PID=\(thread)\0CREATED=1\0COUNT=1\0"
+        return try #require(VMEvent(try #require(KernelEvent(parsing: Array(text.utf8)))))
+    }
+
+    @Test func `a destruction counts for its creators, from the given moment on`() throws {
+        let log = VMEventLog()
+        let moment = MonotonicInstant(nanoseconds: 1_000)
+        log.note(try Self.event("create", thread: 71), process: 70)
+        #expect(log.creators(in: 70) == [71])
+        #expect(log.creators(in: 71) == [])
+        log.note(try Self.event("destroy", thread: 71), process: nil, at: MonotonicInstant(nanoseconds: 999))
+        #expect(log.destruction(ofVMsBy: [71], since: moment) == nil)
+        log.note(try Self.event("destroy", thread: 72), process: nil, at: MonotonicInstant(nanoseconds: 2_000))
+        #expect(log.destruction(ofVMsBy: [71], since: moment) == nil)
+        log.note(try Self.event("destroy", thread: 71), process: nil, at: MonotonicInstant(nanoseconds: 2_000))
+        #expect(log.destruction(ofVMsBy: [71], since: moment) == MonotonicInstant(nanoseconds: 2_000))
+        log.forget(process: 70)
+        #expect(log.creators(in: 70) == [])
+        #expect(log.destruction(ofVMsBy: [71], since: moment) == nil)
+    }
+
+    @Test func `the log is bounded`() throws {
+        let log = VMEventLog()
+        for number in 1...Int32(VMEventLog.capacity + 10) {
+            log.note(try Self.event("create", thread: number), process: 1)
+        }
+        #expect(log.creators(in: 1).count == VMEventLog.capacity)
+        #expect(log.creators(in: 1).first == 11)
+    }
+
+    @Test func `lost events are told from the given moment on`() {
+        let log = VMEventLog()
+        #expect(!log.lostEvents(since: MonotonicInstant(nanoseconds: 0)))
+        log.noteLoss(at: MonotonicInstant(nanoseconds: 5))
+        #expect(log.lostEvents(since: MonotonicInstant(nanoseconds: 5)))
+        #expect(!log.lostEvents(since: MonotonicInstant(nanoseconds: 6)))
+    }
+
+    @Test func `a thread's process is read from its status`() {
+        #expect(VMEventLog.threadGroup(in: "Name:\tx\nTgid:\t4711\nNgid:\t0\n") == 4711)
+        #expect(VMEventLog.threadGroup(in: "Name:\tx\n") == nil)
+        #expect(VMEventLog.process(of: CurrentProcess.threadID) == CurrentProcess.pid)
+    }
+}
+
+@Suite struct TeardownProofTests {
+    /// An end that went well, on a backend with a VM.
+    static let good = TeardownEvidence(
+        holderExit: "exited with status 0", residentBytes: 0, residencyUnknown: nil, duplicates: 2,
+        duplicatesClosed: true, filesSought: 2, holders: [], processesSeen: 100, processesUnseen: 0, scanFailure: nil,
+        machine: .destroyed(millisecondsAfterClose: 0.4))
+
+    static func failing(_ change: (inout TeardownEvidence) -> Void) -> [String] {
+        var evidence = good
+        change(&evidence)
+        return TeardownProofs.derive(from: evidence).filter { !$0.holds }.map(\.name)
+    }
+
+    @Test func `a good end is proven throughout`() {
+        #expect(Self.failing { _ in } == [])
+        #expect(TeardownProofs.derive(from: Self.good).count == 5)
+    }
+
+    @Test func `each thing that is left fails its own proof`() {
+        #expect(Self.failing { $0.residentBytes = 4096 } == ["residency_zero"])
+        #expect(Self.failing { $0.holderExit = nil } == ["holder_gone"])
+        #expect(Self.failing { $0.duplicatesClosed = false } == ["duplicates_closed"])
+        #expect(Self.failing { $0.holders = ["pid 7, descriptor 3"] } == ["no_other_holder"])
+        #expect(Self.failing { $0.scanFailure = "EACCES" } == ["no_other_holder"])
+        #expect(Self.failing { $0.filesSought = 0 } == ["no_other_holder"])
+        #expect(Self.failing { $0.machine = .notDestroyed } == ["vm_destroyed"])
+        #expect(Self.failing { $0.machine = .listedInDebugFS("/sys/kernel/debug/kvm/1-2") } == ["vm_destroyed"])
+    }
+
+    @Test func `processes that cannot be seen are said`() throws {
+        var evidence = Self.good
+        evidence.processesUnseen = 12
+        let proofs = TeardownProofs.derive(from: evidence)
+        let proof = try #require(proofs.first { $0.name == TeardownProofs.noOtherHolder })
+        #expect(proof.holds && proof.evidence.contains("12 processes"))
+    }
+
+    @Test func `without duplicates residency follows only from a look at every process`() {
+        func change(_ evidence: inout TeardownEvidence) {
+            evidence.residentBytes = nil
+            evidence.duplicates = 0
+        }
+        #expect(Self.failing(change) == [])
+        #expect(
+            Self.failing {
+                change(&$0)
+                $0.processesUnseen = 1
+            } == ["residency_zero"])
+        #expect(
+            Self.failing {
+                change(&$0)
+                $0.filesSought = 0
+            } == ["residency_zero", "no_other_holder"])
+    }
+
+    @Test func `an end that KVM cannot announce follows from nobody holding its files`() {
+        #expect(Self.failing { $0.machine = .unobservable } == [])
+        #expect(
+            Self.failing {
+                $0.machine = .unobservable
+                $0.holders = ["pid 7"]
+            } == ["no_other_holder", "vm_destroyed"])
+    }
+}
