@@ -64,7 +64,8 @@ import Testing
 @Suite struct VMEventLogTests {
     static func event(_ kind: String, thread: Int32) throws -> VMEvent {
         let text = "change@/devices/virtual/misc/kvm\0EVENT=\(kind)\0PID=\(thread)\0CREATED=1\0COUNT=1\0"
-        return try #require(VMEvent(try #require(KernelEvent(parsing: Array(text.utf8)))))
+        let event = try #require(KernelEvent(parsing: Array(text.utf8)))
+        return try #require(VMEvent(event))
     }
 
     @Test func `a destruction counts for its creators, from the given moment on`() throws {
