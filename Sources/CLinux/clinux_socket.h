@@ -95,6 +95,13 @@ static inline int tdxd_peer_credentials(int fd, struct tdxd_peer *peer) {
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length) < 0 ? -errno : 0;
 }
 
+// SO_PEERGROUPS: the peer's supplementary groups. Returns how many, or -errno; -ERANGE when more than `capacity`.
+static inline int tdxd_peer_groups(int fd, uint32_t *groups, int capacity) {
+    socklen_t length = (socklen_t)(sizeof(gid_t) * (size_t)capacity);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &length) < 0) return -errno;
+    return (int)(length / sizeof(gid_t));
+}
+
 static inline int tdxd_peer_pidfd(int fd) {
     int pidfd = -1;
     socklen_t length = sizeof pidfd;

@@ -7,13 +7,16 @@ public struct PeerCredentials: Sendable {
     public let uid: UInt32
     public let gid: UInt32
     public let pid: Int32
+    /// Supplementary groups (SO_PEERGROUPS), of which `gid` need not be one; empty where they are not to be had.
+    public let groups: [UInt32]
     /// Refers to the peer's process and no later one of the same number. Nil before Linux 6.5 (SO_PEERPIDFD).
     public let pidfd: RetainedDescriptor?
 
-    public init(uid: UInt32, gid: UInt32, pid: Int32, pidfd: RetainedDescriptor?) {
+    public init(uid: UInt32, gid: UInt32, pid: Int32, groups: [UInt32] = [], pidfd: RetainedDescriptor?) {
         self.uid = uid
         self.gid = gid
         self.pid = pid
+        self.groups = groups
         self.pidfd = pidfd
     }
 }
@@ -178,8 +181,10 @@ public enum UnixSocket {
         var raw = tdxd_peer()
         try LinuxError.check(tdxd_peer_credentials(socket.rawValue, &raw), "getsockopt(SO_PEERCRED)")
         let pidfd = tdxd_peer_pidfd(socket.rawValue)
+        var groups = [UInt32](repeating: 0, count: 1024)
+        let count = tdxd_peer_groups(socket.rawValue, &groups, Int32(groups.count))
         return PeerCredentials(
-            uid: raw.uid, gid: raw.gid, pid: raw.pid,
+            uid: raw.uid, gid: raw.gid, pid: raw.pid, groups: Array(groups.prefix(Int(max(count, 0)))),
             pidfd: pidfd < 0 ? nil : RetainedDescriptor(OwnedDescriptor(taking: pidfd)))
     }
 

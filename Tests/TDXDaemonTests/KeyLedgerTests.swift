@@ -1,3 +1,4 @@
+import ControlInterface
 import MemoryUnits
 import Testing
 
@@ -72,7 +73,7 @@ import Testing
                 #expect(!held.values.contains(key), "seed \(seed), step \(step)")
                 held[holder] = key
             } else {
-                #expect(throws: Refusal.self) { try ledger.reserve(for: holder) }
+                #expect(throws: ControlError.self) { try ledger.reserve(for: holder) }
             }
             ledger.checkInvariants()
         }

@@ -1,3 +1,4 @@
+import ControlInterface
 import MemoryUnits
 import Testing
 
@@ -8,7 +9,7 @@ import Testing
         let room = MemoryRoom(available: .gibibytes(4), limit: "MemAvailable")
         try room.admit(.gibibytes(4), promised: .zero)
         try room.admit(.gibibytes(1), promised: .gibibytes(3))
-        #expect(throws: Refusal.self) { try room.admit(.gibibytes(4) + ByteCount(4096), promised: .zero) }
+        #expect(throws: ControlError.self) { try room.admit(.gibibytes(4) + ByteCount(4096), promised: .zero) }
     }
 
     @Test func `promised memory counts, and the refusal names the limit`() {

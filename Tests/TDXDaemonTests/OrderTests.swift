@@ -1,3 +1,4 @@
+import ControlInterface
 import MemoryUnits
 import Testing
 
@@ -37,7 +38,7 @@ import Testing
     }
 
     @Test func `what is quoted from a client is short and has no control characters`() {
-        let quoted = Refusal.quoting("\u{1B}[31m" + String(repeating: "y", count: 500))
+        let quoted = ControlError.quoting("\u{1B}[31m" + String(repeating: "y", count: 500))
         #expect(quoted.unicodeScalars.count == 65)
         #expect(!quoted.unicodeScalars.contains("\u{1B}"))
     }

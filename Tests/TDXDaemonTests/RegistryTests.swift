@@ -78,7 +78,7 @@ import Testing
         registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), aftermath: .lookAgain)
         #expect(registry.takeDraining().count == 1)
         #expect(registry.takeDraining().isEmpty)
-        #expect(throws: Refusal.self) { try registry.beginStop(name: Self.name) }
+        #expect(throws: ControlError.self) { try registry.beginStop(name: Self.name) }
     }
 
     @Test func `a holder's death fails a running TD, which is reaped once`() throws {
@@ -89,7 +89,7 @@ import Testing
         }
         #expect(domain.state == .failed)
         #expect(registry.holderExited(id: record.id, reason: "again") == .attended)
-        #expect(throws: Refusal.self) { try registry.beginStop(name: Self.name) }
+        #expect(throws: ControlError.self) { try registry.beginStop(name: Self.name) }
     }
 
     @Test func `a reaped TD stays listed as failed until it is stopped, which answers its certificate`() throws {

@@ -35,11 +35,11 @@ enum Sample {
 }
 
 /// The refusal that `body` throws; nil when it throws none.
-func refusal(_ body: () throws -> Void) -> Refusal? {
+func refusal(_ body: () throws -> Void) -> ControlError? {
     do {
         try body()
         return nil
     } catch {
-        return error as? Refusal
+        return error as? ControlError
     }
 }

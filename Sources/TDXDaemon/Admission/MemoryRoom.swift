@@ -1,3 +1,4 @@
+internal import ControlInterface
 internal import MemoryUnits
 
 /// How much memory this host could still give to TDs, and what sets the limit.
@@ -35,8 +36,8 @@ struct MemoryRoom: Hashable, Sendable {
     }
 
     /// Whether a TD of `needed` bytes fits, beside what living TDs may still take.
-    /// - Throws: `Refusal.insufficientMemory`.
-    func admit(_ needed: ByteCount, promised: ByteCount) throws(Refusal) {
+    /// - Throws: `ControlError.insufficientMemory`.
+    func admit(_ needed: ByteCount, promised: ByteCount) throws(ControlError) {
         let free = available > promised ? available - promised : .zero
         guard needed <= free else {
             throw .insufficientMemory(

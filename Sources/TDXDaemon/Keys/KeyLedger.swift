@@ -1,3 +1,4 @@
+internal import ControlInterface
 internal import MemoryUnits
 
 /// Who holds which memory-encryption key id. A key id is reserved before a TD is created and counts as taken until its
@@ -43,8 +44,8 @@ struct KeyLedger: Sendable {
     var taken: Int { holdings.count }
 
     /// The lowest free key id.
-    /// - Throws: `Refusal.noKeyAvailable`, nothing changed.
-    mutating func reserve(for holder: String) throws(Refusal) -> KeyID {
+    /// - Throws: `ControlError.noKeyAvailable`, nothing changed.
+    mutating func reserve(for holder: String) throws(ControlError) -> KeyID {
         if taken < capacity {
             for number in 0..<capacity {
                 let key = KeyID(first.rawValue + UInt16(number))

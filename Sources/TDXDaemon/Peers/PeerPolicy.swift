@@ -1,3 +1,5 @@
+internal import ControlInterface
+
 /// Who may do what. Root and the daemon's own user may do everything.
 struct PeerPolicy: Hashable, Sendable {
     enum Operation: Hashable, Sendable {
@@ -23,8 +25,8 @@ struct PeerPolicy: Hashable, Sendable {
         return operation == .observe && othersMayObserve
     }
 
-    /// - Throws: `Refusal.notPermitted` that says what would be needed.
-    func check(_ operation: Operation, method: String, uid: UInt32, groups: [UInt32]) throws(Refusal) {
+    /// - Throws: `ControlError.notPermitted` that says what would be needed.
+    func check(_ operation: Operation, method: String, uid: UInt32, groups: [UInt32]) throws(ControlError) {
         guard !allows(operation, uid: uid, groups: groups) else { return }
         var needed = ["user root"]
         if ownUID != 0 { needed.append("user \(ownUID)") }

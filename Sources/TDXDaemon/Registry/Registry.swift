@@ -36,7 +36,7 @@ struct Registry: Sendable {
     /// All TDs by name.
     var sorted: [Domain] { domains.values.sorted { $0.record.name < $1.record.name } }
 
-    func find(name: DomainName) throws(Refusal) -> Domain {
+    func find(name: DomainName) throws(ControlError) -> Domain {
         guard let id = idByName[name.text], let domain = domains[id] else { throw .noSuchDomain(name: name.text) }
         return domain
     }
@@ -44,20 +44,26 @@ struct Registry: Sendable {
     /// Takes the name for a TD that is about to be built.
     ///
     /// A failed TD of whose end all is known gives its name up.
-    /// - Throws: `Refusal.nameTaken`, nothing changed.
-    mutating func reserve(_ record: DomainRecord) throws(Refusal) {
-        if let id = idByName[record.name], let present = domains[id] {
-            guard present.state == .failed, present.certificate != nil else {
-                throw .nameTaken(name: record.name)
-            }
-            forget(id: id)
-        }
+    /// - Throws: `ControlError.nameTaken`, nothing changed.
+    mutating func reserve(_ record: DomainRecord) throws(ControlError) {
+        if let id = try holderOfName(record.name) { forget(id: id) }
         insert(Domain(record: record, state: .building))
     }
 
+    /// Whether the name could be taken now.
+    /// - Throws: `ControlError.nameTaken`.
+    func checkName(_ name: DomainName) throws(ControlError) { _ = try holderOfName(name.text) }
+
+    /// The failed TD that would give the name up; nil when nobody has it.
+    private func holderOfName(_ name: String) throws(ControlError) -> String? {
+        guard let id = idByName[name], let present = domains[id] else { return nil }
+        guard present.state == .failed, present.certificate != nil else { throw .nameTaken(name: name) }
+        return id
+    }
+
     /// Enters a TD that was found at start.
-    /// - Throws: `Refusal.nameTaken` when another one has the name, nothing changed.
-    mutating func adopt(_ domain: Domain) throws(Refusal) {
+    /// - Throws: `ControlError.nameTaken` when another one has the name, nothing changed.
+    mutating func adopt(_ domain: Domain) throws(ControlError) {
         guard idByName[domain.record.name] == nil else { throw .nameTaken(name: domain.record.name) }
         insert(domain)
     }
@@ -83,7 +89,7 @@ struct Registry: Sendable {
 
     /// A client wants the TD ended.
     /// - Throws: `noSuchDomain`; `wrongState` while it is being built or ended.
-    mutating func beginStop(name: DomainName) throws(Refusal) -> StopDecision {
+    mutating func beginStop(name: DomainName) throws(ControlError) -> StopDecision {
         let domain = try find(name: name)
         let id = domain.record.id
         guard !domain.isEnding, domain.state != .building, domain.state != .stopping else {

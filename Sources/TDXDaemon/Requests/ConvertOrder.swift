@@ -1,3 +1,4 @@
+internal import ControlInterface
 internal import MemoryUnits
 
 /// A range that a client wants converted, after every check that needs no look at the TD.
@@ -5,8 +6,8 @@ struct ConvertOrder: Hashable, Sendable {
     let name: DomainName
     let range: GuestPhysicalRange
 
-    /// - Throws: `Refusal.invalidField` for the first field that is out of its limits.
-    init(name: String, gpa: Int64, bytes: Int64) throws(Refusal) {
+    /// - Throws: `ControlError.invalidField` for the first field that is out of its limits.
+    init(name: String, gpa: Int64, bytes: Int64) throws(ControlError) {
         self.name = try DomainName(validating: name)
         guard gpa >= 0 else { throw .invalidField(field: "gpa", value: String(gpa), limit: "0 or greater") }
         let start = GuestPhysicalAddress(UInt64(gpa))

@@ -1,3 +1,4 @@
+internal import ControlInterface
 internal import MemoryUnits
 
 /// What a client wants created, after every check that needs no look at the host.
@@ -17,11 +18,11 @@ struct CreateOrder: Hashable, Sendable {
     /// Guest-physical addresses are 52 bits wide at most, and the topmost one selects the shared side.
     static let maximumMemory = ByteCount(1 << 51)
 
-    /// - Throws: `Refusal.invalidField` for the first field that is out of its limits, in the order of the parameters.
+    /// - Throws: `ControlError.invalidField` for the first field that is out of its limits, in the order of the parameters.
     init(
         name: String, memoryBytes: Int64, vcpus: Int64, firmware: String?, mrConfigID: String?, mrOwner: String?,
         mrOwnerConfig: String?
-    ) throws(Refusal) {
+    ) throws(ControlError) {
         self.name = try DomainName(validating: name)
         guard memoryBytes > 0 else {
             throw .invalidField(field: "memory_bytes", value: String(memoryBytes), limit: "greater than 0")
@@ -40,7 +41,7 @@ struct CreateOrder: Hashable, Sendable {
             throw .invalidField(field: "vcpus", value: String(vcpus), limit: "1 to \(Self.maximumVCPUs)")
         }
         self.vcpus = Int(vcpus)
-        self.firmware = try firmware.map { path throws(Refusal) in try Self.validate(path: path) }
+        self.firmware = try firmware.map { path throws(ControlError) in try Self.validate(path: path) }
         self.mrConfigID = try Self.validate(digest: mrConfigID, field: "mrconfigid")
         self.mrOwner = try Self.validate(digest: mrOwner, field: "mrowner")
         self.mrOwnerConfig = try Self.validate(digest: mrOwnerConfig, field: "mrownerconfig")
@@ -49,19 +50,20 @@ struct CreateOrder: Hashable, Sendable {
     /// PATH_MAX of Linux, without the terminating zero.
     private static let maximumPathLength = 4095
 
-    private static func validate(path: String) throws(Refusal) -> String {
+    private static func validate(path: String) throws(ControlError) -> String {
         guard path.utf8.first == UInt8(ascii: "/") else {
-            throw .invalidField(field: "firmware", value: Refusal.quoting(path), limit: "an absolute path")
+            throw .invalidField(field: "firmware", value: ControlError.quoting(path), limit: "an absolute path")
         }
         guard path.utf8.count <= maximumPathLength, !path.utf8.contains(0) else {
             throw .invalidField(
-                field: "firmware", value: Refusal.quoting(path), limit: "at most \(maximumPathLength) bytes without NUL"
+                field: "firmware", value: ControlError.quoting(path),
+                limit: "at most \(maximumPathLength) bytes without NUL"
             )
         }
         return path
     }
 
-    private static func validate(digest: String?, field: String) throws(Refusal) -> String? {
+    private static func validate(digest: String?, field: String) throws(ControlError) -> String? {
         guard let digest else { return nil }
         let isHexadecimal = digest.utf8.allSatisfy { byte in
             switch byte {
@@ -73,7 +75,7 @@ struct CreateOrder: Hashable, Sendable {
         }
         guard digest.utf8.count == 96, isHexadecimal else {
             throw .invalidField(
-                field: field, value: Refusal.quoting(digest), limit: "exactly 96 hexadecimal digits (48 bytes)")
+                field: field, value: ControlError.quoting(digest), limit: "exactly 96 hexadecimal digits (48 bytes)")
         }
         return digest.lowercased()
     }

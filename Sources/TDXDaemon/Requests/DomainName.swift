@@ -1,3 +1,5 @@
+internal import ControlInterface
+
 /// The name of a TD as its user gives it: 1 to 64 of `a`–`z`, `0`–`9`, `.`, `_` and `-`.
 struct DomainName: Hashable, Sendable, CustomStringConvertible {
     let text: String
@@ -5,11 +7,11 @@ struct DomainName: Hashable, Sendable, CustomStringConvertible {
     static let limit = "1 to 64 characters of a-z 0-9 . _ -"
     static let maximumLength = 64
 
-    /// - Throws: `Refusal.invalidField` with the first 64 characters of what was sent.
-    init(validating text: String) throws(Refusal) {
+    /// - Throws: `ControlError.invalidField` with the first 64 characters of what was sent.
+    init(validating text: String) throws(ControlError) {
         let bytes = text.utf8
         guard (1...Self.maximumLength).contains(bytes.count), bytes.allSatisfy(Self.isAllowed) else {
-            throw .invalidField(field: "name", value: Refusal.quoting(text), limit: Self.limit)
+            throw .invalidField(field: "name", value: ControlError.quoting(text), limit: Self.limit)
         }
         self.text = text
     }
@@ -25,7 +27,7 @@ struct DomainName: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-extension Refusal {
+extension ControlError {
     /// What a client sent, as it is repeated in an error or the log: at most 64 characters, no control characters.
     static func quoting(_ text: String) -> String {
         let shown = String(

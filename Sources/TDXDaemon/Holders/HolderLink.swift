@@ -1,0 +1,143 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import MemoryUnits
+internal import Varlink
+
+/// Calls of io.tdxd.Holder on one holder's socket. Each call has a connection of its own, so that a long one does not
+/// make others wait. All of them block, up to their time-outs.
+struct HolderLink: Sendable {
+    /// The TD's name, for errors.
+    let name: String
+    let socket: String
+
+    /// As many backing files as one message can carry.
+    private static var limits: VarlinkLimits {
+        var limits = VarlinkLimits()
+        limits.descriptors = UnixSocket.maximumDescriptors
+        limits.messageBytes = 16 << 20
+        return limits
+    }
+
+    /// Waits until the holder's socket answers.
+    /// - Throws: `holderFailed` when the process ends first or the time is up.
+    func waitUntilServing(_ process: HolderProcess, limit: Duration) throws(ControlError) {
+        let deadline = MonotonicInstant.now + limit
+        while true {
+            if UnixSocket.isAnswering(socket) { return }
+            if let exit = process.waitForEnd(.milliseconds(5)) {
+                throw .holderFailed(name: name, reason: "\(exit) before it served")
+            }
+            guard MonotonicInstant.now < deadline else {
+                throw .holderFailed(name: name, reason: "it does not serve after \(limit)")
+            }
+        }
+    }
+
+    /// Who serves the socket; nil when nobody does.
+    func servingProcess() -> Int32? {
+        guard let client = try? VarlinkClient.connect(socket, timeout: .seconds(2)), let peer = try? client.peer()
+        else {
+            return nil
+        }
+        return peer.pid
+    }
+
+    func build(
+        _ parameters: HolderInterface.Build.Parameters, firmware: RetainedDescriptor?, silence: Duration,
+        progress: (Progress) -> Void
+    ) throws(ControlError) -> HolderInterface.Description {
+        let passed = firmware.map { [$0.rawValue] } ?? []
+        var description: HolderInterface.Description?
+        try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.callMore(
+                HolderInterface.Build.method, parameters, as: HolderInterface.Build.Reply.self, descriptors: passed,
+                timeout: silence
+            ) { reply, _ in
+                if let step = reply.progress { progress(step) }
+                if let found = reply.description { description = found }
+            }
+        }
+        guard let description else { throw incomplete("Build") }
+        return description
+    }
+
+    func describe(timeout: Duration) throws(ControlError) -> HolderInterface.Description {
+        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(
+                HolderInterface.Describe.method, as: HolderInterface.Describe.Reply.self, timeout: timeout)
+        }.description
+    }
+
+    func convert(
+        _ parameters: HolderInterface.Convert.Parameters, timeout: Duration
+    ) throws(ControlError) -> HolderInterface.Convert.Reply {
+        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(HolderInterface.Convert.method, parameters, timeout: timeout)
+        }
+    }
+
+    func map(timeout: Duration) throws(ControlError) -> [MemoryRun] {
+        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(HolderInterface.Map.method, as: HolderInterface.Map.Reply.self, timeout: timeout)
+        }.runs
+    }
+
+    /// Duplicates of the TD's backing files, each checked to be the file that the holder says it is.
+    func backing(timeout: Duration) throws(ControlError) -> Backing {
+        let answer = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.callWithDescriptors(
+                HolderInterface.GetBacking.method, as: HolderInterface.GetBacking.Reply.self, timeout: timeout)
+        }
+        var files: [Backing.File] = []
+        for file in answer.reply.files {
+            guard let descriptor = answer.descriptors.takeFirst() else { throw incomplete("GetBacking") }
+            let identity: FileIdentity
+            do throws(LinuxError) { identity = try descriptor.status().identity } catch {
+                throw .holderFailed(name: name, reason: "\(error)")
+            }
+            guard identity.inode == file.inode else {
+                throw .holderFailed(
+                    name: name, reason: "a backing file has inode \(identity.inode), not \(file.inode) as announced")
+            }
+            files.append(
+                Backing.File(
+                    side: file.kind, size: ByteCount(file.bytes), identity: identity,
+                    descriptor: SharedDescriptor(descriptor)))
+        }
+        return Backing(files: files)
+    }
+
+    func stop(
+        silence: Duration, progress: (Progress) -> Void
+    ) throws(ControlError) -> HolderInterface.Stop.Reply {
+        var last: HolderInterface.Stop.Reply?
+        try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.callMore(
+                HolderInterface.Stop.method, NoParameters(), as: HolderInterface.Stop.Reply.self, timeout: silence
+            ) { reply, isLast in
+                if let step = reply.progress { progress(step) }
+                if isLast { last = reply }
+            }
+        }
+        guard let last, last.phases != nil else { throw incomplete("Stop") }
+        return last
+    }
+
+    private func calling<Result>(
+        _ timeout: Duration, _ body: (VarlinkClient) throws(VarlinkClientError) -> Result
+    ) throws(ControlError) -> Result {
+        do throws(VarlinkClientError) {
+            return try body(
+                try VarlinkClient.connect(socket, limits: Self.limits, timeout: min(timeout, .seconds(2))))
+        } catch {
+            guard case .reply(let reply) = error else { throw .holderFailed(name: name, reason: "\(error)") }
+            let refusal = ControlError(reply)
+            guard case .other = refusal else { throw refusal }
+            throw .holderFailed(name: name, reason: "\(refusal)")
+        }
+    }
+
+    private func incomplete(_ method: String) -> ControlError {
+        .holderFailed(name: name, reason: "its answer to \(method) is incomplete")
+    }
+}

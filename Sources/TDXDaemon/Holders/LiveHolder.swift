@@ -1,0 +1,71 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Synchronization
+
+/// One TD's holder as long as anything of it may be left: its process, its socket, and tdxd's duplicates.
+final class LiveHolder: Sendable {
+    private struct State {
+        var backing: Backing?
+        var silentUntil: MonotonicInstant?
+    }
+
+    /// The TD's id.
+    let id: String
+    let directory: String
+    let link: HolderLink
+    /// Nil when the process was gone before tdxd could hold it.
+    let process: HolderProcess?
+    private let state = Mutex(State())
+
+    init(name: String, id: String, directory: String, process: HolderProcess?) {
+        self.id = id
+        self.directory = directory
+        self.process = process
+        link = HolderLink(name: name, socket: Places.socket(inHolder: directory))
+    }
+
+    var backing: Backing? {
+        get { state.withLock { $0.backing } }
+        set { state.withLock { $0.backing = newValue } }
+    }
+
+    /// How long a holder that did not answer is not asked again for its figures.
+    static let silencePause = Duration.seconds(2)
+
+    /// The holder's figures; a holder that did not answer just now is not asked again so soon, so that a stuck one
+    /// does not make every client wait.
+    func figures(timeout: Duration) throws(ControlError) -> HolderInterface.Description {
+        if state.withLock({ ($0.silentUntil ?? .init(nanoseconds: 0)) > .now }) {
+            throw .holderFailed(name: link.name, reason: "it did not answer just now")
+        }
+        do throws(ControlError) {
+            let description = try link.describe(timeout: timeout)
+            state.withLock { $0.silentUntil = nil }
+            return description
+        } catch {
+            state.withLock { $0.silentUntil = .now + Self.silencePause }
+            throw error
+        }
+    }
+}
+
+extension TrustDomain {
+    /// What a holder says of its TD, as clients see it.
+    init(_ description: HolderInterface.Description, record: DomainRecord) {
+        let state: TrustDomainState =
+            switch description.state {
+            case .empty, .building: .building
+            case .runnable: .runnable
+            case .stopping, .released: .stopping
+            case .failed: .failed
+            }
+        self.init(
+            name: record.name, id: record.id, state: state, reason: description.reason, backend: description.backend,
+            memoryBytes: record.memoryBytes, privateBytes: description.privateBytes,
+            sharedBytes: description.sharedBytes, convertingBytes: description.convertingBytes,
+            residentPrivateBytes: description.residentPrivateBytes,
+            residentSharedBytes: description.residentSharedBytes, vcpus: record.vcpus, keyID: description.keyID,
+            holderPID: description.pid, mrtd: description.mrtd, firmware: record.firmware,
+            createdAt: record.createdAt, ownerUID: record.ownerUID)
+    }
+}

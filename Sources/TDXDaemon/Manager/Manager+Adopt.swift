@@ -1,0 +1,173 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+extension Manager {
+    /// Finds the holders that a former tdxd left, and what it left of dead ones. Before anybody is served. Blocks for a
+    /// few seconds at most for each holder that does not answer.
+    func adoptAll() {
+        for id in DirectoryTree.names(in: places.holders) {
+            let directory = places.holder(id)
+            guard let record = DomainRecord.read(in: directory), record.id == id else {
+                // The record is written before the holder is started: without one there is none.
+                log.warning("removing a holder's directory without a record", metadata: ["id": "\(id)"])
+                try? DirectoryTree.remove(directory)
+                continue
+            }
+            adopt(record, directory)
+        }
+    }
+
+    private func adopt(_ record: DomainRecord, _ directory: String) {
+        let link = HolderLink(name: record.name, socket: Places.socket(inHolder: directory))
+        let process = Self.findProcess(record, directory, link)
+        let holder = LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
+        let conflict = core.withLock { core in core.ledger.adopt(KeyID(record.keyID), for: record.id) }
+        if let conflict {
+            log.critical(
+                "two TDs have one key id",
+                metadata: ["td": "\(record.name)", "id": "\(record.id)", "other": "\(conflict)"])
+        }
+        guard process != nil else { return bury(record, holder) }
+        let answer: HolderInterface.Description?
+        do throws(ControlError) {
+            answer = try holder.figures(timeout: configuration.deadlines.holderReply)
+        } catch {
+            log.warning("a holder does not answer", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            answer = nil
+        }
+        switch answer?.state {
+        case .runnable where !record.ending: adoptRunning(record, holder, answer)
+        case nil where !record.ending && record.backend != nil: adoptRunning(record, holder, nil)
+        default: resolve(record, holder, answer)
+        }
+    }
+
+    /// The holder's process: who serves its socket, or else who was started with its directory.
+    private static func findProcess(_ record: DomainRecord, _ directory: String, _ link: HolderLink) -> HolderProcess? {
+        if let pid = link.servingProcess(), let handle = try? ProcessHandle(pid: pid) {
+            // The connection is still there, so the number was still that process's when it was opened.
+            return HolderProcess(handle, isChild: false)
+        }
+        // It may not serve yet, or no longer.
+        let candidates = record.holderPID.map { [$0] } ?? ((try? TextFile.list("/proc")) ?? []).compactMap { Int32($0) }
+        for pid in candidates {
+            guard let line = try? TextFile.read("/proc/\(pid)/cmdline", limit: 64 << 10),
+                line.split(separator: "\0").contains(Substring(directory)), let handle = try? ProcessHandle(pid: pid)
+            else { continue }
+            let process = HolderProcess(handle, isChild: false)
+            return process.exitIfEnded() == nil ? process : nil
+        }
+        return nil
+    }
+
+    private func adoptRunning(_ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description?) {
+        var domain = Registry.Domain(record: record, state: .runnable)
+        if let answer {
+            domain.lastKnown = TrustDomain(answer, record: record)
+            domain.record.backend = answer.backend
+        }
+        do throws(ControlError) {
+            try register(domain, holder)
+        } catch {
+            log.critical("a TD cannot be adopted", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            return
+        }
+        core.withLock { core in core.ledger.mark(.inUse, holder: record.id) }
+        if let answer { adoptBacking(of: holder, answer) }
+        watch(holder)
+        log.info(
+            "adopted a TD",
+            metadata: [
+                "td": "\(record.name)", "id": "\(record.id)", "holder_pid": "\(holder.process?.pid ?? 0)",
+                "answers": "\(answer != nil)",
+            ])
+    }
+
+    /// Fetches duplicates of a TD that tdxd has none of, and notes them.
+    func adoptBacking(of holder: LiveHolder, _ description: HolderInterface.Description) {
+        do throws(ControlError) {
+            let backing = try holder.link.backing(timeout: configuration.deadlines.holderReply)
+            holder.backing = backing
+            guard let domain = core.withLock({ $0.registry[holder.id] }) else { return }
+            let record = completed(domain.record, description, backing)
+            core.withLock { $0.registry.update(id: holder.id, record: record) }
+            try write(record, in: holder.directory)
+        } catch {
+            log.error(
+                "tdxd has no duplicates of a TD's memory", metadata: ["id": "\(holder.id)", "reason": "\(error)"])
+        }
+    }
+
+    private func register(_ domain: Registry.Domain, _ holder: LiveHolder) throws(ControlError) {
+        try core.withLock { (core: inout sending Core) throws(ControlError) in
+            try core.registry.adopt(domain)
+            core.holders[domain.record.id] = holder
+        }
+    }
+
+    /// A TD that was being built or ended when the former tdxd went, or whose build failed: it is ended.
+    private func resolve(_ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description?) {
+        let wasBuilt = record.backend != nil || answer?.state == .runnable
+        log.warning(
+            "ending a TD that the former tdxd left half built or half ended",
+            metadata: ["td": "\(record.name)", "id": "\(record.id)", "state": "\(answer?.state.rawValue ?? "silent")"])
+        var domain = Registry.Domain(record: record, state: wasBuilt ? .stopping : .building)
+        domain.isEnding = true
+        do throws(ControlError) { try register(domain, holder) } catch { return }
+        workers.submit { [self] in
+            guard wasBuilt else {
+                holder.process?.kill()
+                return abandon(record, holder, reason: "half built when tdxd went")
+            }
+            if answer?.state == .runnable {
+                if let answer { adoptBacking(of: holder, answer) }
+                guard let domain = core.withLock({ $0.registry[record.id] }) else { return }
+                _ = end(domain, holder, aftermath: .remember) { _ in }
+            } else {
+                finish(record, holder)
+            }
+        }
+    }
+
+    /// The holder is ending its TD already, and nobody hears its answer: wait for its end.
+    private func finish(_ record: DomainRecord, _ holder: LiveHolder) {
+        var ending = Ending(record: record, holderDied: false)
+        let start = MonotonicInstant.now
+        var exit = holder.process?.waitForEnd(configuration.deadlines.stop)
+        if exit == nil {
+            ending.holderDied = true
+            holder.process?.kill()
+            exit = holder.process?.waitForEnd(Self.killPatience)
+        }
+        ending.phases.append(
+            TeardownPhase(
+                name: "exit", milliseconds: MonotonicInstant.now.milliseconds(since: start),
+                detail: "begun before tdxd was started; \(exit ?? "its process does not end")"))
+        conclude(ending, holder, aftermath: .remember)
+    }
+
+    /// Both tdxd and the holder were gone: what is left are the record, and what can be said without duplicates.
+    private func bury(_ record: DomainRecord, _ holder: LiveHolder) {
+        guard record.backend != nil else {
+            log.warning("removing what a build left", metadata: ["td": "\(record.name)", "id": "\(record.id)"])
+            return abandon(record, holder, reason: "its holder has ended")
+        }
+        var domain = Registry.Domain(
+            record: record, state: .failed, reason: "its holder ended while no tdxd was running")
+        domain.isEnding = true
+        do throws(ControlError) { try register(domain, holder) } catch { return }
+        core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
+        workers.submit { [self] in
+            var ending = Ending(record: record, holderDied: true)
+            ending.phases.append(
+                TeardownPhase(
+                    name: "death", milliseconds: 0,
+                    detail: "the holder ended while no tdxd was running: the kernel took back by itself what it held"))
+            conclude(ending, holder, aftermath: .remember)
+        }
+    }
+}

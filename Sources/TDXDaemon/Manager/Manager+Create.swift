@@ -1,0 +1,205 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+extension Manager {
+    /// Creates, loads and finalizes a TD. Blocks.
+    ///
+    /// - Parameter uid: the client's, who becomes the TD's owner.
+    /// - Throws: a refusal; nothing of the TD is left then.
+    func create(
+        _ order: CreateOrder, for uid: UInt32, progress: (Progress) -> Void
+    ) throws(ControlError) -> TrustDomain {
+        let configuration = configuration
+        try Self.check(order, limits: configuration.limits)
+        var firmware: RetainedDescriptor?
+        if let path = order.firmware {
+            firmware = RetainedDescriptor(try FirmwareFile.open(path, for: uid, ownUID: ownUID))
+        }
+        let room = try HostMemory.room(reserve: configuration.memory.reserve)
+        let record = try reserve(order, for: uid, room: room)
+        log.info(
+            "creating a TD", metadata: ["td": "\(record.name)", "id": "\(record.id)", "memory": "\(order.memory)"])
+
+        let directory = places.holder(record.id)
+        let holder: LiveHolder
+        do throws(ControlError) {
+            progress(Progress(phase: "start", doneBytes: 0, totalBytes: 0, detail: "starting a holder"))
+            holder = try start(record, in: directory, configuration)
+        } catch {
+            try? DirectoryTree.remove(directory)
+            core.withLock { core in
+                core.ledger.giveBack(holder: record.id)
+                core.registry.forget(id: record.id)
+            }
+            log.error("a TD could not be created", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            throw error
+        }
+        do throws(ControlError) {
+            return try build(record, order, firmware, on: holder, configuration: configuration, progress: progress)
+        } catch {
+            log.error("a TD could not be built", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            abandon(record, holder, reason: "\(error)")
+            throw error
+        }
+    }
+
+    private static func check(_ order: CreateOrder, limits: TDXDConfiguration.Limits) throws(ControlError) {
+        guard order.memory <= limits.trustDomainMemory else {
+            throw .invalidField(
+                field: "memory_bytes", value: String(order.memory.rawValue),
+                limit: "at most \(limits.trustDomainMemory.rawValue), as configured for one TD")
+        }
+        guard order.vcpus <= limits.trustDomainVCPUs else {
+            throw .invalidField(
+                field: "vcpus", value: String(order.vcpus),
+                limit: "at most \(limits.trustDomainVCPUs), as configured for one TD")
+        }
+    }
+
+    /// Takes the name, a key id and memory, or nothing of it.
+    private func reserve(
+        _ order: CreateOrder, for uid: UInt32, room: MemoryRoom
+    ) throws(ControlError) -> DomainRecord {
+        let id = Self.freshID()
+        return try core.withLock { (core: inout sending Core) throws(ControlError) -> DomainRecord in
+            guard !core.isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
+            // Decided on copies, so that a refusal in the middle changes nothing.
+            var registry = core.registry
+            var ledger = core.ledger
+            try registry.checkName(order.name)
+            let count = registry.domains.values.count { $0.state != .failed }
+            let limit = core.configuration.limits.trustDomains
+            guard count < limit else { throw .tryAgain(reason: "the configured limit of \(limit) TDs is reached") }
+            try room.admit(order.memory, promised: ByteCount(registry.promisedBytes))
+            let key = try ledger.reserve(for: id)
+            let record = DomainRecord(
+                name: order.name.text, id: id, memoryBytes: order.memory.rawValue, vcpus: order.vcpus,
+                firmware: order.firmware, createdAt: WallTime.now.rfc3339, ownerUID: uid, keyID: key.rawValue)
+            try registry.reserve(record)
+            core.registry = registry
+            core.ledger = ledger
+            return record
+        }
+    }
+
+    /// 32 hexadecimal digits that were never used before.
+    private static func freshID() -> String {
+        var generator = SystemRandomNumberGenerator()
+        return (0..<2).map { _ in
+            let digits = String(generator.next(), radix: 16)
+            return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+        }.joined()
+    }
+
+    private func start(
+        _ record: DomainRecord, in directory: String, _ configuration: TDXDConfiguration
+    ) throws(ControlError) -> LiveHolder {
+        do throws(DurableFile.Failure) {
+            try DirectoryTree.make(directory, mode: 0o700)
+        } catch {
+            throw .holderFailed(name: record.name, reason: "\(error)")
+        }
+        try write(record, in: directory)
+        do throws(LinuxError) {
+            let process = try program.start(directory: directory, configuration)
+            return LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
+        } catch {
+            throw .holderFailed(name: record.name, reason: "it cannot be started: \(error)")
+        }
+    }
+
+    private func build(
+        _ reserved: DomainRecord, _ order: CreateOrder, _ firmware: RetainedDescriptor?, on holder: LiveHolder,
+        configuration: TDXDConfiguration, progress: (Progress) -> Void
+    ) throws(ControlError) -> TrustDomain {
+        guard let process = holder.process else { preconditionFailure("a started holder has a process") }
+        var record = reserved
+        record.holderPID = process.pid
+        core.withLock { core in
+            core.holders[record.id] = holder
+            core.registry.update(id: record.id, record: record)
+        }
+        watch(holder)
+        try write(record, in: holder.directory)
+        try holder.link.waitUntilServing(process, limit: configuration.deadlines.holderStart)
+        let parameters = HolderInterface.Build.Parameters(
+            name: record.name, id: record.id, memoryBytes: record.memoryBytes, vcpus: record.vcpus,
+            firmware: record.firmware, mrconfigid: order.mrConfigID, mrowner: order.mrOwner,
+            mrownerconfig: order.mrOwnerConfig, keyID: record.keyID, ownerUID: record.ownerUID)
+        let description = try holder.link.build(
+            parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
+        return try take(description, record, holder, timeout: configuration.deadlines.holderReply)
+    }
+
+    /// A TD that is built becomes ours: duplicates, the record on disk, the registry.
+    private func take(
+        _ description: HolderInterface.Description, _ built: DomainRecord, _ holder: LiveHolder, timeout: Duration
+    ) throws(ControlError) -> TrustDomain {
+        let backing = try holder.link.backing(timeout: timeout)
+        holder.backing = backing
+        let record = completed(built, description, backing)
+        try write(record, in: holder.directory)
+        var figures = TrustDomain(description, record: record)
+        figures.state = .runnable
+        let isRunnable = core.withLock { core in
+            core.backend = description.backend
+            guard core.registry.built(id: record.id, record: record, figures: figures) else { return false }
+            core.ledger.mark(.inUse, holder: record.id)
+            return true
+        }
+        guard isRunnable else {
+            throw .holderFailed(name: record.name, reason: holder.process?.exitIfEnded() ?? "its process has ended")
+        }
+        log.info(
+            "a TD is runnable",
+            metadata: [
+                "td": "\(record.name)", "id": "\(record.id)", "backend": "\(description.backend.rawValue)",
+                "holder_pid": "\(description.pid)", "mrtd": "\(description.mrtd ?? "")",
+            ])
+        return figures
+    }
+
+    /// The record with what is known once the TD is built.
+    func completed(
+        _ record: DomainRecord, _ description: HolderInterface.Description, _ backing: Backing
+    ) -> DomainRecord {
+        var record = record
+        record.backend = description.backend
+        record.holderPID = description.pid
+        record.backing = backing.files.map {
+            DomainRecord.BackingIdentity(device: $0.identity.device, inode: $0.identity.inode)
+        }
+        record.vmCreators = Array(Set(record.vmCreators + events.creators(in: description.pid))).sorted()
+        return record
+    }
+
+    /// How long a holder whose build failed may take to go by itself.
+    private static let patience = Duration.seconds(2)
+    /// How long a killed process may take to end: the kernel may have much to tear down.
+    static let killPatience = Duration.seconds(30)
+
+    /// A TD that was not built leaves nothing: no process, no memory, no directory, no key id, no name.
+    func abandon(_ record: DomainRecord, _ holder: LiveHolder, reason: String) {
+        holder.backing?.close()
+        if let process = holder.process, process.waitForEnd(Self.patience) == nil {
+            process.kill()
+            if process.waitForEnd(Self.killPatience) == nil {
+                // It may still hold memory and, on hardware, the key id.
+                let ending = Ending(record: record, holderDied: true, failure: reason)
+                conclude(ending, holder, aftermath: .remember)
+                return
+            }
+        }
+        try? DirectoryTree.remove(holder.directory)
+        if let pid = holder.process?.pid { events.forget(process: pid) }
+        core.withLock { core in
+            core.holders[record.id] = nil
+            core.ledger.giveBack(holder: record.id)
+            core.registry.forget(id: record.id)
+        }
+    }
+}

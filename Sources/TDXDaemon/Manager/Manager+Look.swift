@@ -1,0 +1,156 @@
+internal import ControlInterface
+internal import FoundationEssentials
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+extension Manager {
+    /// Longest that List and Show wait for one holder, and List for all of them.
+    private static let lookPatience = Duration.seconds(1)
+    private static let listPatience = Duration.seconds(2)
+
+    // MARK: List and Show
+
+    /// Every TD with its live figures. Blocks for at most `listPatience` and a little.
+    func list() -> [TrustDomain] {
+        let (domains, holders, backend) = core.withLock { core in
+            (core.registry.sorted, core.holders, Self.expectedBackend(core))
+        }
+        let deadline = MonotonicInstant.now + Self.listPatience
+        return domains.map { domain in
+            let left = deadline - .now
+            guard left > .zero else {
+                return domain.report(remark: "other holders took too long to answer", fallbackBackend: backend)
+            }
+            return report(domain, holders[domain.record.id], backend, timeout: min(left, Self.lookPatience))
+        }
+    }
+
+    func show(_ name: DomainName) throws(ControlError) -> TrustDomain {
+        let (domain, holder, backend) = try find(name)
+        return report(domain, holder, backend, timeout: Self.lookPatience)
+    }
+
+    /// Asks the holder; one that does not answer is shown as it was last known, and why.
+    private func report(
+        _ domain: Registry.Domain, _ holder: LiveHolder?, _ backend: Backend, timeout: Duration
+    ) -> TrustDomain {
+        guard domain.state == .runnable, let holder else { return domain.report(fallbackBackend: backend) }
+        do throws(ControlError) {
+            let description = try holder.figures(timeout: timeout)
+            if holder.backing == nil { adoptBacking(of: holder, description) }
+            var figures = TrustDomain(description, record: domain.record)
+            let state = core.withLock { core in
+                core.registry.refresh(id: domain.record.id, figures: figures)
+                return core.registry[domain.record.id]?.state
+            }
+            // It may have ended or been stopped while its holder answered.
+            if let state, figures.state == .runnable { figures.state = state }
+            return figures
+        } catch {
+            let now = core.withLock { $0.registry[domain.record.id] } ?? domain
+            let why: String
+            if case .holderFailed(_, let reason) = error { why = reason } else { why = "\(error)" }
+            return now.report(
+                remark: now.state == .runnable ? "last known figures: its holder does not answer (\(why))" : nil,
+                fallbackBackend: backend)
+        }
+    }
+
+    private func find(_ name: DomainName) throws(ControlError) -> (Registry.Domain, LiveHolder?, Backend) {
+        try core.withLock {
+            (core: inout sending Core) throws(ControlError) -> (Registry.Domain, LiveHolder?, Backend) in
+            let domain = try core.registry.find(name: name)
+            return (domain, core.holders[domain.record.id], Self.expectedBackend(core))
+        }
+    }
+
+    private func findRunnable(
+        _ name: DomainName, _ operation: String
+    ) throws(ControlError) -> (Registry.Domain, LiveHolder) {
+        let (domain, holder, _) = try find(name)
+        guard domain.state == .runnable, let holder else {
+            throw .wrongState(name: name.text, state: domain.state.rawValue, operation: operation)
+        }
+        return (domain, holder)
+    }
+
+    // MARK: Map and Convert
+
+    func map(_ name: DomainName) throws(ControlError) -> ManagerInterface.Map.Reply {
+        let (domain, holder) = try findRunnable(name, "map")
+        let runs = try holder.link.map(timeout: configuration.deadlines.holderReply)
+        return ManagerInterface.Map.Reply(name: name.text, backend: domain.record.backend ?? .memfd, runs: runs)
+    }
+
+    func convert(_ order: ConvertOrder, to side: MemorySide) throws(ControlError) -> ManagerInterface.Convert.Reply {
+        let (domain, holder) = try findRunnable(order.name, "convert")
+        let gpa = order.range.start.rawValue
+        let bytes = order.range.size.rawValue
+        // A large range takes its time, page by page on hardware; the holder is given it as it is for a build.
+        let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
+        let answer = try holder.link.convert(.init(gpa: gpa, bytes: bytes, to: side), timeout: timeout)
+        log.info(
+            "converted memory",
+            metadata: [
+                "td": "\(order.name)", "gpa": "\(order.range.start)", "bytes": "\(bytes)", "to": "\(side.rawValue)",
+                "changed_bytes": "\(answer.changedBytes)",
+            ])
+        return ManagerInterface.Convert.Reply(
+            name: order.name.text, backend: domain.record.backend ?? .memfd, gpa: gpa, bytes: bytes, to: side,
+            changedBytes: answer.changedBytes, discardedBytes: answer.discardedBytes,
+            milliseconds: answer.milliseconds)
+    }
+
+    // MARK: Check and SelfTest
+
+    /// What this host offers, as a child reads it.
+    func check() throws(ControlError) -> HostReport {
+        let result = try run("probe", ["--json"])
+        do {
+            let report = try JSONDecoder().decode(HostReport.self, from: Data(result.output))
+            core.withLock { $0.backend = report.backend }
+            return report
+        } catch {
+            throw .holderFailed(name: "probe", reason: "\(result.exit), and its report is not understood: \(error)")
+        }
+    }
+
+    /// Runs the self-test in a child, which prints a step a line.
+    func selfTest(step: (SelfTestStep) -> Void) throws(ControlError) -> ManagerInterface.SelfTest.Reply {
+        let known = core.withLock { $0.backend }
+        let backend = if let known { known } else { try check().backend }
+        var steps: [SelfTestStep] = []
+        var flaw: String?
+        let result = try run("selftest", ["--json-lines"]) { line in
+            do {
+                let found = try JSONDecoder().decode(SelfTestStep.self, from: Data(line))
+                steps.append(found)
+                step(found)
+            } catch {
+                flaw = flaw ?? "\(error)"
+            }
+        }
+        if let flaw {
+            throw .holderFailed(name: "selftest", reason: "\(result.exit), and a step is not understood: \(flaw)")
+        }
+        guard !steps.isEmpty else { throw .holderFailed(name: "selftest", reason: "\(result.exit) without any step") }
+        let passed = result.exit == .exited(status: 0) && !steps.contains { $0.result == .fail }
+        return ManagerInterface.SelfTest.Reply(backend: backend, passed: passed, steps: steps)
+    }
+
+    private func run(
+        _ command: String, _ options: [String], onLine: (ArraySlice<UInt8>) -> Void = { _ in }
+    ) throws(ControlError) -> HolderProgram.Result {
+        let configuration = configuration
+        do throws(LinuxError) {
+            return try program.run(
+                [command, "--backend", configuration.backends.backend.rawValue] + options,
+                deadline: configuration.deadlines.check, onLine: onLine)
+        } catch {
+            throw .holderFailed(name: command, reason: "\(error)")
+        }
+    }
+}

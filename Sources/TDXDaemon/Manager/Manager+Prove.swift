@@ -1,0 +1,218 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+extension Manager {
+    /// How long proofs are repeated before an answer is given without them.
+    static let proofPatience = Duration.seconds(3)
+    private static let debugDirectory = "/sys/kernel/debug/kvm"
+
+    /// The common end of every TD, when its holder has been told or has died: give back what is left, close the
+    /// duplicates, prove, free the key id, write the certificate, clear up.
+    @discardableResult
+    func conclude(
+        _ ending: Ending, _ holder: LiveHolder, aftermath: Registry.Aftermath, progress: (Progress) -> Void = { _ in }
+    ) -> TeardownCertificate {
+        var ending = ending
+        release(&ending, holder, progress: progress)
+        progress(Progress(phase: "prove", doneBytes: 0, totalBytes: 0))
+        let start = MonotonicInstant.now
+        var proofs = prove(ending, holder)
+        let deadline = start + Self.proofPatience
+        var pause: UInt32 = 1
+        while !proofs.allSatisfy(\.holds), MonotonicInstant.now < deadline {
+            Self.sleep(milliseconds: pause)
+            pause = min(pause * 2, 100)
+            proofs = prove(ending, holder)
+        }
+        ending.phases.append(
+            TeardownPhase(
+                name: "prove", milliseconds: MonotonicInstant.now.milliseconds(since: start), detail: memoryNow()))
+        return settle(ending, holder, proofs, aftermath: aftermath)
+    }
+
+    /// Punches what is still resident, reads the residency once more, and closes the duplicates.
+    private func release(_ ending: inout Ending, _ holder: LiveHolder, progress: (Progress) -> Void) {
+        guard let backing = holder.backing else {
+            ending.residencyUnknown = "tdxd had no duplicates of the backing files"
+            return
+        }
+        let memory = configuration.memory
+        let before = (try? backing.residentBytes()).map { $0.private + $0.shared } ?? .zero
+        if before > .zero {
+            progress(Progress(phase: "reap", doneBytes: 0, totalBytes: before.rawValue))
+            let outcome = Reaper.release(backing, chunk: memory.releaseChunk, lanes: memory.releaseThreads)
+            ending.releasedBytes += outcome.releasedBytes.rawValue
+            ending.phases.append(
+                TeardownPhase(
+                    name: "reap", milliseconds: outcome.milliseconds, bytes: outcome.releasedBytes.rawValue,
+                    calls: outcome.calls, detail: "by tdxd, through its duplicates"))
+            progress(
+                Progress(phase: "reap", doneBytes: outcome.releasedBytes.rawValue, totalBytes: before.rawValue))
+            if let failure = outcome.failure { ending.failure = ending.failure ?? failure }
+        }
+        ending.duplicates = backing.files.count
+        do throws(LinuxError) {
+            let resident = try backing.residentBytes()
+            ending.residentBytes = (resident.private + resident.shared).rawValue
+        } catch {
+            ending.residencyUnknown = "\(error)"
+        }
+        let closing = MonotonicInstant.now
+        ending.closedAt = closing
+        backing.close()
+        ending.phases.append(
+            TeardownPhase(
+                name: "close", milliseconds: MonotonicInstant.now.milliseconds(since: closing),
+                calls: UInt64(ending.duplicates), detail: "tdxd's duplicates"))
+    }
+
+    /// One look at the host, all proofs from it.
+    private func prove(_ ending: Ending, _ holder: LiveHolder) -> [TeardownProof] {
+        TeardownProofs.derive(from: look(ending, holder))
+    }
+
+    private func look(_ ending: Ending, _ holder: LiveHolder) -> TeardownEvidence {
+        let exit: String? =
+            switch holder.process {
+            case .some(let process): process.exitIfEnded()
+            case .none: "no process of the holder was left"
+            }
+        var evidence = TeardownEvidence(
+            holderExit: exit, residentBytes: ending.residentBytes, residencyUnknown: ending.residencyUnknown,
+            duplicates: ending.duplicates,
+            duplicatesClosed: holder.backing?.files.allSatisfy(\.descriptor.isClosed) ?? true,
+            filesSought: ending.record.backing.count, holders: [], processesSeen: 0, processesUnseen: 0,
+            scanFailure: nil, machine: .none)
+        if !ending.record.backing.isEmpty {
+            do throws(LinuxError) {
+                let found = try InodeHolders.find(ending.filesSought)
+                evidence.holders = found.holders.map(Self.describe)
+                evidence.processesSeen = found.processesSeen
+                evidence.processesUnseen = found.unseen.count
+            } catch {
+                evidence.scanFailure = "\(error)"
+            }
+        }
+        evidence.machine = machine(ending, holder)
+        return evidence
+    }
+
+    private static func describe(_ holder: InodeHolders.Holder) -> String {
+        let name = (try? TextFile.read("/proc/\(holder.pid)/comm", limit: 64)).map { $0.prefix { !$0.isNewline } }
+        let process = "pid \(holder.pid)" + (name.map { " (\($0))" } ?? "")
+        return switch holder.means {
+        case .descriptor(let number): "\(process) as descriptor \(number)"
+        case .mappings(let count): "\(process) in \(count) mappings"
+        }
+    }
+
+    private func machine(_ ending: Ending, _ holder: LiveHolder) -> TeardownEvidence.Machine {
+        guard ending.record.backend != .memfd else { return .none }
+        let pid = ending.record.holderPID ?? holder.process?.pid
+        let creators = Set(ending.record.vmCreators + (pid.map { events.creators(in: $0) } ?? []))
+        // Duplicates keep the VM; without any, it went when the holder closed its own.
+        let since = ending.duplicates > 0 ? ending.closedAt ?? ending.start : ending.start
+        if let at = events.destruction(ofVMsBy: Array(creators), since: since) {
+            return .destroyed(millisecondsAfterClose: at.milliseconds(since: since))
+        }
+        if let names = try? TextFile.list(Self.debugDirectory) {
+            let prefixes = creators.union(pid.map { [$0] } ?? []).map { "\($0)-" }
+            if let left = names.first(where: { name in prefixes.contains { name.hasPrefix($0) } }) {
+                return .listedInDebugFS("\(Self.debugDirectory)/\(left)")
+            }
+            return .absentFromDebugFS(Self.debugDirectory)
+        }
+        return creators.isEmpty || events.lostEvents(since: since) ? .unobservable : .notDestroyed
+    }
+
+    /// Frees or keeps the key id, writes the certificate, and clears up what is proven gone.
+    private func settle(
+        _ ending: Ending, _ holder: LiveHolder, _ proofs: [TeardownProof], aftermath: Registry.Aftermath
+    ) -> TeardownCertificate {
+        var ending = ending
+        let id = ending.record.id
+        let isProven = proofs.allSatisfy(\.holds)
+        let key = ending.record.keyID
+        let keyProof = core.withLock { core in
+            if isProven { core.ledger.giveBack(holder: id) } else { core.ledger.mark(.draining, holder: id) }
+            let isFree = core.ledger.key(of: id) == nil
+            let figures = "\(core.ledger.taken) of \(core.ledger.capacity) taken"
+            return TeardownProof(
+                name: TeardownProofs.keyReturned, holds: isFree,
+                evidence: isFree
+                    ? "key id \(key) is free in the ledger, \(figures)"
+                    : "key id \(key) stays taken until the other proofs hold, \(figures)")
+        }
+        var certificate = ending.certificate(proofs + [keyProof])
+        do {
+            try store.write(certificate)
+        } catch {
+            ending.failure = "the certificate could not be written: \(error)"
+            certificate = ending.certificate(proofs + [keyProof])
+            log.critical(
+                "a certificate could not be written", metadata: ["td": "\(ending.record.name)", "reason": "\(error)"])
+        }
+        report(certificate)
+        // A TD whose other proofs hold is over, even if its holder had a failure to tell of.
+        let outcome: Registry.Aftermath =
+            isProven ? (certificate.complete ? aftermath : (aftermath == .forget ? .forget : .remember)) : .lookAgain
+        if isProven {
+            do throws(DurableFile.Failure) { try DirectoryTree.remove(holder.directory) } catch {
+                log.error("a holder's directory stays behind", metadata: ["reason": "\(error)"])
+            }
+            if let pid = holder.process?.pid { events.forget(process: pid) }
+        }
+        core.withLock { core in
+            core.registry.ended(id: id, certificate: certificate, aftermath: outcome)
+            if isProven {
+                core.holders[id] = nil
+                core.endings[id] = nil
+            } else {
+                core.endings[id] = ending
+            }
+        }
+        return certificate
+    }
+
+    private func report(_ certificate: TeardownCertificate) {
+        let open = certificate.proofs.filter { !$0.holds }.map { "\($0.name): \($0.evidence)" }
+        var metadata: Logger.Metadata = [
+            "td": "\(certificate.name)", "id": "\(certificate.id)", "backend": "\(certificate.backend.rawValue)",
+            "released_bytes": "\(certificate.releasedBytes)", "milliseconds": "\(certificate.milliseconds)",
+            "holder_died": "\(certificate.holderDied)",
+        ]
+        guard !certificate.complete else { return log.info("a TD has ended, all proven", metadata: metadata) }
+        metadata["open"] = "\(open.joined(separator: "; "))"
+        if let failure = certificate.failure { metadata["failure"] = "\(failure)" }
+        log.critical("a TD has ended and not all is proven", metadata: metadata)
+    }
+
+    /// What the host says of its memory at this moment: for people, no proof, since others use the host, too.
+    private func memoryNow() -> String? {
+        guard let information = try? MemoryInformation.ofHost() else { return nil }
+        return "MemAvailable is \(information.available.rawValue) bytes"
+    }
+
+    // MARK: Ends that are not proven yet
+
+    /// Looks at them again. Called now and then from the event loop.
+    func lookAtDraining() {
+        let waiting = core.withLock { core in
+            core.registry.takeDraining().compactMap { domain in
+                core.endings[domain.record.id].flatMap { ending in
+                    core.holders[domain.record.id].map { (ending, $0) }
+                }
+            }
+        }
+        for (ending, holder) in waiting { workers.submit { self.proveAgain(ending, holder, aftermath: .remember) } }
+    }
+
+    @discardableResult
+    func proveAgain(_ ending: Ending, _ holder: LiveHolder, aftermath: Registry.Aftermath) -> TeardownCertificate {
+        settle(ending, holder, prove(ending, holder), aftermath: aftermath)
+    }
+}

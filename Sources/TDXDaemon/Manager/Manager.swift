@@ -1,0 +1,122 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+/// What tdxd knows and does, apart from its socket. Methods that block belong on worker threads; the event loop only
+/// hands work to them.
+final class Manager: Sendable {
+    /// What is decided under one lock, so that a name, a key id and memory are taken together or not at all.
+    struct Core: Sendable {
+        var registry = Registry()
+        var ledger: KeyLedger
+        /// Key: the TD's id. Holders that may still have something of a TD.
+        var holders: [String: LiveHolder] = [:]
+        /// Key: the TD's id. Ends that are not proven yet.
+        var endings: [String: Ending] = [:]
+        var configuration: TDXDConfiguration
+        /// The backend that the host was last seen to offer.
+        var backend: Backend?
+        /// No new TD: the daemon is about to end.
+        var isLeaving = false
+    }
+
+    let core: Mutex<Core>
+    let places: Places
+    let program: HolderProgram
+    let store: CertificateStore
+    let events = VMEventLog()
+    let loop: EventLoop
+    let log: Logger
+    let ownUID: UInt32
+    /// For calls that only look.
+    let lookers = WorkerPool(name: "look", limit: 16)
+    /// For calls that change something or take long.
+    let workers = WorkerPool(name: "work", limit: 64)
+
+    init(
+        places: Places, program: HolderProgram, configuration: TDXDConfiguration, loop: EventLoop, log: Logger,
+        ownUID: UInt32 = CurrentProcess.effectiveUID
+    ) {
+        self.places = places
+        self.program = program
+        self.loop = loop
+        self.log = log
+        self.ownUID = ownUID
+        store = CertificateStore(directory: places.certificates)
+        let capacity = Self.hostKeyCapacity ?? Int(configuration.backends.emulatedKeyIDs)
+        core = Mutex(Core(ledger: KeyLedger(capacity: capacity), configuration: configuration))
+    }
+
+    /// What the misc controller says a host with TDX has; nil on others.
+    private static var hostKeyCapacity: Int? {
+        guard let tdx = try? MiscResource.capacities().first(where: { $0.name == "tdx" }), tdx.amount > 0 else {
+            return nil
+        }
+        return min(Int(clamping: tdx.amount), 1 << 12)
+    }
+
+    var configuration: TDXDConfiguration { core.withLock { $0.configuration } }
+
+    /// Ends of TDs, builds and conversions that are under way.
+    var workUnderWay: Int { workers.count }
+
+    /// What a TD that is being built is reported with before its holder has said.
+    static func expectedBackend(_ core: Core) -> Backend {
+        if let backend = core.backend { return backend }
+        return Backend(rawValue: core.configuration.backends.backend.rawValue) ?? .memfd
+    }
+
+    /// For STATUS= and the log.
+    var summary: String {
+        core.withLock { core in
+            let states = core.registry.domains.values.map(\.state)
+            let running = states.count { $0 == .runnable }
+            let other = states.count - running
+            let keys = "\(core.ledger.taken) of \(core.ledger.capacity) key ids taken"
+            return "\(running) TDs running" + (other > 0 ? ", \(other) in other states" : "") + ", \(keys)"
+        }
+    }
+
+    // MARK: Durable records
+
+    func write(_ record: DomainRecord, in directory: String) throws(ControlError) {
+        do {
+            try DurableFile.write(try record.encoded(), name: Places.record, in: directory, mode: 0o600)
+        } catch {
+            throw .holderFailed(name: record.name, reason: "its record cannot be written: \(error)")
+        }
+    }
+
+    // MARK: Watching
+
+    /// Notices the end of a holder's process at once. From any thread.
+    func watch(_ holder: LiveHolder) {
+        guard let process = holder.process else { return }
+        loop.perform { [self] in
+            var watch: EventLoop.Watch?
+            // The watch keeps the holder, and with it the pidfd, until the process has ended.
+            watch = try? loop.watch(process.pidfd, for: .readable) { [self] _ in
+                guard let exit = process.exitIfEnded() else { return }
+                watch?.cancel()
+                watch = nil
+                exited(holder, exit)
+            }
+        }
+    }
+
+    private func exited(_ holder: LiveHolder, _ exit: String) {
+        let decision = core.withLock { core in
+            let decision = core.registry.holderExited(id: holder.id, reason: exit)
+            if case .reap = decision { core.ledger.mark(.draining, holder: holder.id) }
+            return decision
+        }
+        guard case .reap(let domain) = decision else { return }
+        log.error(
+            "a holder has died; its TD is failed and is being reaped",
+            metadata: ["td": "\(domain.record.name)", "id": "\(holder.id)", "reason": "\(exit)"])
+        workers.submit { self.reap(domain, holder, reason: exit) }
+    }
+}

@@ -1,0 +1,58 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import MemoryUnits
+internal import SystemPackage
+
+/// A firmware image that a client named, opened on its behalf.
+enum FirmwareFile {
+    /// The largest image; Debian's OVMF has 2 to 4 MiB.
+    static let maximumSize = ByteCount.mebibytes(64)
+
+    /// Opens the file for reading.
+    ///
+    /// It is looked at before it is opened, so that opening a FIFO or a device, which can wait or have effects, never
+    /// happens. A link is followed: what it leads to is what is looked at.
+    ///
+    /// - Parameter uid: the client's; for another user than root and tdxd's own, the file must be readable by everybody
+    ///   or belong to that user, so that tdxd's rights are not lent out.
+    /// - Throws: `firmwareRejected` with the reason.
+    static func open(_ path: String, for uid: UInt32, ownUID: UInt32) throws(ControlError) -> OwnedDescriptor {
+        let reason: String
+        do throws(LinuxError) {
+            let place = try OwnedDescriptor.open(path: path, .place)
+            let status = try place.status()
+            if let flaw = flaw(of: status, uid: uid, ownUID: ownUID) {
+                reason = flaw
+            } else {
+                return try OwnedDescriptor.open(
+                    path: "/proc/self/fd/\(place.rawValue)", .readOnly, nonBlocking: true)
+            }
+        } catch {
+            reason = "\(error.operation): \(error.errno.name) (\(error.errno.description))"
+        }
+        throw .firmwareRejected(path: path, reason: reason)
+    }
+
+    static func flaw(of status: FileStatus, uid: UInt32, ownUID: UInt32) -> String? {
+        guard status.kind == .regular else { return "it is \(name(of: status.kind)), not a regular file" }
+        guard status.size > .zero else { return "it is empty" }
+        guard status.size <= maximumSize else { return "it has \(status.size.rawValue) bytes; at most \(maximumSize)" }
+        let mayRead = uid == 0 || uid == ownUID || status.permissions & 0o004 != 0
+        guard mayRead || (status.ownerUID == uid && status.permissions & 0o400 != 0) else {
+            return "user \(uid) may not read it"
+        }
+        return nil
+    }
+
+    private static func name(of kind: FileStatus.Kind?) -> String {
+        switch kind {
+        case .regular: "a regular file"
+        case .directory: "a directory"
+        case .characterDevice, .blockDevice: "a device"
+        case .fifo: "a FIFO"
+        case .symbolicLink: "a symbolic link"
+        case .socket: "a socket"
+        case nil: "of an unknown kind"
+        }
+    }
+}
