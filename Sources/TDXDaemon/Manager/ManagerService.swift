@@ -1,0 +1,160 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import ServiceSupport
+internal import Synchronization
+internal import Varlink
+
+/// io.tdxd.Manager on the wire: who may call, what came, and which thread does it. Handlers run on the event loop and
+/// only decide.
+final class ManagerService: Sendable {
+    private let manager: Manager
+    private let refusals = Mutex(RefusalLog())
+
+    init(_ manager: Manager) { self.manager = manager }
+
+    var handlers: [String: VarlinkServer.Handler] {
+        [
+            "Check": { self.check($0) },
+            "List": { self.list($0) },
+            "Show": { self.show($0) },
+            "Map": { self.map($0) },
+            "Create": { self.create($0) },
+            "Convert": { self.convert($0) },
+            "Stop": { self.stop($0) },
+            "SelfTest": { self.selfTest($0) },
+        ]
+    }
+
+    // MARK: Calls that look
+
+    private func check(_ call: VarlinkCall) {
+        answer(call, .observe, on: manager.workers) { manager throws(ControlError) in try manager.check() }
+    }
+
+    private func list(_ call: VarlinkCall) {
+        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in
+            ManagerInterface.List.Reply(domains: manager.list())
+        }
+    }
+
+    private func show(_ call: VarlinkCall) {
+        answer(call, .observe, CallParameters.Name.self, on: manager.lookers) {
+            manager, parameters throws(ControlError) in
+            ManagerInterface.Show.Reply(domain: try manager.show(try DomainName(validating: parameters.name)))
+        }
+    }
+
+    private func map(_ call: VarlinkCall) {
+        answer(call, .observe, CallParameters.Name.self, on: manager.lookers) {
+            manager, parameters throws(ControlError) in
+            try manager.map(try DomainName(validating: parameters.name))
+        }
+    }
+
+    // MARK: Calls that change
+
+    private func create(_ call: VarlinkCall) {
+        answer(call, .change, CallParameters.Create.self, on: manager.workers) {
+            manager, parameters throws(ControlError) in
+            let order = try CreateOrder(
+                name: parameters.name, memoryBytes: parameters.memoryBytes, vcpus: parameters.vcpus,
+                firmware: parameters.firmware, mrConfigID: parameters.mrconfigid, mrOwner: parameters.mrowner,
+                mrOwnerConfig: parameters.mrownerconfig)
+            let domain = try manager.create(order, for: call.peer.uid) {
+                call.replyContinues(ManagerInterface.Create.Reply(progress: $0))
+            }
+            return ManagerInterface.Create.Reply(domain: domain)
+        }
+    }
+
+    private func convert(_ call: VarlinkCall) {
+        answer(call, .change, CallParameters.Convert.self, on: manager.workers) {
+            manager, parameters throws(ControlError) in
+            let order = try ConvertOrder(name: parameters.name, gpa: parameters.gpa, bytes: parameters.bytes)
+            guard let side = MemorySide(rawValue: parameters.to) else {
+                throw .invalidField(
+                    field: "to", value: ControlError.quoting(parameters.to), limit: "private or shared")
+            }
+            return try manager.convert(order, to: side)
+        }
+    }
+
+    private func stop(_ call: VarlinkCall) {
+        answer(call, .change, CallParameters.Name.self, on: manager.workers) {
+            manager, parameters throws(ControlError) in
+            let certificate = try manager.stop(try DomainName(validating: parameters.name)) {
+                call.replyContinues(ManagerInterface.Stop.Reply(progress: $0))
+            }
+            return ManagerInterface.Stop.Reply(certificate: certificate)
+        }
+    }
+
+    private func selfTest(_ call: VarlinkCall) {
+        answer(call, .change, on: manager.workers) { manager throws(ControlError) in
+            try manager.selfTest { call.replyContinues(ManagerInterface.SelfTest.Reply(step: $0)) }
+        }
+    }
+
+    // MARK: Answering
+
+    private func answer<Reply: Encodable & SendableMetatype>(
+        _ call: VarlinkCall, _ operation: PeerPolicy.Operation, on pool: WorkerPool,
+        _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
+    ) {
+        guard isPermitted(call, operation) else { return }
+        perform(call, on: pool, body)
+    }
+
+    private func answer<Parameters: Decodable & Sendable, Reply: Encodable & SendableMetatype>(
+        _ call: VarlinkCall, _ operation: PeerPolicy.Operation, _ type: Parameters.Type, on pool: WorkerPool,
+        _ body: @escaping @Sendable (Manager, Parameters) throws(ControlError) -> Reply
+    ) {
+        guard isPermitted(call, operation) else { return }
+        do throws(VarlinkErrorReply) {
+            let parameters = try call.parameters(as: type)
+            perform(call, on: pool) { manager throws(ControlError) in try body(manager, parameters) }
+        } catch {
+            call.fail(error)
+        }
+    }
+
+    private func perform<Reply: Encodable & SendableMetatype>(
+        _ call: VarlinkCall, on pool: WorkerPool, _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
+    ) {
+        pool.submit { [manager] in
+            do throws(ControlError) {
+                call.reply(try body(manager))
+            } catch {
+                call.fail(error.reply(on: .manager))
+            }
+        }
+    }
+
+    /// Fails the call and logs it where the caller may not make it.
+    private func isPermitted(_ call: VarlinkCall, _ operation: PeerPolicy.Operation) -> Bool {
+        let access = manager.configuration.access
+        let policy = PeerPolicy(
+            ownUID: manager.ownUID, operatorGroup: access.adminGroup.flatMap { UserGroups.number(of: $0) },
+            operatorGroupName: access.adminGroup, othersMayObserve: access.others == .read)
+        let method = call.method.split(separator: ".").last.map { String($0) } ?? call.method
+        do throws(ControlError) {
+            try policy.check(operation, method: method, uid: call.peer.uid, groups: [call.peer.gid] + call.peer.groups)
+            return true
+        } catch {
+            let unlogged = refusals.withLock { log in
+                log.shouldLog(uid: call.peer.uid, now: Int64(clamping: MonotonicInstant.now.nanoseconds))
+            }
+            if let unlogged {
+                manager.log.warning(
+                    "refused a call",
+                    metadata: [
+                        "method": "\(method)", "uid": "\(call.peer.uid)", "pid": "\(call.peer.pid)",
+                        "unlogged": "\(unlogged)",
+                    ])
+            }
+            call.fail(error.reply(on: .manager))
+            return false
+        }
+    }
+}
