@@ -50,3 +50,8 @@ enum DirectoryTree {
         }
     }
 }
+
+extension DirectoryTree {
+    /// Removes one file; one that is missing is as good.
+    static func removeFile(_ path: String) { unlink(path) }
+}

@@ -1,0 +1,317 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+internal import SystemPackage
+internal import Varlink
+
+/// The process `tdxd` from its start to its end: one event loop with the manager behind it.
+///
+/// Everything here runs on the thread that calls `run`, which becomes the loop's.
+public final class Daemon {
+    private let options: DaemonOptions
+    private let log: Logger
+    private let notifier = ServiceNotifier()
+    private let loop: EventLoop
+    private let manager: Manager
+    private let server: VarlinkServer
+    private let places: Places
+    /// The socket file is ours to remove.
+    private var ownsSocket = false
+    private var lastStatus = ""
+    private var leaving: MonotonicInstant?
+
+    /// What `--version` prints.
+    public static var version: String { ControlInterfaceVersion.text }
+
+    /// Runs the daemon until it is told to stop.
+    /// - Throws: when it cannot start; nothing has been changed then, apart from directories that were made.
+    public static func run(_ options: DaemonOptions) throws(StartFailure) {
+        let configuration = try load(options)
+        // Before any thread: signals go to the loop alone, and the filter holds for all.
+        let signals: SignalBox
+        let loop: EventLoop
+        do throws(LinuxError) {
+            signals = SignalBox(try SignalSource([.terminate, .interrupt, .hangUp]))
+            try Signals.ignore(.brokenPipe)
+            try raiseDescriptorLimit()
+            loop = try EventLoop()
+        } catch {
+            throw StartFailure("\(error)")
+        }
+        let passed = try Sockets.passed()
+        ServiceLogHandler.bootstrap(identifier: "tdxd", level: configuration.service.logLevel)
+        let places = Places(
+            socket: configuration.service.socket, runtimeDirectory: configuration.service.runtimeDirectory,
+            stateDirectory: configuration.service.stateDirectory)
+        if let flaw = places.flaw { throw StartFailure(flaw, status: 78) }
+        do throws(DurableFile.Failure) { try places.make() } catch {
+            throw StartFailure("a directory cannot be made: \(error)")
+        }
+        let lock: RuntimeLock
+        do throws(RuntimeLock.Refused) { lock = try RuntimeLock(path: places.lock) } catch {
+            throw StartFailure("\(error)")
+        }
+        let program: HolderProgram
+        do throws(LinuxError) { program = try HolderProgram.beside() } catch {
+            throw StartFailure("tdx-holder is not beside tdxd: \(error)")
+        }
+        try Sandbox.enter()
+        let daemon = Daemon(options, configuration, places, program, loop)
+        try daemon.serve(passed, signals)
+        _ = consume lock
+    }
+
+    /// The file's settings with those of the command line over them.
+    private static func load(_ options: DaemonOptions) throws(StartFailure) -> TDXDConfiguration {
+        var configuration: TDXDConfiguration
+        do throws(ConfigurationError) {
+            configuration = try TDXDConfiguration(loading: options.configuration)
+        } catch {
+            throw StartFailure("\(error)", status: 78)
+        }
+        if let socket = options.socket { configuration.service.socket = socket }
+        if let directory = options.runtimeDirectory { configuration.service.runtimeDirectory = directory }
+        if let directory = options.stateDirectory { configuration.service.stateDirectory = directory }
+        return configuration
+    }
+
+    /// Duplicates of every shard of every TD need many descriptors.
+    private static func raiseDescriptorLimit() throws(LinuxError) {
+        let limit = try CurrentProcess.descriptorLimit()
+        if limit.soft < limit.hard { try? CurrentProcess.setDescriptorLimit(limit.hard) }
+    }
+
+    private init(
+        _ options: DaemonOptions, _ configuration: TDXDConfiguration, _ places: Places, _ program: HolderProgram,
+        _ loop: EventLoop
+    ) {
+        self.options = options
+        self.places = places
+        self.loop = loop
+        log = Logger(label: "tdxd")
+        manager = Manager(places: places, program: program, configuration: configuration, loop: loop, log: log)
+        server = VarlinkServer(
+            loop: loop,
+            identity: ServiceIdentity(
+                vendor: "tdxd", product: "tdxd", version: ControlInterfaceVersion.text,
+                url: "https://varlink.org"),
+            limits: Self.limits(configuration), refusal: Self.refuse)
+    }
+
+    private static func limits(_ configuration: TDXDConfiguration) -> VarlinkLimits {
+        var limits = VarlinkLimits()
+        limits.messageBytes = Int(clamping: configuration.limits.messageSize.rawValue)
+        limits.connections = configuration.limits.connections
+        limits.connectionsPerUser = configuration.limits.connectionsPerUser
+        limits.messageTimeout = min(configuration.deadlines.firstMessage, configuration.deadlines.client)
+        limits.stallTimeout = configuration.deadlines.client
+        return limits
+    }
+
+    /// What a client is told that broke the protocol, or that there are too many of.
+    private static let refuse: @Sendable (VarlinkServer.Refusal) -> VarlinkErrorReply = { refusal in
+        switch refusal {
+        case .violation(let violation):
+            ControlError.invalidField(
+                field: "message", value: "what was sent", limit: "a varlink call; \(violation.description)"
+            ).reply(on: .manager)
+        case .tooManyConnections(let limit, let perUser):
+            ControlError.tryAgain(
+                reason: "there are \(limit) connections\(perUser ? " of one user" : ""), which is the limit"
+            ).reply(on: .manager)
+        }
+    }
+
+    // MARK: Serving
+
+    private func serve(
+        _ passed: [RetainedDescriptor], _ signals: SignalBox
+    ) throws(StartFailure) {
+        watchKernelEvents()
+        manager.adoptAll()
+        let service = ManagerService(manager)
+        do {
+            try server.register(InterfaceDescription.manager, handlers: service.handlers)
+        } catch {
+            throw StartFailure("io.tdxd.Manager is not understood: \(error)")
+        }
+        if passed.isEmpty { try listen() }
+        do throws(LinuxError) {
+            for socket in passed { try server.listen(on: try socket.duplicate()) }
+            try watchSignals(signals)
+        } catch {
+            throw StartFailure("\(error)")
+        }
+        let log = log
+        server.onClose = { peer, reason in
+            switch reason {
+            case .peerClosed, .idle, .serverClosed: break
+            default: log.debug("closed a connection", metadata: ["uid": "\(peer.uid)", "reason": "\(reason)"])
+            }
+        }
+        probe()
+        loop.schedule(every: .seconds(5)) { [manager] in manager.lookAtDraining() }
+        loop.schedule(every: .seconds(2)) { [unowned self] in tellStatus() }
+        startWatchdog()
+        tellStatus()
+        tell(.ready)
+        log.info(
+            "tdxd serves",
+            metadata: [
+                "socket": "\(passed.isEmpty ? places.socket : "passed by systemd")",
+                "version": "\(ControlInterfaceVersion.text)",
+                "tds": "\(manager.summary)",
+            ])
+        loop.run()
+        server.close()
+        if ownsSocket { DirectoryTree.removeFile(places.socket) }
+        log.info("tdxd has stopped", metadata: ["tds": "\(manager.summary)"])
+    }
+
+    private func listen() throws(StartFailure) {
+        let socket = try Sockets.own(at: places.socket, mode: manager.configuration.service.socketMode)
+        ownsSocket = true
+        do throws(LinuxError) { try server.listen(on: socket) } catch { throw StartFailure("\(error)") }
+    }
+
+    /// Which backend the host offers, before anybody asks.
+    private func probe() {
+        manager.workers.submit { [manager, log] in
+            do throws(ControlError) {
+                let report = try manager.check()
+                log.info(
+                    "probed the host",
+                    metadata: ["backend": "\(report.backend.rawValue)", "reason": "\(report.reason)"])
+            } catch {
+                log.error("the host cannot be probed", metadata: ["reason": "\(error)"])
+            }
+        }
+    }
+
+    /// KVM's announcements of VMs that come and go. Without them certificates say how else the end is known.
+    private func watchKernelEvents() {
+        do throws(LinuxError) {
+            let source = KernelEventBox(try KernelEventSource())
+            let events = manager.events
+            try loop.watch(source.source.descriptor.rawValue, for: .readable) { _ in
+                source.drain(into: events)
+            }
+        } catch {
+            log.notice("KVM's announcements cannot be received", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    // MARK: Signals
+
+    private func watchSignals(_ signals: SignalBox) throws(LinuxError) {
+        try loop.watch(signals.source.descriptor.rawValue, for: .readable) { [unowned self] _ in
+            while let event = try? signals.source.next() { handle(event.signal) }
+        }
+    }
+
+    private func handle(_ signal: Signal) {
+        log.info("received \(signal)")
+        if signal == .hangUp { return reload() }
+        guard leaving == nil else { return loop.stop() }
+        leave()
+    }
+
+    private func reload() {
+        tell(.reloading)
+        do throws(StartFailure) {
+            let configuration = try Self.load(options)
+            manager.core.withLock { $0.configuration = configuration }
+            UserGroups.forget()
+            log.info("read the configuration again")
+        } catch {
+            log.error("the configuration is not changed", metadata: ["reason": "\(error)"])
+        }
+        tell(.ready)
+    }
+
+    /// How long work that is under way may still take before tdxd leaves it to the next one.
+    private static let patience = Duration.seconds(10)
+
+    /// Ends the process: TDs are kept or ended first, as configured.
+    private func leave() {
+        leaving = .now
+        let configuration = manager.configuration
+        let drains = configuration.service.onStop == .drain
+        tell(.stopping, .status(drains ? "ending every TD" : "stopping; TDs go on"))
+        manager.core.withLock { $0.isLeaving = true }
+        server.stopListening()
+        log.info(
+            drains ? "stopping, and ending every TD" : "stopping; TDs go on", metadata: ["tds": "\(manager.summary)"])
+        let patience = drains ? configuration.deadlines.drain : Self.patience
+        if drains { manager.workers.submit { [manager] in manager.drain(deadline: patience) } }
+        let end = MonotonicInstant.now + patience + .seconds(5)
+        var isIdle = false
+        loop.schedule(every: .milliseconds(20)) { [unowned self] in
+            if drains { tell(.extendTimeout(.seconds(30))) }
+            guard MonotonicInstant.now < end else { return loop.stop() }
+            // One round more once all is done, so that the last answers go out.
+            if manager.workUnderWay == 0 {
+                if isIdle { loop.stop() }
+                isIdle = true
+            }
+        }
+    }
+
+    // MARK: The service manager
+
+    private func tellStatus() {
+        guard leaving == nil else { return }
+        let status = manager.summary
+        guard status != lastStatus else { return }
+        lastStatus = status
+        tell(.status(status))
+    }
+
+    private func startWatchdog() {
+        guard let interval = try? ServiceNotifier.watchdogInterval() else { return }
+        // The registry's lock is taken on the way: a loop or registry that hangs is not reported alive.
+        loop.schedule(every: interval / 3) { [unowned self] in
+            _ = manager.summary
+            tell(.watchdog)
+        }
+    }
+
+    private func tell(_ messages: ServiceNotifier.Message...) {
+        for message in messages {
+            do throws(LinuxError) { try notifier.send(message) } catch {
+                log.warning("the service manager cannot be told", metadata: ["reason": "\(error)"])
+            }
+        }
+    }
+}
+
+/// The source of signals, for a callback to keep.
+private final class SignalBox {
+    let source: SignalSource
+
+    init(_ source: consuming SignalSource) { self.source = source }
+}
+
+/// The source of kernel events, for a callback to keep.
+private final class KernelEventBox {
+    let source: KernelEventSource
+
+    init(_ source: consuming KernelEventSource) { self.source = source }
+
+    func drain(into log: VMEventLog) {
+        while true {
+            do throws(LinuxError) {
+                guard let event = try source.next() else { return }
+                guard let vm = VMEvent(event) else { continue }
+                log.note(vm, process: vm.kind == .created ? VMEventLog.process(of: vm.creatorPID) : nil)
+            } catch {
+                log.noteLoss()
+                // ENOBUFS comes once; the events behind it are still there.
+                guard error.errno == .noBufferSpace else { return }
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+internal import LinuxSystem
+internal import ServiceSupport
+internal import SystemPackage
+
+/// Where clients connect: sockets that systemd passes, or one of the daemon's own.
+enum Sockets {
+    /// Takes every listening Unix stream socket that was passed, whatever its name.
+    static func passed() throws(StartFailure) -> [RetainedDescriptor] {
+        do throws(LinuxError) {
+            var given = try ListenSockets.takeFromEnvironment()
+            var found: [RetainedDescriptor] = []
+            for name in given.names {
+                guard let descriptor = given.take(named: name) else { continue }
+                guard try ListenSockets.isListeningUnixStream(descriptor) else { continue }
+                found.append(RetainedDescriptor(descriptor))
+            }
+            return found
+        } catch {
+            throw StartFailure("the sockets that systemd passed cannot be used: \(error)")
+        }
+    }
+
+    /// Listens at `path`. A socket that nobody answers on is replaced.
+    static func own(at path: String, mode: UInt32) throws(StartFailure) -> OwnedDescriptor {
+        if let end = path.lastIndex(of: "/"), end != path.startIndex {
+            do throws(DurableFile.Failure) { try DirectoryTree.make(String(path[..<end]), mode: 0o755) } catch {
+                throw StartFailure("the directory of the socket cannot be made: \(error)")
+            }
+        }
+        do throws(LinuxError) {
+            return try UnixSocket.listen(at: path, mode: mode)
+        } catch {
+            switch error.errno {
+            case .addressInUse: throw StartFailure("another program already serves \(path)")
+            case .fileExists: throw StartFailure("\(path) exists and is no socket")
+            default: throw StartFailure("\(path) cannot be listened on: \(error)")
+            }
+        }
+    }
+}
