@@ -14,6 +14,7 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistogram-swift")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 
 func room(
@@ -43,6 +44,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
         // Doors to C: headers only.
@@ -65,7 +67,10 @@ let package = Package(
         room("FirmwareImage", ["MemoryUnits"]),
         room(
             "ConfidentialMemory",
-            ["FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", crypto, deque, system]),
+            [
+                "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", crypto, deque, histogram,
+                system,
+            ]),
 
         // The control plane.
         room("Varlink", ["CLinux", "LinuxSystem", system, deque]),

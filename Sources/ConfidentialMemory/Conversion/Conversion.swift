@@ -52,7 +52,7 @@ extension IncompleteConversion: CustomStringConvertible {
         let why =
             switch reason {
             case .cancelled: "cancelled"
-            case .refused(let error): error.summary
+            case .refused(let error): error.description
             }
         let done = end == range.start ? "nothing was changed" : "\(range.start)–\(end) is done"
         return "converting \(range) to \(side.rawValue): \(why); \(done)"

@@ -27,7 +27,8 @@ extension GuestMemory {
     @discardableResult
     public func convert(
         _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount = maximumChunk,
-        isCancelled: () -> Bool = { false }, progress: (ByteCount, ByteCount) -> Void = { _, _ in }
+        origin: ConversionOrigin = .host, isCancelled: () -> Bool = { false },
+        progress: (ByteCount, ByteCount) -> Void = { _, _ in }
     ) throws(ConversionError) -> ConversionResult {
         guard chunk > .zero, chunk <= Self.maximumChunk, chunk.rawValue % Self.chunkAlignment.rawValue == 0 else {
             throw .invalid(
@@ -40,30 +41,44 @@ extension GuestMemory {
         } catch {
             throw .invalid(error)
         }
-        return try conversionLock.withLock { _ throws(ConversionError) in
-            var result = ConversionResult()
-            var position = range.start
-            while position < range.end {
-                let border = (position.rawValue / chunk.rawValue + 1) * chunk.rawValue
-                let end = min(range.end, GuestPhysicalAddress(border))
-                var failure: ChunkFailure?
-                if isCancelled() {
-                    failure = ChunkFailure(end: position, reason: .cancelled)
-                } else {
-                    let part = GuestPhysicalRange(start: position, size: end - position)
-                    failure = convertChunk(part, to: side, adding: &result)
-                }
-                if let failure {
-                    throw .incomplete(
-                        IncompleteConversion(
-                            range: range, side: side, end: failure.end, result: result, reason: failure.reason,
-                            leftover: failure.leftover))
-                }
-                position = end
-                progress(position - range.start, range.size)
-            }
-            return result
+        let (result, failure) = conversionLock.withLock { _ in
+            convertLocked(range, to: side, chunk: chunk, origin: origin, isCancelled: isCancelled, progress: progress)
         }
+        if let failure { throw .incomplete(failure) }
+        return result
+    }
+
+    /// Converts a valid range chunk by chunk and keeps the record of it. The caller holds `conversionLock`.
+    func convertLocked(
+        _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount, origin: ConversionOrigin, requests: Int = 1,
+        isCancelled: () -> Bool = { false }, progress: (ByteCount, ByteCount) -> Void = { _, _ in }
+    ) -> (result: ConversionResult, failure: IncompleteConversion?) {
+        let start = MonotonicInstant.now
+        var result = ConversionResult()
+        var failure: ChunkFailure?
+        var position = range.start
+        while position < range.end, failure == nil {
+            let border = (position.rawValue / chunk.rawValue + 1) * chunk.rawValue
+            let end = min(range.end, GuestPhysicalAddress(border))
+            if isCancelled() {
+                failure = ChunkFailure(end: position, reason: .cancelled)
+            } else {
+                let part = GuestPhysicalRange(start: position, size: end - position)
+                failure = convertChunk(part, to: side, adding: &result)
+                if failure == nil { progress(end - range.start, range.size) }
+            }
+            position = end
+        }
+        let incomplete = failure.map { failure in
+            IncompleteConversion(
+                range: range, side: side, end: failure.end, result: result, reason: failure.reason,
+                leftover: failure.leftover)
+        }
+        observer.note(
+            ConversionRecord(
+                range: range, side: side, origin: origin, requests: requests, result: result, failure: incomplete,
+                start: start, end: .now))
+        return (result, incomplete)
     }
 
     /// How often an interrupted call is made before it counts as refused.
@@ -92,6 +107,8 @@ extension GuestMemory {
             return ChunkFailure(end: chunk.start, reason: .refused(error))
         }
         result.chunks += 1
+        // Whoever else uses the old side lets go of it before it is discarded.
+        listeners.tell(.leaving, chunk, side)
         for run in before {
             let range = run.frames.bytes
             // `range` was validated as part of the whole.
@@ -103,11 +120,16 @@ extension GuestMemory {
                 case .failure(let error):
                     let failure = rollBack(before, of: chunk, from: part.start, to: side, because: error)
                     result.changed += pages(before, in: part.start..<failure.end).bytes
+                    if failure.end < chunk.end {
+                        let kept = GuestPhysicalRange(start: failure.end, size: chunk.end - failure.end)
+                        listeners.tell(.settled, kept, side == .private ? .shared : .private)
+                    }
                     return failure
                 }
             }
         }
         settle(before, from: chunk.end, to: side)
+        listeners.tell(.settled, chunk, side)
         return nil
     }
 
@@ -173,7 +195,7 @@ extension GuestMemory {
     }
 
     /// Pages of the runs that lie in a range of addresses.
-    private func pages(_ runs: [PageRun], in addresses: Range<GuestPhysicalAddress>) -> PageCount {
+    func pages(_ runs: [PageRun], in addresses: Range<GuestPhysicalAddress>) -> PageCount {
         let frames = addresses.lowerBound.frame..<addresses.upperBound.frame
         return runs.reduce(.zero) { $0 + $1.frames.clamped(to: frames).pageCount }
     }

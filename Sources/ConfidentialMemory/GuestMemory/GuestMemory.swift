@@ -41,6 +41,11 @@ public final class GuestMemory: Sendable {
     let attributes = Mutex(PageAttributeMap())
     /// Held by the one conversion under way.
     let conversionLock = Mutex(())
+    /// Requests that wait for the lock and may be merged.
+    let requests = Mutex<[ConversionRequest]>([])
+    let observer = ConversionObserver()
+    /// Others who use the guest's memory, such as a device, and must follow conversions.
+    public let listeners = ConversionListeners()
 
     /// RAM and firmware: what the shards span.
     public var size: ByteCount { shards.reduce(.zero) { $0 + $1.range.size } }

@@ -90,7 +90,7 @@ final class ReleaseWork: Sendable {
             } catch {
                 let place = "\(GuestPhysicalRange(start: shard.range.start + range.offset, size: range.length))"
                 state.withLock { state in
-                    if state.outcome.failure == nil { state.outcome.failure = "\(place): \(error.summary)" }
+                    if state.outcome.failure == nil { state.outcome.failure = "\(place): \(error)" }
                 }
             }
         }

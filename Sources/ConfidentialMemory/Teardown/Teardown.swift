@@ -99,8 +99,8 @@ public struct Teardown {
                 if isAbsent, mayBeAbsent {
                     phase.detail = "this kernel has no KVM_TDX_TERMINATE_VM (\(error.errno.name))"
                 } else {
-                    phase.detail = "\(error.summary), after \(phase.calls) calls"
-                    report.fail("terminate: \(error.summary)")
+                    phase.detail = "\(error), after \(phase.calls) calls"
+                    report.fail("terminate: \(error)")
                 }
                 return phase
             }

@@ -106,6 +106,19 @@ public final class TrustDomain: Sendable {
         }
     }
 
+    /// As `convert`, for what a vCPU asks for: in 2 MiB chunks, merged with requests that wait beside it.
+    public func convertForGuest(
+        _ range: GuestPhysicalRange, to side: MemorySide
+    ) throws(TrustDomainError) -> ConversionResult {
+        try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("convert") }
+        defer { lifecycle.withLock { _ = $0.endUse() } }
+        do {
+            return try memory.convertMerging(range, to: side) { lifecycle.withLock { $0.isStopping } }
+        } catch {
+            throw TrustDomainError(error)
+        }
+    }
+
     /// Finds memory that is resident on both sides and, if asked, frees the side that nobody can reach.
     public func verify(reclaiming: Bool = false) throws(TrustDomainError) -> MemoryVerification {
         try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("verify") }

@@ -72,8 +72,8 @@ extension TrustDomainError: CustomStringConvertible {
         switch self {
         case .invalid(let field, let value, let limit): "\(field) is \(value); \(limit)"
         case .wrongState(let state, let operation): "the TD is \(state.rawValue); \(operation) is not possible"
-        case .noKeyAvailable(let error): "no key id is free: \(error.summary)"
-        case .refused(let error): error.summary
+        case .noKeyAvailable(let error): "no key id is free: \(error.description)"
+        case .refused(let error): error.description
         case .conversion(let error): error.description
         case .teardown(.terminateAbsent):
             "the policy is terminate-first and this kernel has no KVM_TDX_TERMINATE_VM"
