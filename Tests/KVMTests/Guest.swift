@@ -11,7 +11,9 @@ struct MachineCode {
     private var distances: [(place: Int, label: String)] = []
 
     mutating func emit(_ code: UInt8...) { bytes += code }
-    mutating func emit(word: UInt32) { for shift in [0, 8, 16, 24] { bytes.append(UInt8(word >> UInt32(shift) & 0xFF)) } }
+    mutating func emit(word: UInt32) {
+        for shift in [0, 8, 16, 24] { bytes.append(UInt8(word >> UInt32(shift) & 0xFF)) }
+    }
     mutating func label(_ name: String) { labels[name] = bytes.count }
 
     /// A jump with the given opcode to a label.
@@ -46,6 +48,8 @@ final class Guest {
     let vcpu: any KVMVirtualCPU
     private let program: MemoryFile
     private let programMapping: FileMapping
+    /// What slots refer to, by address or by a descriptor that closes with its owner: it must live as long as the guest.
+    private var kept: [AnyObject] = []
 
     /// - Parameter slot: the slot of the program's memory. Other vCPUs of the VM may share it: pass `sharing`.
     init(_ vm: KernelVirtualMachine, vcpu id: UInt32 = 0, slot: UInt32 = 30, sharing other: Guest? = nil) throws {
@@ -67,6 +71,8 @@ final class Guest {
         registers.rip = Self.start
         try vcpu.start(mode: .protected32, registers: registers)
     }
+
+    func keep(_ object: AnyObject) { kept.append(object) }
 
     /// Runs until the next exit, for at most a minute: far beyond what a loaded machine or an emulated one takes.
     func exit() throws -> VCPUExit {

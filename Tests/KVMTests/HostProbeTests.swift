@@ -109,11 +109,8 @@ struct HostProbeTests {
         for evidence in [facts.tdxModuleParameter.evidence, facts.keyIDs.evidence, facts.cachestat.evidence] {
             #expect(!evidence.isEmpty)
         }
-        if case let release = try TextFile.read("/proc/sys/kernel/osrelease").split(separator: "."),
-            let major = Int(release[0]), let minor = Int(release[1]), (major, minor) >= (6, 5)
-        {
-            #expect(facts.cachestat.value == true)
-        }
+        // A kernel may be built without the call; then the evidence says so.
+        #expect(facts.cachestat.value == true || facts.cachestat.evidence.contains("ENOSYS"))
     }
 
     @Test func `a missing platform is told by the errors of its files`() {

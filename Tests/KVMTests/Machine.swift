@@ -23,6 +23,21 @@ enum Machine {
             (try? TextFile.read("/sys/module/\($0)"))?.first.map { "Y1".contains($0) } ?? false
         }
 
+    /// cachestat(2), which a kernel may be built without.
+    static let hasCachestat = PlatformFacts.read().cachestat.value == true
+
+    /// A processor emulated in software, as QEMU's: everything takes many times as long.
+    static let isSlow = ((try? ProcessorInformation.ofHost())?.model ?? "").contains("QEMU TCG")
+
+    /// A C compiler; Swift brings one.
+    static let compiler =
+        ((try? TextFile.read("/proc/self/environ")) ?? "").split(separator: "\0").first { $0.hasPrefix("PATH=") }
+        .map { $0.dropFirst(5).split(separator: ":").map { "\($0)" } }.map { $0 + ["/usr/bin", "/opt/swift/usr/bin"] }?
+        .flatMap { ["\($0)/clang", "\($0)/cc"] }.first { (try? FileStatus(ofPath: $0)) != nil }
+
+    static let perl = "/usr/bin/perl"
+    static let hasPerl = (try? FileStatus(ofPath: perl)) != nil
+
     static let isAMD = ((try? ProcessorInformation.ofHost())?.vendor ?? "") == "AuthenticAMD"
 
     static func offers(_ type: VMType) -> Bool { capability(.vmTypes) >> type.rawValue & 1 == 1 }
@@ -92,4 +107,12 @@ extension MappedMemory {
     func store(_ bytes: [UInt8], at offset: Int) {
         bytes.withUnsafeBytes { (baseAddress + offset).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
     }
+}
+
+/// Expects so many bytes of a range to be present, where the kernel can tell.
+func expectResident(
+    _ memory: KernelGuestMemory, _ range: FileRange, _ bytes: UInt64, sourceLocation: SourceLocation = #_sourceLocation
+) throws {
+    guard Machine.hasCachestat else { return }
+    #expect(try memory.residentBytes(range) == ByteCount(bytes), sourceLocation: sourceLocation)
 }

@@ -11,6 +11,7 @@ struct VirtualCPUTests {
         let vm = try Machine.createVM()
         let file = try MemoryFile(name: "real-mode", size: .kibibytes(64))
         let mapping = try file.map(length: .kibibytes(64))
+        defer { withExtendedLifetime(mapping) {} }  // the slot knows only its address
         mapping.store(
             [
                 0xBA, 0x10, 0x02,  // mov dx, 0x210
@@ -63,10 +64,12 @@ struct VirtualCPUTests {
         let vm = try Machine.createVM()
         let file = try MemoryFile(name: "spin", size: .kibibytes(4))
         let mapping = try file.map(length: .kibibytes(4))
+        defer { withExtendedLifetime(mapping) {} }  // the slot knows only its address
         mapping.store([0xEB, 0xFE], at: 0)  // jmp to itself
         try vm.setMemorySlot(
             MemorySlot(
-                id: 0, range: GuestPhysicalRange(0x1000, 4096), userspaceAddress: UInt(bitPattern: mapping.baseAddress)))
+                id: 0, range: GuestPhysicalRange(0x1000, 4096), userspaceAddress: UInt(bitPattern: mapping.baseAddress))
+        )
         let vcpu = try vm.createVCPU(id: 0)
         var registers = VCPURegisters()
         registers.rip = 0x1000

@@ -16,6 +16,11 @@ package final class KVMDescriptor: Sendable {
 
     package func close() { shared.close() }
 
+    /// Runs `body` with the number; nil once the descriptor is closed.
+    func withNumber<Result>(_ body: (Int32) throws -> Result) throws -> Result? {
+        try shared.withDescriptor(body)
+    }
+
     /// Runs `body` with the number; EBADF once the descriptor is closed.
     func use<Result>(
         _ operation: String, _ body: (Int32) throws(KVMError) -> Result

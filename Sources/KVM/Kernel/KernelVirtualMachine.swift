@@ -106,6 +106,11 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
         try descriptor.call(Ioctls.setUserMemoryRegion, &region, "delete slot \(id)")
     }
 
+    /// KVM_SET_USER_MEMORY_REGION with whatever is in the structure.
+    package func setRegion(_ region: inout kvm_userspace_memory_region) throws(KVMError) {
+        try descriptor.call(Ioctls.setUserMemoryRegion, &region)
+    }
+
     /// KVM_SET_USER_MEMORY_REGION2 with whatever is in the structure.
     package func setRegion(
         _ region: inout tdxd_kvm_userspace_memory_region2, _ detail: @autoclosure () -> String = ""
@@ -127,4 +132,9 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
     }
 
     public func close() { descriptor.close() }
+
+    /// Runs `body` with the descriptor's number, for what only its holder can do: hand it to another process.
+    package func withNumber<Result>(_ body: (Int32) throws -> Result) throws -> Result? {
+        try descriptor.withNumber(body)
+    }
 }

@@ -1,6 +1,6 @@
 internal import CLinux
 public import MemoryUnits
-internal import SystemPackage
+package import SystemPackage
 
 /// The calls that treat a file as memory. They serve memfds and guest_memfds alike, by descriptor number.
 public enum FileMemory {
@@ -25,6 +25,12 @@ public enum FileMemory {
             }
             done += part
         } while done < length
+    }
+
+    /// One fallocate(KEEP_SIZE) over the first bytes of a file; the errno when it failed.
+    package static func allocateOnce(descriptor: Int32, length: ByteCount) -> Errno? {
+        let result = tdxd_fallocate(descriptor, 1, 0, length.rawValue)
+        return result < 0 ? Errno(rawValue: -result) : nil
     }
 
     /// fallocate(PUNCH_HOLE | KEEP_SIZE): the range's pages are freed. Not interruptible on a guest_memfd, so the
