@@ -1,5 +1,6 @@
 internal import KVM
 internal import MemoryUnits
+internal import SystemPackage
 
 /// What lies under one emulated VM: where its private pages are real, and which kernel sees its slots and attributes.
 protocol BackingVM: AnyObject, Sendable {
@@ -10,15 +11,24 @@ protocol BackingVM: AnyObject, Sendable {
     func setMemorySlot(_ slot: MemorySlot) throws(KVMError)
     func deleteMemorySlot(_ id: UInt32) throws(KVMError)
     func setMemoryAttributes(_ range: GuestPhysicalRange, isPrivate: Bool) throws(KVMError)
+    /// Copies one page of private memory that the host cannot map; never called where `isHostWritable`.
+    func copyPrivatePage(
+        _ direction: GuestCopier.Direction, _ address: GuestPhysicalAddress, _ page: UnsafeMutableRawBufferPointer
+    ) throws(KVMError)
     /// Drops the VM underneath.
     func close()
 }
 
 /// A real VM of type 0 or 1.
-final class KernelBackingVM: BackingVM {
+final class KernelBackingVM: BackingVM, @unchecked Sendable {
     let machine: any KVMVirtualMachine
     let isHostWritable: Bool
     private let flags: GuestMemoryFlags
+    private let copierLock = Lock()
+    // Sound: the next three are only touched inside `copierLock`.
+    private var copier: GuestCopier?
+    private var copyingVCPU: (any KVMVirtualCPU)?
+    private var occupied: [UInt32: GuestPhysicalRange] = [:]
 
     /// - Parameter type: `.default`, whose guest_memfds the host can map and write, or `.softwareProtected`.
     init(_ system: any KVMSystem, type: VMType) throws(KVMError) {
@@ -31,9 +41,24 @@ final class KernelBackingVM: BackingVM {
         try machine.createGuestMemory(size: size, flags: flags)
     }
 
-    func setMemorySlot(_ slot: MemorySlot) throws(KVMError) { try machine.setMemorySlot(slot) }
+    func setMemorySlot(_ slot: MemorySlot) throws(KVMError) {
+        try copierLock.withLock { () throws(KVMError) in
+            // The copier gives way to whatever the VMM puts in its place.
+            if let copier, copier.range.overlaps(slot.range) || slot.id == GuestCopier.slotID {
+                copier.close()
+                self.copier = nil
+            }
+            try machine.setMemorySlot(slot)
+            occupied[slot.id] = slot.range
+        }
+    }
 
-    func deleteMemorySlot(_ id: UInt32) throws(KVMError) { try machine.deleteMemorySlot(id) }
+    func deleteMemorySlot(_ id: UInt32) throws(KVMError) {
+        try copierLock.withLock { () throws(KVMError) in
+            try machine.deleteMemorySlot(id)
+            occupied[id] = nil
+        }
+    }
 
     func setMemoryAttributes(_ range: GuestPhysicalRange, isPrivate: Bool) throws(KVMError) {
         // A type-0 VM has no attributes; there the emulator's own map is all there is.
@@ -41,7 +66,41 @@ final class KernelBackingVM: BackingVM {
         try machine.setMemoryAttributes(range, isPrivate: isPrivate)
     }
 
-    func close() { machine.close() }
+    func copyPrivatePage(
+        _ direction: GuestCopier.Direction, _ address: GuestPhysicalAddress, _ page: UnsafeMutableRawBufferPointer
+    ) throws(KVMError) {
+        let copier = try copierLock.withLock { () throws(KVMError) in try currentCopier() }
+        try copier.copy(direction, address, page)
+    }
+
+    func close() {
+        copierLock.withLock {
+            copier?.close()
+            copier = nil
+            copyingVCPU?.close()
+        }
+        machine.close()
+    }
+
+    /// `copierLock` is held.
+    private func currentCopier() throws(KVMError) -> GuestCopier {
+        if let copier { return copier }
+        if copyingVCPU == nil { copyingVCPU = try machine.createVCPU(id: 0) }
+        // From below 4 GiB downwards: the first 64 KiB where the VM has nothing.
+        var base: UInt64 = 0xFEF0_0000
+        while base > 0 {
+            let place = GuestPhysicalRange(start: GuestPhysicalAddress(base), size: GuestCopier.size)
+            guard let obstacle = occupied.values.first(where: { $0.overlaps(place) }) else {
+                let made = try GuestCopier(machine, vcpu: copyingVCPU!, at: place.start)
+                copier = made
+                return made
+            }
+            let below = obstacle.start.rawValue & ~(GuestCopier.size.rawValue - 1)
+            guard below >= GuestCopier.size.rawValue else { break }
+            base = below - GuestCopier.size.rawValue
+        }
+        throw KVMError("KVM_SET_USER_MEMORY_REGION2", .noSpace, detail: "no room below 4 GiB for the page copier")
+    }
 }
 
 /// No VM at all: private pages are pages of sealed memfds, and the emulator's own checks are the only ones.
@@ -53,5 +112,10 @@ final class MemfdBackingVM: BackingVM {
     func setMemorySlot(_ slot: MemorySlot) throws(KVMError) {}
     func deleteMemorySlot(_ id: UInt32) throws(KVMError) {}
     func setMemoryAttributes(_ range: GuestPhysicalRange, isPrivate: Bool) throws(KVMError) {}
+    func copyPrivatePage(
+        _ direction: GuestCopier.Direction, _ address: GuestPhysicalAddress, _ page: UnsafeMutableRawBufferPointer
+    ) throws(KVMError) {
+        preconditionFailure("memfd pages are mapped")
+    }
     func close() {}
 }

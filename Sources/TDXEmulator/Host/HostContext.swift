@@ -29,7 +29,9 @@ final class HostContext: Sendable {
         let platform = PlatformDescription(
             memory: configuration.memory, packages: configuration.packages,
             logicalProcessorsPerPackage: configuration.processorsPerPackage, mktmeKeys: mktmeKeys,
-            tdxKeys: max(highest.rawValue - mktmeKeys, 2), keyIDBits: max(bits, 6))
+            tdxKeys: max(highest.rawValue - mktmeKeys, 2), keyIDBits: max(bits, 6),
+            // Linux creates vCPUs by version 1 of VP.INIT, which the late snapshots have.
+            version: .late)
         frames = HostFrames(size: configuration.memory) { _ in true }
         do throws(PlatformError) {
             module = try TDXModule(platform: platform, memory: EmulatedMemory(frames: frames))

@@ -2,12 +2,14 @@ internal import MemoryUnits
 internal import TDXModule
 
 extension HostContext {
-    /// The module's key table, in its own words.
+    /// What the module's key table says of a key id, in the reference's words; nil for one that is not private.
     func keyStateName(of keyID: KeyID) -> String? {
-        nil
+        switch module.keyState(keyID) {
+        case .free: "FREE"
+        case .assigned: "ASSIGNED"
+        case .flushed: "FLUSHED"
+        case .reserved: "RESERVED"
+        case nil: nil
+        }
     }
-}
-
-extension TDXModule {
-    func measurement(of tdr: HostPhysicalAddress) -> [UInt8]? { nil }
 }

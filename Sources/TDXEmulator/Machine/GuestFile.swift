@@ -29,8 +29,10 @@ final class GuestFile: @unchecked Sendable {
     private static let windowSize: UInt64 = 1 << 30
 
     private let lock = Lock()
-    // Sound: both are only touched inside `lock`.
+    // Sound: all are only touched inside `lock`.
     private var windows: [UInt64: Window] = [:]
+    /// Where the file's ranges are in the guest, by slot; a copy of the slot table's for who may not take its locks.
+    private var bindings: [UInt32: (range: GuestPhysicalRange, offset: ByteCount)] = [:]
     private var references = 1
     private var released = false
 
@@ -63,6 +65,23 @@ final class GuestFile: @unchecked Sendable {
         }
         real.close()
         machine.release()
+    }
+
+    // MARK: Bindings
+
+    func bind(_ slot: SlotTable.Slot) { lock.withLock { bindings[slot.id] = (slot.range, slot.fileOffset) } }
+
+    func unbind(_ id: UInt32) { lock.withLock { bindings[id] = nil } }
+
+    /// Where a page of the file is in the guest; nil where it is bound to no slot.
+    func address(of offset: ByteCount) -> GuestPhysicalAddress? {
+        lock.withLock {
+            for binding in bindings.values where offset >= binding.offset {
+                let inSlot = offset - binding.offset
+                if inSlot < binding.range.size { return binding.range.start + inSlot }
+            }
+            return nil
+        }
     }
 
     // MARK: Frames
@@ -150,10 +169,12 @@ final class GuestFile: @unchecked Sendable {
         return .unmapped(
             HostFrames.UnmappedContents(
                 fetch: { [unowned self] offset, page in
-                    machine.fetchPage(of: self, at: ByteCount(start + offset), into: page)
+                    machine.copyPage(of: self, at: ByteCount(start + offset), .fetch, page)
                 },
                 store: { [unowned self] offset, page in
-                    machine.storePage(of: self, at: ByteCount(start + offset), from: page)
+                    // Only read for a store.
+                    let bytes = UnsafeMutableRawBufferPointer(mutating: page)
+                    machine.copyPage(of: self, at: ByteCount(start + offset), .store, bytes)
                 }))
     }
 

@@ -18,6 +18,8 @@ struct SlotTable {
         var file: GuestFile?
         var isGuestMemory: Bool
         var fileOffset: ByteCount
+        /// The slot is being deleted: faults on it wait (the kernel's KVM_MEMSLOT_INVALID).
+        var isInvalid = false
 
         func contains(_ address: GuestPhysicalAddress) -> Bool { range.contains(address) }
 
@@ -96,6 +98,12 @@ struct SlotTable {
     mutating func remove(_ id: UInt32) {
         slots[id] = nil
         order.removeAll { $0.id == id }
+    }
+
+    mutating func setInvalid(_ id: UInt32, _ isInvalid: Bool) {
+        guard var slot = slots[id] else { return }
+        slot.isInvalid = isInvalid
+        insert(slot)
     }
 
     subscript(id: UInt32) -> Slot? { slots[id] }

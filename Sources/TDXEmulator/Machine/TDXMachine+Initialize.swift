@@ -122,7 +122,7 @@ extension TDXMachine {
                 state = .runnable
                 preFaultAllowed = true
             }
-            record.measurement = host.module.measurement(of: domain!.tdr)
+            record.measurement = host.module.mrtd(of: domain!.tdr)
         }
     }
 
@@ -193,6 +193,7 @@ extension TDXMachine {
             }
             guard initialise.status.isSuccess else { throw bugOn(name, .vpInit, initialise.status) }
             vcpu.mayBeAssociated = true
+            vcpu.initialRCX = initialRCX
             vcpu.state = .initialized
         }
     }

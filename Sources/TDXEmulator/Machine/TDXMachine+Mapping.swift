@@ -89,6 +89,22 @@ extension TDXMachine {
         return nil
     }
 
+    /// Reads or writes a page of a file that the process cannot map, on the module's behalf, while the page is the TD's.
+    ///
+    /// The module cannot be told of a failure, so it ends the VM: the bytes would not be what the module believes.
+    func copyPage(
+        of file: GuestFile, at offset: ByteCount, _ direction: GuestCopier.Direction,
+        _ page: UnsafeMutableRawBufferPointer
+    ) {
+        guard let place = file.address(of: offset) else {
+            bugOn("private page copy", "file offset \(offset) is bound to no slot")
+            return
+        }
+        do throws(KVMError) { try backing.copyPrivatePage(direction, place, page) } catch {
+            bugOn("private page copy", "\(error)")
+        }
+    }
+
     // MARK: KVM_TDX_INIT_MEM_REGION
 
     /// One call over whole pages, all inside one "all locks" guard; returns when every page is added.

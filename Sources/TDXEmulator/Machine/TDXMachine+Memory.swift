@@ -24,7 +24,10 @@ extension TDXMachine {
             let slot = SlotTable.Slot(
                 id: request.id, range: request.range, userspaceAddress: request.userspaceAddress, file: file,
                 isGuestMemory: file != nil, fileOffset: request.guestMemoryOffset)
-            mmuLock.withWriteLock { slots.insert(slot) }
+            mmuLock.withWriteLock {
+                slots.insert(slot)
+                file?.bind(slot)
+            }
         }
     }
 
@@ -36,10 +39,18 @@ extension TDXMachine {
             guard let slot = slots[id] else {
                 throw KVMError(name, .invalidArgument, detail: "there is no slot \(id)")
             }
-            try backing.deleteMemorySlot(id)
+            // The TD's pages go first; from then on faults wait until the slot is gone.
             mmuLock.withWriteLock {
+                slots.setInvalid(id, true)
                 if slot.isGuestMemory { zapPrivate(slot.range, name: name) }
+            }
+            do throws(KVMError) { try backing.deleteMemorySlot(id) } catch {
+                mmuLock.withWriteLock { slots.setInvalid(id, false) }
+                throw error
+            }
+            mmuLock.withWriteLock {
                 slots.remove(id)
+                slot.file?.unbind(id)
             }
         }
     }
@@ -162,6 +173,7 @@ extension TDXMachine {
             (slots.slot(containing: address), attributes.isPrivate(address))
         }
         guard let slot = first.slot else { return first.isPrivate ? .noGuestMemory : .noSlot }
+        if slot.isInvalid { return .retry }
         guard first.isPrivate else { return .shared }
         guard let file = slot.file else { return .noGuestMemory }
         return file.invalidateLock.withReadLock {
@@ -173,7 +185,7 @@ extension TDXMachine {
             }
             return mmuLock.withReadLock {
                 // What was looked up without the file's lock may have changed meanwhile.
-                guard let now = slots.slot(containing: address), now.id == slot.id, now.file === file,
+                guard let now = slots.slot(containing: address), !now.isInvalid, now.id == slot.id, now.file === file,
                     now.offset(of: address) == offset, attributes.isPrivate(address)
                 else { return .retry }
                 switch mapPrivate(address, slot: now, file: file, kind: .augment, name: name) {

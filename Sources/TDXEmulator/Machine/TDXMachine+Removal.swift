@@ -158,6 +158,7 @@ extension TDXMachine {
 
     /// VM destruction: the last reference is gone, so no private page can be mapped any more.
     func destroy() {
+        for vcpu in vcpus { vcpu.guest?.stop() }
         if domain != nil {
             if mirror.mappedPageCount > .zero {
                 bugOn("VM destruction", "\(mirror.mappedPageCount) are still mapped")
@@ -166,8 +167,8 @@ extension TDXMachine {
             releaseKeyID()
             reclaimControlPages()
         }
+        domain = nil
         backing.close()
         record.finish(self)
-        domain = nil
     }
 }

@@ -1,14 +1,140 @@
+internal import Glibc
 internal import KVM
 internal import MemoryUnits
+internal import Synchronization
 internal import SystemPackage
+internal import TDXModule
+internal import TDXStatusCodes
 
 extension TDXMachine {
+    private static let runName = "KVM_RUN"
+
+    /// What KVM_RUN answers where nothing can execute: KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON with the status that
+    /// Linux uses when a SEAMCALL did not happen at all.
+    static let noGuest = VCPUExit.internalError(subcode: 4, data: [0x8000_FF00_FFFF_0000])
+
+    /// KVM_RUN. Source of the order: reference/kvm.md §1.4.
     func run(_ vcpu: VCPUCore) throws(KVMError) -> VCPUExit {
-        let name = "KVM_RUN"
+        let name = Self.runName
         try enter(name)
-        return .internalError(subcode: 4, data: [0x8000_FF00_FFFF_0000])
+        vcpu.mutex.lock()
+        defer { vcpu.mutex.unlock() }
+        try enter(name)
+        if let exit = try completePending(vcpu) { return exit }
+        if vcpu.immediateExit.load(ordering: .acquiring) { return .interrupted }
+        guard vcpu.state == .initialized, state == .runnable else {
+            throw KVMError(name, .invalidArgument, detail: "vCPU \(vcpu.state), TD \(state)")
+        }
+        guard let agent = host.configuration.guest else { return Self.noGuest }
+        let guest = guestThread(of: vcpu, agent)
+        while true {
+            guard !dead else { throw KVMError(name, .ioError, detail: "the VM is dead") }
+            if vcpu.immediateExit.load(ordering: .acquiring) { return .interrupted }
+            if zapsWaiting.load(ordering: .acquiring) > 0 {
+                sched_yield()
+                continue
+            }
+            let status = enterGuest(vcpu)
+            if status.isBusy { continue }
+            guard status.isSuccess else { return .internalError(subcode: 4, data: [status.rawValue]) }
+            switch guest.resume() {
+            case .interrupted: continue
+            case .finished: return .halt
+            case .sharedAccess(let access):
+                if let exit = try accessShared(access, vcpu) { return exit }
+            case .exit(let exit):
+                if let exit = try handle(exit, vcpu) { return exit }
+            }
+        }
     }
 
-    func fetchPage(of file: GuestFile, at offset: ByteCount, into page: UnsafeMutableRawBufferPointer) {}
-    func storePage(of file: GuestFile, at offset: ByteCount, from page: UnsafeRawBufferPointer) {}
+    private func guestThread(of vcpu: VCPUCore, _ agent: any GuestAgent) -> GuestThread {
+        if let guest = vcpu.guest { return guest }
+        let guest = GuestThread()
+        let processor = GuestProcessor(vcpu, machine: self, thread: guest)
+        guest.start { [unowned self] in
+            // However the program ends, the vCPU has nothing more to do.
+            try? agent.run(on: processor)
+            vcpu.guestLock.withLock { if vcpu.isInGuest { vcpu.leaveGuest(.halt, self) } }
+        }
+        vcpu.guest = guest
+        return guest
+    }
+
+    /// VP.ENTER, with the answers to the guest's last VMCALL.
+    private func enterGuest(_ vcpu: VCPUCore) -> TDXStatus {
+        vcpu.guestLock.withLock {
+            var registers = Registers(.vpEnter, rcx: vcpu.tdvpr!.rawValue)
+            let leaf = registers.rax
+            vcpu.answer.apply(to: &registers)
+            registers.rax = leaf
+            counts.add(.vpEnter)
+            vcpu.mayBeAssociated = true
+            let status = host.module.enter(&registers, on: vcpu.processor)
+            vcpu.isInGuest = status.isSuccess
+            return status
+        }
+    }
+
+    // MARK: Exits of the guest
+
+    /// What the kernel makes of an exit; nil to enter again.
+    private func handle(_ exit: TDExit, _ vcpu: VCPUCore) throws(KVMError) -> VCPUExit? {
+        switch exit {
+        case .externalInterrupt, .hostPriorityTimeout: return nil
+        case .halt: return .halt
+        case .eptViolation(let address, _, let extended):
+            return try handlePrivateFault(GuestPhysicalAddress(address.rawValue / pageSize * pageSize), extended)
+        case .vmcall(let registers): return handleVMCall(registers, vcpu)
+        case .nonRecoverableVCPU(let reason), .nonRecoverableTD(let reason):
+            // Triple fault is VMX exit reason 2.
+            return reason == 2 ? .shutdown : .internalError(subcode: 4, data: [vcpu.exitRegisters.rax])
+        case .machineCheck: return .internalError(subcode: 4, data: [vcpu.exitRegisters.rax])
+        }
+    }
+
+    private func handlePrivateFault(
+        _ address: GuestPhysicalAddress, _ extended: ExtendedQualification
+    ) throws(KVMError) -> VCPUExit? {
+        if extended.kind == .pendingViolation {
+            // The guest touched a page that it did not accept and asked for no #VE: the kernel gives the VM up.
+            markDead()
+            throw KVMError(Self.runName, .ioError, detail: "the guest touched the pending page \(address)")
+        }
+        switch faultPrivate(address, name: Self.runName) {
+        case .mapped, .alreadyMapped: return nil
+        case .retry:
+            sched_yield()
+            return nil
+        case .noSlot, .shared, .noGuestMemory:
+            return .memoryFault(isPrivate: true, address: address, size: ByteCount(pageSize))
+        case .failed(let error): throw KVMError(Self.runName, error.errno, status: error.status, detail: error.detail)
+        }
+    }
+
+    /// The guest's access to a shared page: the slot's userspace memory, or an exit.
+    private func accessShared(_ access: SharedAccess, _ vcpu: VCPUCore) throws(KVMError) -> VCPUExit? {
+        let page = GuestPhysicalAddress(access.address.rawValue / pageSize * pageSize)
+        return mmuLock.withReadLock {
+            guard !attributes.isPrivate(access.address) else {
+                return .memoryFault(isPrivate: false, address: page, size: ByteCount(pageSize))
+            }
+            guard let slot = slots.slot(containing: access.address) else {
+                vcpu.sharedResult = [UInt8](repeating: 0xFF, count: access.count)
+                let data = access.writing ?? [UInt8](repeating: 0, count: access.count)
+                return .mmio(isWrite: access.writing != nil, address: access.address, data: data)
+            }
+            let offset = UInt((access.address - slot.range.start).rawValue)
+            guard let memory = UnsafeMutableRawPointer(bitPattern: slot.userspaceAddress + offset),
+                slot.userspaceAddress != 0
+            else { return .memoryFault(isPrivate: false, address: page, size: ByteCount(pageSize)) }
+            if let bytes = access.writing {
+                memory.copyMemory(from: bytes, byteCount: bytes.count)
+                vcpu.sharedResult = []
+            } else {
+                vcpu.sharedResult = Array(UnsafeRawBufferPointer(start: memory, count: access.count))
+            }
+            return nil
+        }
+    }
 }

@@ -11,7 +11,8 @@ internal import TDXStatusCodes
 /// It lives until its last reference goes, and each of these holds one: the VM descriptor, every vCPU descriptor, every
 /// guest memory file. Then it is torn down as reference/kvm.md §4.2 says.
 ///
-/// Locks, outermost first: `kvmLock`, each vCPU's mutex, `slotsLock`, a file's invalidate lock, `mmuLock`, `mapLock`.
+/// Locks, outermost first: `kvmLock`, each vCPU's mutex, `slotsLock`, a file's invalidate lock, `mmuLock`, then either
+/// `mapLock` or a vCPU's guest lock.
 final class TDXMachine: @unchecked Sendable {
     /// Source: reference/kvm.md §4.1.
     enum State: Hashable, Sendable {
@@ -26,6 +27,8 @@ final class TDXMachine: @unchecked Sendable {
 
     private let references = Atomic(1)
     private let isDead = Atomic(false)
+    /// Removals that wait for a busy module: no vCPU enters while there are any.
+    let zapsWaiting = Atomic(0)
     private let firstBug = Lock()
     private var bugText: String?
 

@@ -43,8 +43,7 @@ public final class EmulatedKVMSystem: KVMSystem {
         let backing: any BackingVM =
             switch host.configuration.host {
             case .guestMemfd(let kernel): try KernelBackingVM(kernel, type: .default)
-            case .softwareProtected:
-                throw KVMError("KVM_CREATE_VM", .notSupportedOnSocket, detail: "no copier for private pages yet")
+            case .softwareProtected(let kernel): try KernelBackingVM(kernel, type: .softwareProtected)
             case .memfd: MemfdBackingVM()
             }
         let record = InspectionRecord()

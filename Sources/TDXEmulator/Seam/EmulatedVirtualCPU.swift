@@ -79,15 +79,21 @@ public final class EmulatedVirtualCPU: KVMVirtualCPU {
         }
     }
 
+    /// Without a guest agent nothing can execute: the answer is `.internalError` with subcode 4 (unexpected exit reason)
+    /// and the status 0x8000FF00FFFF0000, with which Linux says that a SEAMCALL did not happen.
     public func run() throws(KVMError) -> VCPUExit {
         try handle.use("KVM_RUN") { () throws(KVMError) in try machine.run(core) }
     }
 
-    public func completeInput(_ data: [UInt8]) {}
+    public func completeInput(_ data: [UInt8]) { core.setInput(data) }
 
-    public func completeHypercall(_ result: UInt64) {}
+    public func completeHypercall(_ result: UInt64) { core.setHypercallResult(result) }
 
-    public func setImmediateExit(_ on: Bool) {}
+    public func setImmediateExit(_ on: Bool) { core.immediateExit.store(on, ordering: .releasing) }
+
+    /// An event, such as an interrupt, waits for the guest: a MapGPA longer than 2 MiB is cut short after its current
+    /// piece, and the guest is told to retry from there.
+    public func postEvent() { core.hasPendingEvent.store(true, ordering: .releasing) }
 
     public func close() { handle.close() }
 }

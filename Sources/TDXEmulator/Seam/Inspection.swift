@@ -1,5 +1,6 @@
 public import MemoryUnits
 internal import Synchronization
+internal import TDXModule
 
 /// What the emulated host knows of one TD, for evidence. All of it is emulated: it says what the software module and the
 /// emulated kernel did, nothing about TDX hardware.
@@ -17,7 +18,7 @@ public struct EmulatedInspection: Hashable, Sendable {
     public var seamcalls: [String: UInt64]
     /// Private pages that the TD owns now.
     public var privatePages: PageCount
-    /// Control and Secure-EPT pages that the TD owns now.
+    /// Other pages that the TD owns now by the module's own account: TDR, control and Secure-EPT pages.
     public var controlPages: PageCount
     /// Pages that the kernel gave up because the module would not release the key.
     public var leakedPages: PageCount
@@ -63,16 +64,14 @@ final class InspectionRecord: @unchecked Sendable {
 
     private func read(_ machine: TDXMachine) -> EmulatedInspection {
         machine.mmuLock.withReadLock {
-            let control = machine.mapLock.withLock {
-                (machine.mirror.mappedPageCount, machine.mirror.tablePageCount)
-            }
-            let domain = machine.domain
-            let vcpuPages = machine.vcpus.reduce(0) { $0 + $1.controlPages.count + ($1.tdvpr == nil ? 0 : 1) }
-            let pages = domain.map { UInt64($0.controlPages.count + 1) } ?? 0
+            let privatePages = machine.mapLock.withLock { machine.mirror.mappedPageCount }
+            // CHLDCNT, the module's own account of the TD's pages, does not count the TDR.
+            let owned =
+                machine.domain.flatMap { machine.host.module.trustDomain($0.tdr) }.map { $0.childCount + 1 } ?? 0
             return EmulatedInspection(
                 keyID: keyID, keyState: keyID.flatMap { machine.host.keyStateName(of: $0) }, measurement: measurement,
-                seamcalls: machine.counts.byName, privatePages: control.0,
-                controlPages: PageCount(control.1 + UInt64(vcpuPages) + pages),
+                seamcalls: machine.counts.byName, privatePages: privatePages,
+                controlPages: PageCount(owned - min(owned, privatePages.rawValue)),
                 leakedPages: PageCount(machine.leakedPages), isDestroyed: false, bug: machine.bug)
         }
     }

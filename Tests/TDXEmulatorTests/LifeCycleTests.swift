@@ -1,0 +1,278 @@
+import KVM
+import MemoryUnits
+import SystemPackage
+import TDXStatusCodes
+import Testing
+
+@testable import TDXEmulator
+
+private func hex(_ bytes: [UInt8]?) -> String? {
+    bytes.map { $0.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() }
+}
+
+/// Rows of the conformance list: reference/kvm.md §7.6.
+@Suite struct LifeCycleTests {
+    private static let zeroPage = [UInt8](repeating: 0, count: 4096)
+
+    @Test(arguments: TestHost.available)
+    func `An empty TD measures as the hash of nothing`(host: TestHost) throws {
+        let td = try TestTD(host)
+        try td.vm.tdxFinalize()
+        #expect(
+            hex(td.vm.inspection.measurement)
+                == "38b060a751ac96384cd9327eb1b1e36a21fdb71114be07434c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b")
+        td.close()
+        td.expectNothingLeft()
+    }
+
+    @Test(arguments: TestHost.available)
+    func `Known pages give the known measurement`(host: TestHost) throws {
+        let cases: [(String, (TestTD) throws -> Void)] = [
+            (
+                "8f3e9a8aca6784eab874f7aa4dda5d49104a88047f1f86695ef2a88f5691a90e34aac48ce45ffa1f5a23c7d62980d570",
+                { try $0.add(Self.zeroPage, at: 0, measured: false) }
+            ),
+            (
+                "236f0efa607ff8843f1855d7ef80dc3dda8fb455787a186b8787212951eab0096e3193bb26f817c2b63c21f5e10f9938",
+                { try $0.add(Self.zeroPage, at: 0) }
+            ),
+            (
+                "15a8464628b6214951c4a1b57775507dd950263654e8790e257995b45013c84aba1d87a3bcbc1929b5f7db6d3e92cad6",
+                { try $0.add((0..<4096).map { UInt8(truncatingIfNeeded: $0) }, at: 0x1000) }
+            ),
+            (
+                "d88b05f52648c041e7f0321f3905ec848a2d2654cf8c2158f67bc25ecd8a1a999f5f65f5350db0f732b59cfc66d6da3b",
+                { try $0.add([UInt8](repeating: 0, count: 8192), at: 0, measured: false) }
+            ),
+        ]
+        for (expected, load) in cases {
+            let td = try TestTD(host)
+            try load(td)
+            try td.vm.tdxFinalize()
+            #expect(hex(td.vm.inspection.measurement) == expected)
+            td.close()
+            td.expectNothingLeft()
+        }
+    }
+
+    @Test(arguments: TestHost.available)
+    func `Loaded bytes are the real file's bytes and only loaded pages are resident`(host: TestHost) throws {
+        let td = try TestTD(host)
+        let bytes = (0..<8192).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        try td.add(bytes, at: 0x20_1000)
+        #expect(try td.resident() == PageCount(2))
+        #expect(try td.contents(0x20_1000, 8192) == bytes)
+        #expect(try td.resident() == PageCount(2))
+        #expect(td.vm.inspection.privatePages == PageCount(2))
+        td.close()
+        td.expectNothingLeft()
+    }
+
+    @Test(arguments: TestHost.available)
+    func `Commands are refused in the wrong state as the kernel refuses them`(host: TestHost) throws {
+        let system = try EmulatedKVMSystem(EmulatorConfiguration(host: host.host, memory: .gibibytes(4)))
+        let vm = try system.createTrustDomainVM()
+        expectErrno(.ioError) { _ = try vm.createVCPU(id: 0) }
+        expectErrno(.invalidArgument) { try vm.tdxFinalize() }
+        try vm.tdxInitialize(TestTD.parameters())
+        expectErrno(.invalidArgument) { try vm.tdxInitialize(TestTD.parameters()) }
+        expectErrno(.invalidArgument) { _ = try vm.createVCPU(id: 0) }
+        try vm.enable(.splitIRQChip, [24])
+        expectErrno(.invalidArgument) { _ = try vm.createVCPU(id: 4096) }
+        let vcpu = try vm.createVCPU(id: 3)
+        expectErrno(.fileExists) { _ = try vm.createVCPU(id: 3) }
+        let page = PageBuffer(Self.zeroPage)
+        expectErrno(.invalidArgument) {
+            try vcpu.tdxInitializeMemory(
+                from: page.bytes, at: GuestPhysicalAddress(0), measured: true, progress: { _ in })
+        }
+        expectErrno(.invalidArgument) { _ = try vcpu.run() }
+        try vcpu.tdxInitialize(initialRCX: 0)
+        expectErrno(.invalidArgument) { try vcpu.tdxInitialize(initialRCX: 0) }
+        expectErrno(.invalidArgument) { _ = try vcpu.run() }
+        expectErrno(.notSupportedOnSocket) {
+            try vcpu.preFault(GuestPhysicalRange(start: GuestPhysicalAddress(0), size: ByteCount(4096)))
+        }
+        try vm.tdxFinalize()
+        expectErrno(.invalidArgument) { try vm.tdxFinalize() }
+        expectErrno(.invalidArgument) {
+            try vcpu.tdxInitializeMemory(
+                from: page.bytes, at: GuestPhysicalAddress(0), measured: true, progress: { _ in })
+        }
+        expectErrno(.invalidArgument) { _ = try vcpu.registers() }
+        vm.close()
+        #expect(!vm.inspection.isDestroyed)
+        expectErrno(.badFileDescriptor) { try vm.tdxFinalize() }
+        vcpu.close()
+        #expect(vm.inspection.isDestroyed && vm.inspection.bug == nil)
+        #expect(system.freeKeyIDs == 1 && system.framesInUse.controlPages == 0)
+    }
+
+    @Test(arguments: TestHost.available)
+    func `INIT_VM refuses what the capabilities do not allow and leaves the VM usable`(host: TestHost) throws {
+        let system = try EmulatedKVMSystem(EmulatorConfiguration(host: host.host, memory: .gibibytes(4)))
+        let vm = try system.createTrustDomainVM()
+        let capabilities = try vm.tdxCapabilities()
+        #expect(capabilities.supportedXFAM & 3 == 3)
+        expectErrno(.invalidArgument) { try vm.tdxInitialize(TestTD.parameters { $0.attributes = 1 }) }
+        expectErrno(.invalidArgument) { try vm.tdxInitialize(TestTD.parameters { $0.xfam = 1 << 40 | 3 }) }
+        expectErrno(.invalidArgument) { try vm.tdxInitialize(TestTD.parameters { $0.cpuid = [] }) }
+        expectErrno(.invalidArgument) {
+            try vm.tdxInitialize(TestTD.parameters { $0.cpuid[0].eax = 50 << 16 })
+        }
+        expectErrno(.invalidArgument) {
+            try vm.tdxInitialize(TestTD.parameters { $0.cpuid.append(CPUIDEntry(function: 0x1234)) })
+        }
+        expectErrno(.argListTooLong) {
+            try vm.tdxInitialize(
+                TestTD.parameters { $0.cpuid += Array(repeating: CPUIDEntry(function: 1), count: 256) })
+        }
+        // XFAM without x87 and SSE passes KVM and is refused by the module, whose status comes along.
+        do {
+            try vm.tdxInitialize(TestTD.parameters { $0.xfam = 0 })
+            Issue.record("the module took XFAM 0")
+        } catch {
+            #expect(error.errno == .invalidArgument && error.status?.rawValue == 0xC000_0100_0000_0041)
+        }
+        #expect(system.freeKeyIDs == 1 && system.framesInUse.controlPages == 0)
+        try vm.tdxInitialize(TestTD.parameters())
+        #expect(system.freeKeyIDs == 0)
+        vm.close()
+        #expect(vm.inspection.bug == nil && system.freeKeyIDs == 1 && system.framesInUse.controlPages == 0)
+    }
+
+    @Test(arguments: TestHost.available)
+    func `A page is added once, where it is private and has guest memory`(host: TestHost) throws {
+        let td = try TestTD(host)
+        try td.add(Self.zeroPage, at: 0)
+        expectErrno(.ioError) { try td.add(Self.zeroPage, at: 0) }
+        expectErrno(.invalidArgument) { try td.add(Self.zeroPage, at: 8 << 20) }
+        try td.vm.setMemoryAttributes(td.range(0x1000, 0x1000), isPrivate: false)
+        expectErrno(.invalidArgument) { try td.add(Self.zeroPage, at: 0x1000) }
+        expectErrno(.invalidArgument) { try td.add(Self.zeroPage, at: 0x800) }
+        expectErrno(.invalidArgument) { try td.add(Self.zeroPage, at: 1 << 47) }
+        expectErrno(.invalidArgument) { try td.add([], at: 0x2000) }
+        // What was added before a failure stays.
+        expectErrno(.invalidArgument) {
+            try td.add([UInt8](repeating: 9, count: 8192), at: td.size.rawValue - 4096)
+        }
+        #expect(td.vm.inspection.privatePages == PageCount(2))
+        td.close()
+        td.expectNothingLeft()
+    }
+
+    @Test(arguments: TestHost.available)
+    func `The last key id is refused with ENOSPC and comes back at destruction only`(host: TestHost) throws {
+        let system = try EmulatedKVMSystem(
+            EmulatorConfiguration(host: host.host, keyIDs: [KeyID(40), KeyID(41)], memory: .gibibytes(4)))
+        let machines = try (0..<3).map { _ in try system.createTrustDomainVM() }
+        try machines[0].tdxInitialize(TestTD.parameters())
+        try machines[1].tdxInitialize(TestTD.parameters())
+        #expect(machines.map(\.inspection.keyID) == [KeyID(40), KeyID(41), nil])
+        expectErrno(.noSpace) { try machines[2].tdxInitialize(TestTD.parameters()) }
+        let memory = try machines[0].createGuestMemory(size: .mebibytes(2), flags: [])
+        machines[0].close()
+        expectErrno(.noSpace) { try machines[2].tdxInitialize(TestTD.parameters()) }
+        memory.close()
+        try machines[2].tdxInitialize(TestTD.parameters())
+        #expect(machines[2].inspection.keyID == KeyID(40))
+        machines.forEach { $0.close() }
+        #expect(system.freeKeyIDs == 2 && system.framesInUse.controlPages == 0)
+    }
+
+    @Test(arguments: TestHost.available)
+    func `The misc limit is refused with EBUSY`(host: TestHost) throws {
+        let system = try EmulatedKVMSystem(
+            EmulatorConfiguration(
+                host: host.host, keyIDs: [KeyID(40), KeyID(41)], keyIDLimit: 1, memory: .gibibytes(4)))
+        let first = try system.createTrustDomainVM()
+        let second = try system.createTrustDomainVM()
+        try first.tdxInitialize(TestTD.parameters())
+        expectErrno(.resourceBusy) { try second.tdxInitialize(TestTD.parameters()) }
+        first.close()
+        try second.tdxInitialize(TestTD.parameters())
+        second.close()
+        #expect(system.freeKeyIDs == 2)
+    }
+
+    @Test func `Destruction makes the calls of a teardown in their order and number`() throws {
+        let td = try TestTD(.memfd, vcpus: 2, configure: { $0.packages = 2 })
+        try td.add([UInt8](repeating: 1, count: 3 * 4096), at: 0)
+        try td.vm.tdxFinalize()
+        td.close()
+        td.expectNothingLeft()
+        let calls = td.vm.inspection.seamcalls
+        #expect(calls["TDH.MNG.CREATE"] == 1)
+        #expect(calls["TDH.MNG.KEY.CONFIG"] == 2)
+        #expect(calls["TDH.MNG.ADDCX"] == 6)
+        #expect(calls["TDH.VP.ADDCX"] == 10)
+        #expect(calls["TDH.MEM.SEPT.ADD"] == 3)
+        #expect(calls["TDH.MEM.PAGE.ADD"] == 3)
+        #expect(calls["TDH.MR.EXTEND"] == 48)
+        #expect(calls["TDH.MEM.RANGE.BLOCK"] == 3)
+        #expect(calls["TDH.MEM.TRACK"] == 3)
+        #expect(calls["TDH.MEM.PAGE.REMOVE"] == 3)
+        #expect(calls["TDH.VP.FLUSH"] == 2)
+        #expect(calls["TDH.MNG.VPFLUSHDONE"] == 1)
+        #expect(calls["TDH.PHYMEM.CACHE.WB"] == 2)
+        #expect(calls["TDH.MNG.KEY.FREEID"] == 1)
+        // Control pages: TDR, 6 TDCX, 2 × (TDVPR, 5 TDCX), 3 Secure-EPT tables.
+        #expect(calls["TDH.PHYMEM.PAGE.RECLAIM"] == 22)
+        // Three removed pages and the TDR.
+        #expect(calls["TDH.PHYMEM.PAGE.WBINVD"] == 4)
+    }
+
+    @Test(arguments: TestHost.available)
+    func `Terminating first makes every page leave by one reclaim`(host: TestHost) throws {
+        let td = try TestTD(host)
+        try td.add([UInt8](repeating: 1, count: 5 * 4096), at: 0)
+        try td.vm.tdxFinalize()
+        #expect(try td.vm.tdxCapabilities().supportedCommands == 1)
+        try td.vm.tdxTerminate()
+        #expect(td.system.freeKeyIDs == 1)
+        expectErrno(.ioError) { try td.vm.setMemoryAttributes(td.whole, isPrivate: false) }
+        expectErrno(.ioError) { _ = try td.vcpus[0].run() }
+        expectErrno(.ioError) { try td.vm.tdxTerminate() }
+        #expect(td.vm.inspection.privatePages == PageCount(5))
+        try td.memory.punchHole(td.wholeFile)
+        #expect(try td.resident() == .zero)
+        #expect(td.vm.inspection.privatePages == .zero)
+        td.close()
+        td.expectNothingLeft()
+        #expect(td.vm.inspection.seamcalls["TDH.MEM.RANGE.BLOCK"] == nil)
+        #expect(td.vm.inspection.seamcalls["TDH.PHYMEM.PAGE.RECLAIM"] == 1 + 6 + 6 + 3 + 5)
+    }
+
+    @Test func `A kernel without TERMINATE_VM answers EINVAL and announces nothing`() throws {
+        let td = try TestTD(.memfd, configure: { $0.terminate = .absent })
+        #expect(try td.vm.tdxCapabilities().supportedCommands == 0)
+        expectErrno(.invalidArgument) { try td.vm.tdxTerminate() }
+        try td.add(Self.zeroPage, at: 0)
+        td.close()
+        td.expectNothingLeft()
+    }
+
+    @Test func `TERMINATE_VM works unannounced, and after the answers EBUSY that were asked for`() throws {
+        let quiet = try TestTD(.memfd, configure: { $0.terminate = .unannounced })
+        #expect(try quiet.vm.tdxCapabilities().supportedCommands == 0)
+        try quiet.vm.tdxTerminate()
+        quiet.close()
+        quiet.expectNothingLeft()
+
+        let busy = try TestTD(.memfd, configure: { $0.terminate = .busy(times: 2) })
+        expectErrno(.resourceBusy) { try busy.vm.tdxTerminate() }
+        expectErrno(.resourceBusy) { try busy.vm.tdxTerminate() }
+        try busy.vm.tdxTerminate()
+        busy.close()
+        busy.expectNothingLeft()
+    }
+
+    @Test func `Dropping every object closes what was left open`() throws {
+        var td: TestTD? = try TestTD(.memfd)
+        try td!.add(Self.zeroPage, at: 0)
+        let system = td!.system
+        td = nil
+        #expect(system.freeKeyIDs == 1)
+        #expect(system.framesInUse == (0, 0))
+    }
+}
