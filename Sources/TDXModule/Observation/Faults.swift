@@ -2,7 +2,7 @@ public import MemoryUnits
 internal import Synchronization
 
 /// Conditions that a host or guest should be ready for but that a model never meets by itself.
-public enum Fault: Int, Hashable, Sendable, CaseIterable {
+public enum Fault: Int, Codable, Hashable, Sendable, CaseIterable {
     /// RDSEED gives nothing: `RND_NO_ENTROPY`.
     case entropy = 0
     /// Key programming fails: `KEY_GENERATION_FAILED`.
@@ -17,6 +17,12 @@ public enum Fault: Int, Hashable, Sendable, CaseIterable {
     case cpuidLimit
 }
 
+/// A fault that a call met, after passing some places that look for it.
+struct MetFault: Hashable, Sendable {
+    var fault: Fault
+    var skipped: Int
+}
+
 /// Makes faults happen a given number of times, at the next places that look for them.
 public final class FaultInjector: Sendable {
     private struct Plan: Sendable {
@@ -25,6 +31,9 @@ public final class FaultInjector: Sendable {
         var skip = [Int](repeating: 0, count: Fault.allCases.count)
         var poisoned: Set<UInt64> = []
         var nanoseconds: UInt64?
+        /// Places that looked since the observed call began, and the faults that it met.
+        var looks = [Int](repeating: 0, count: Fault.allCases.count)
+        var met: [MetFault] = []
     }
 
     private let isArmed = Atomic<Bool>(false)
@@ -67,18 +76,33 @@ public final class FaultInjector: Sendable {
     }
     private static let start = ContinuousClock.now
 
+    /// An observed call begins.
+    func beginCall() {
+        guard isArmed.load(ordering: .relaxed) else { return }
+        plan.withLock { plan in
+            plan.looks = [Int](repeating: 0, count: Fault.allCases.count)
+            plan.met = []
+        }
+    }
+
+    /// The faults that the observed call met.
+    func endCall() -> [MetFault] { isArmed.load(ordering: .relaxed) ? plan.withLock { $0.met } : [] }
+
     @inline(__always) func takes(_ fault: Fault) -> Bool {
         isArmed.load(ordering: .relaxed) && takesArmed(fault)
     }
 
     @inline(never) private func takesArmed(_ fault: Fault) -> Bool {
         plan.withLock { plan in
+            let looks = plan.looks[fault.rawValue]
+            plan.looks[fault.rawValue] += 1
             guard plan.remaining[fault.rawValue] > 0 else { return false }
             if plan.skip[fault.rawValue] > 0 {
                 plan.skip[fault.rawValue] -= 1
                 return false
             }
             plan.remaining[fault.rawValue] -= 1
+            plan.met.append(MetFault(fault: fault, skipped: looks))
             return true
         }
     }

@@ -1,0 +1,63 @@
+internal import MemoryUnits
+internal import Synchronization
+internal import TDXStatusCodes
+
+extension TDXModule {
+    /// MEM.PAGE.RELOCATE (reference §1.5): moves a 4 KiB page to another physical page.
+    func memPageRelocate(_ r: inout Registers) -> TDXStatus {
+        let (target, root, destination) = (r.rcx, r.rdx, r.r8)
+        r.rcx = 0
+        r.rdx = 0
+        var access: TDAccess?
+        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        guard let access else { return status }
+        defer { access.release() }
+        status = checkState(access, .memPageRelocate, locksOpState: true)
+        if !status.isSuccess { return status }
+        guard isLevelAndAddress(target, from: 0, to: 0), isPrivate(target, access) else {
+            return .operandInvalid.with(.rcx)
+        }
+        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
+        let found = walk(access.td, target, to: 0, root: access.state.rootLevel)
+        if found.level != 0 {
+            report(found, &r)
+            return .eptWalkFailed.with(.rcx)
+        }
+        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        let state = decode(found.raw)
+        func refuse(_ status: TDXStatus, details: Bool = false) -> TDXStatus {
+            entry.release(found.raw)
+            if details { report(found, &r) }
+            return status
+        }
+        guard permissions.allows(.memPageRelocate, on: state) else {
+            return refuse(.eptEntryStateIncorrect.with(.rcx), details: true)
+        }
+        let source = Entry.address(found.raw)
+        if destination == source { return refuse(.operandInvalid.with(.r8)) }
+        var old: LockedPage?
+        if lockSmall(source, exclusive: true, into: &old) != nil { return refuse(.operandBusy.with(.rcx)) }
+        status = checkTracked(access, found, state, blockEpoch: old!.entry.at(1).get(), &r)
+        if !status.isSuccess {
+            unlock(old!)
+            return refuse(status)
+        }
+        var new: LockedPage?
+        status = lockPrivate(destination, .free, exclusive: true, .r8, into: &new)
+        guard let new else {
+            unlock(old!)
+            return refuse(status)
+        }
+        if found.raw & Entry.pending == 0 {
+            memory.copyPage(
+                from: HostPhysicalAddress(source), sourceKey: access.key, to: HostPhysicalAddress(destination),
+                key: access.key)
+        }
+        let moved = found.raw & ~Entry.addressMask | destination
+        entry.release(moved & Entry.blocked != 0 ? Entry.unblocking(moved) : moved)
+        free(old!)
+        unlock(new, as: .regular, owner: access.address, second: 0)
+        r.rcx = source | (usesDynamicPAMT ? removalHint(source) : 0)
+        return .success
+    }
+}
