@@ -35,13 +35,7 @@ final class ReleaseWork: Sendable {
     /// Blocks until every shard was tried. The calling thread works too, so that memory comes back even where no thread
     /// can be started.
     func run(threads: Int) {
-        var helpers: [SystemThread] = []
-        for number in 1..<max(threads, 1) {
-            guard let helper = try? SystemThread(name: "release-\(number)", { self.work() }) else { break }
-            helpers.append(helper)
-        }
-        work()
-        for helper in helpers { helper.join() }
+        inParallel(threads: threads, name: "release") { self.work() }
     }
 
     private func work() {

@@ -11,6 +11,8 @@ public struct BuildProgress: Hashable, Sendable {
         case create
         case vcpus
         case memory
+        /// Only where the configuration asks for it.
+        case allocate
         case load
         case finalize
     }

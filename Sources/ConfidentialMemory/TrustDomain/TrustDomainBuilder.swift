@@ -43,6 +43,7 @@ struct TrustDomainBuilder: ~Copyable {
             let machine = try createMachine()
             try createVCPUs(machine)
             let memory = try createMemory(machine)
+            if configuration.isPreallocated { try preallocate(memory) }
             try load(memory)
             progress(BuildProgress(phase: .finalize, done: .zero, total: .zero))
             try refusing { () throws(KVMError) in try machine.tdxFinalize() }
@@ -173,6 +174,20 @@ struct TrustDomainBuilder: ~Copyable {
             done += region.size
         }
         return memory
+    }
+
+    private func preallocate(_ memory: GuestMemory) throws(TrustDomainError) {
+        let total = configuration.layout.backedSize
+        progress(BuildProgress(phase: .allocate, done: .zero, total: total))
+        do {
+            try memory.preallocate(threads: HostCPUs.online)
+        } catch {
+            switch error {
+            case .refused(let refusal): throw .refused(refusal)
+            case .cancelled: preconditionFailure("nobody cancels")
+            }
+        }
+        progress(BuildProgress(phase: .allocate, done: total, total: total))
     }
 
     /// A conversion that stops half-way is no news in a TD that is about to be undone: what counts is why.

@@ -21,6 +21,8 @@ public struct TrustDomainConfiguration: Sendable {
     public var xfam: UInt64?
     /// CPUID as KVM_TDX_INIT_VM and KVM_SET_CPUID2 take it; nil for the least that KVM accepts.
     public var cpuid: [CPUIDEntry]?
+    /// Whether all private memory is allocated before the TD runs.
+    public var isPreallocated = false
     /// Nil for `ShardPolicy.automatic` on this host's CPUs.
     public var shards: ShardPolicy?
 

@@ -43,7 +43,8 @@ import Testing
 
     @Test func `progress of the load ends at what the plan adds`() throws {
         let bench = TestBench()
-        let configuration = try SmallFirmware.configuration()
+        var configuration = try SmallFirmware.configuration()
+        configuration.isPreallocated = true
         var heard: [BuildProgress] = []
         let domain = try TrustDomain(configuration, system: bench.system, host: bench.host) { heard.append($0) }
         let load = heard.filter { $0.phase == .load }
