@@ -17,13 +17,16 @@ public enum HolderProgram {
     public static func sandboxCheck() throws -> [SandboxTrial] { try SandboxTrial.runAll() }
 
     /// Reads the host. Changes nothing.
-    public static func probe(_ choice: BackendChoice) -> HostReport {
-        HostReportBuilder(readings: HostReadings.read().0, choice: choice).report()
+    /// - Parameter device: path of the KVM device.
+    public static func probe(_ choice: BackendChoice, device: String = "/dev/kvm") -> HostReport {
+        HostReportBuilder(readings: HostReadings.read(device: device).0, choice: choice).report()
     }
 
     /// - Returns: whether no step failed.
-    public static func selfTest(_ choice: BackendChoice, report: @escaping (SelfTestStep) -> Void) -> Bool {
-        SelfTest.run(choice, report: report)
+    public static func selfTest(
+        _ choice: BackendChoice, device: String = "/dev/kvm", report: @escaping (SelfTestStep) -> Void
+    ) -> Bool {
+        SelfTest.run(choice, device: device, report: report)
     }
 
     /// One line of JSON.

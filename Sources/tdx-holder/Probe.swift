@@ -11,7 +11,7 @@ struct Probe: ParsableCommand {
     var json = false
 
     func run() throws {
-        let report = HolderProgram.probe(backend.backend)
+        let report = HolderProgram.probe(backend.backend, device: backend.kvmDevice)
         print(json ? HolderProgram.json(report) : HolderProgram.text(report))
     }
 }
@@ -27,7 +27,7 @@ struct SelfTestCommand: ParsableCommand {
     var jsonLines = false
 
     func run() throws {
-        let passed = HolderProgram.selfTest(backend.backend) { step in
+        let passed = HolderProgram.selfTest(backend.backend, device: backend.kvmDevice) { step in
             HolderProgram.printLine(jsonLines ? HolderProgram.json(step) : HolderProgram.text(step))
         }
         if !passed { throw ExitCode.failure }

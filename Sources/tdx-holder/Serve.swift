@@ -52,7 +52,7 @@ struct Serve: ParsableCommand {
         let options = HolderOptions(
             directory: directory, backend: backend.backend,
             emulation: EmulationOptions(terminate: emulatedTerminate, packages: emulatedPackages),
-            idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk)
+            idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, device: backend.kvmDevice)
         try HolderProgram.serve(options, logLevel: logLevel)
     }
 }

@@ -15,6 +15,9 @@ struct TDXHolder: ParsableCommand {
 struct BackendOption: ParsableArguments {
     @Option(help: "auto, tdx, software_protected, guest_memfd or memfd.", transform: parseBackend)
     var backend: BackendChoice = .auto
+
+    @Option(help: ArgumentHelp("Path of the KVM device.", visibility: .hidden))
+    var kvmDevice = "/dev/kvm"
 }
 
 @Sendable

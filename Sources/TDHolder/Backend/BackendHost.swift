@@ -83,9 +83,12 @@ final class HostedSystem: KVMSystem {
 
 extension BackendHost {
     /// Probes the host, chooses a backend and opens what it needs.
+    /// - Parameter device: path of the KVM device.
     /// - Throws: when a backend was asked for by name that the host does not offer.
-    static func open(_ choice: BackendChoice, emulation: EmulationOptions) throws(BackendUnavailable) -> BackendHost {
-        let (readings, system) = HostReadings.read()
+    static func open(
+        _ choice: BackendChoice, emulation: EmulationOptions, device: String
+    ) throws(BackendUnavailable) -> BackendHost {
+        let (readings, system) = HostReadings.read(device: device)
         let chosen = try BackendChooser.choose(choice, from: readings.offers)
         return BackendHost(chosen: chosen, kernel: chosen.backend == .memfd ? nil : system, emulation: emulation)
     }

@@ -10,12 +10,13 @@ struct HostReadings: Sendable {
     var memory: Reading<MemoryInformation>
 
     /// Reads the host. It changes nothing: the VMs and the file that are made to ask with are gone when it returns.
-    /// - Returns: the readings, and /dev/kvm where it could be opened.
-    static func read(path: String = "/dev/kvm") -> (HostReadings, (any KVMSystem)?) {
+    /// - Parameter device: path of the KVM device.
+    /// - Returns: the readings, and the device where it could be opened.
+    static func read(device: String) -> (HostReadings, (any KVMSystem)?) {
         let system: (any KVMSystem)?
         let kvm: Reading<KVMFacts>
         do throws(KVMError) {
-            let opened = try KernelKVMSystem(path: path)
+            let opened = try KernelKVMSystem(path: device)
             system = opened
             kvm = .value(HostProbe.probe(opened))
         } catch {

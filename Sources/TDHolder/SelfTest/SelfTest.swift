@@ -18,12 +18,16 @@ public struct SelfTest {
     private var passed = true
     private var reached: Set<String> = []
 
-    /// - Parameter choice: the backend that is configured; on `memfd` no vCPU can run.
-    /// - Parameter report: hears each step as it ends.
+    /// - Parameters:
+    ///   - choice: the backend that is configured; on `memfd` no vCPU can run.
+    ///   - device: path of the KVM device.
+    ///   - report: hears each step as it ends.
     /// - Returns: whether nothing failed.
-    public static func run(_ choice: BackendChoice, report: @escaping (SelfTestStep) -> Void) -> Bool {
+    public static func run(
+        _ choice: BackendChoice, device: String, report: @escaping (SelfTestStep) -> Void
+    ) -> Bool {
         var test = Self(report: report)
-        test.run(choice)
+        test.run(choice, device)
         return test.passed
     }
 
@@ -32,9 +36,9 @@ public struct SelfTest {
     private static let setUp = ["vm", "residency"]
     private static let ending = ["spinning_guest", "release"]
 
-    private mutating func run(_ choice: BackendChoice) {
+    private mutating func run(_ choice: BackendChoice, _ device: String) {
         let found: (system: any KVMSystem, type: VMType, vendor: String)
-        switch Self.findSystem(choice) {
+        switch Self.findSystem(choice, device) {
         case .success(let value): found = value
         case .failure(let reason): return skipAll(reason.reason)
         }
@@ -138,10 +142,10 @@ public struct SelfTest {
     // MARK: Host
 
     private static func findSystem(
-        _ choice: BackendChoice
+        _ choice: BackendChoice, _ device: String
     ) -> Result<(system: any KVMSystem, type: VMType, vendor: String), SelfTestFailure> {
         if choice == .fixed(.memfd) { return .failure(SelfTestFailure("no vCPU can run on backend memfd")) }
-        let (readings, system) = HostReadings.read()
+        let (readings, system) = HostReadings.read(device: device)
         guard let system, readings.kvm.value != nil else {
             return .failure(SelfTestFailure("no vCPU can run: \(readings.kvm.refusal ?? "/dev/kvm is not usable")"))
         }

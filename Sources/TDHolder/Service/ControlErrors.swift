@@ -36,7 +36,7 @@ extension ControlError {
     init(_ error: TrustDomainError, name: String) {
         switch error {
         case .invalid(let field, let value, let limit):
-            self = .invalidField(field: field, value: value, limit: limit)
+            self = .invalidField(field: field, value: value, limit: withoutSentence(limit))
         case .wrongState(let state, let operation):
             self = .wrongState(name: name, state: state.rawValue, operation: operation)
         case .noKeyAvailable(let error):
@@ -54,6 +54,12 @@ extension ControlError {
             self = .holderFailed(name: name, reason: "\(error)")
         }
     }
+}
+
+/// The rooms below say "it must be 48 bytes"; on the wire a limit is what comes behind "must be".
+func withoutSentence(_ limit: String) -> String {
+    let opening = "it must be "
+    return limit.hasPrefix(opening) ? String(limit.dropFirst(opening.count)) : limit
 }
 
 /// "0x" and 16 digits.

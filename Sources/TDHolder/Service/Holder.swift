@@ -119,7 +119,8 @@ final class Holder: Sendable {
             do throws(FirmwareError) {
                 return (try GuestMemoryLayout(memory: order.memory), .empty)
             } catch {
-                throw .invalidField(field: "memory_bytes", value: String(order.memory.rawValue), limit: error.limit)
+                throw .invalidField(
+                    field: "memory_bytes", value: String(order.memory.rawValue), limit: withoutSentence(error.limit))
             }
         }
         let path = order.firmware ?? ""

@@ -18,16 +18,19 @@ public struct HolderOptions: Sendable {
     public var idleSeconds: Int
     /// Bytes in one punch at the end of the TD, in MiB: 2 to 64, even.
     public var releaseChunkMebibytes: UInt64
+    /// Path of the KVM device.
+    public var device: String
 
     public init(
         directory: String, backend: BackendChoice = .auto, emulation: EmulationOptions = EmulationOptions(),
-        idleSeconds: Int = 30, releaseChunkMebibytes: UInt64 = 32
+        idleSeconds: Int = 30, releaseChunkMebibytes: UInt64 = 32, device: String = "/dev/kvm"
     ) {
         self.directory = directory
         self.backend = backend
         self.emulation = emulation
         self.idleSeconds = idleSeconds
         self.releaseChunkMebibytes = releaseChunkMebibytes
+        self.device = device
     }
 }
 
@@ -58,7 +61,8 @@ public final class HolderServer: @unchecked Sendable {
             try Self.prepareProcess()
             // Before any thread starts, so that every thread leaves these signals to the loop.
             signals = try SignalSource([.terminate, .interrupt])
-            let host = try BackendHost.open(options.backend, emulation: options.emulation)
+            let host = try BackendHost.open(
+                options.backend, emulation: options.emulation, device: options.device)
             log.info(
                 "backend chosen", metadata: ["backend": "\(host.backend.rawValue)", "why": "\(host.chosen.reason)"])
             loop = try EventLoop()

@@ -66,7 +66,7 @@ public struct SandboxTrial: Codable, Hashable, Sendable {
         return [
             raw("socket(AF_INET)", 41, 2, 1), raw("socket(AF_INET6)", 41, 10, 1),
             raw("execve(nothing)", 59), raw("unshare(nothing)", 272), raw("kill(self, 0)", 62, Int(CurrentProcess.pid)),
-            raw("setuid(own)", 105, Int(CurrentProcess.effectiveUID)), raw("process_vm_readv(nothing)", 310),
+            raw("setuid(own)", 105, Int(CurrentProcess.effectiveUID)), raw("chroot(nothing)", 161),
             raw("clone3(nothing)", 435), raw("ioctl(TIOCSTI)", 16, Int(file), 0x5412),
             raw("ioctl(KVM_GET_DIRTY_LOG)", 16, Int(file), 0x4010_AE42),
         ]

@@ -1,7 +1,11 @@
+import ControlInterface
 import FoundationEssentials
 import Glibc
+import KVM
 import LinuxSystem
 import Testing
+
+@testable import TDHolder
 
 /// The real `tdx-holder`, which is built beside the tests.
 enum HolderProgramUnderTest {
@@ -36,5 +40,16 @@ enum HolderProgramUnderTest {
     }
 }
 
+/// What this machine offers, read as the program reads it.
+private let host = HostReadings.read(device: "/dev/kvm").0
+
 /// Whether guests can run out of guest_memfd here.
-let canRunGuests = access("/dev/kvm", R_OK | W_OK) == 0
+let canRunGuests = BackendChooser.obstacle(to: .guestMemfd, host.offers) == nil
+
+/// Whether the kernel has cachestat(2); one that was built without it can prove no residency.
+let canCountPages = host.platform.cachestat.value == true
+
+/// The emulated backends that this machine can have.
+let testedBackends: [Backend] = [.softwareProtected, .guestMemfd, .memfd].filter {
+    BackendChooser.obstacle(to: $0, host.offers) == nil
+}
