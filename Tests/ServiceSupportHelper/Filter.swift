@@ -61,6 +61,14 @@ func tryFilter(_ arguments: [String]) throws {
     say("no_new_privs \(try TextFile.read("/proc/self/status").contains("NoNewPrivs:\t1"))")
 }
 
+/// inherit: loads the daemon's filter and starts this program again as a holder, which lives under both.
+func inherit() throws {
+    try SystemCallFilter.daemon(ioctlType: 0xae).load()
+    let start = ProgramStart(path: try TextFile.linkTarget("/proc/self/exe"), arguments: ["filter", "holder", "errno"])
+    let holder = try start.start()
+    say("holder \(try holder.wait())")
+}
+
 /// The errno's name, or "ok".
 private func attempt(_ name: String, _ a: UInt64, _ b: UInt64, _ c: UInt64) -> String {
     guard let result = SystemCallFilter.attempt(name, a, b, c) else { return "unknown" }

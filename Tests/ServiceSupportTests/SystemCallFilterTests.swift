@@ -60,6 +60,13 @@ import Testing
         #expect(common.allSatisfy { ran.output.contains($0) })
     }
 
+    @Test func `of the daemon lets a holder start, load its own and live under both`() throws {
+        let ran = try Helper.run(["inherit"])
+        #expect(ran.output.last == "holder exited with status 0", "\(ran)")
+        #expect(common.allSatisfy { ran.output.contains($0) }, "\(ran.output)")
+        #expect(ran.output.contains("execve(0, 0) EPERM"))
+    }
+
     @Test func `that kills ends the process with SIGSYS`() throws {
         let ran = try Helper.run(["filter", "holder", "kill"])
         guard case .killed(let signal, _) = ran.exit else {

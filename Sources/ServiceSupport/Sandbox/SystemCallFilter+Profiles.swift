@@ -77,7 +77,10 @@ extension SystemCallFilter {
             ["clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time"],
             because: "time, where the vDSO does not serve"),
         .init(["sched_getaffinity", "getcpu", "getrandom", "prlimit64", "getrlimit", "setrlimit"], because: "limits"),
-        .init(["arch_prctl"], because: "thread-local storage"),
+        .init(["arch_prctl", "set_tid_address"], because: "thread-local storage, and a program's first thread"),
+        .init(
+            ["timer_create", "timer_settime", "timer_gettime", "timer_getoverrun", "timer_delete"],
+            because: "alarms that bound a blocking call of one thread"),
         .init(
             ["prctl"],
             // PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME,
