@@ -7,7 +7,7 @@ public struct TDXDConfiguration: Hashable, Sendable {
     /// Places and behaviour of the service.
     public struct Service: Hashable, Sendable {
         /// Where io.tdxd.Manager listens, unless systemd passes a socket.
-        public var socket = "/run/tdxd/io.tdxd.Manager"
+        public var socket = "/run/tdxd/tdxd.socket"
         /// The socket's permissions. Who may do what is decided by the peer's identity, not by these.
         public var socketMode: UInt32 = 0o666
         /// Holders' sockets; must survive a restart of tdxd.
