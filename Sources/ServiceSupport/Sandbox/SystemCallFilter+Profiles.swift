@@ -84,8 +84,10 @@ extension SystemCallFilter {
         .init(
             ["prctl"],
             // PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME, PR_GET_NAME,
-            // PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_SET_VMA
-            when: [1, 2, 3, 4, 15, 16, 38, 39, 0x5356_4d41].map(first), because: "names and harmless attributes"),
+            // PR_CAPBSET_READ, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS,
+            // PR_GET_NO_NEW_PRIVS, PR_SET_VMA
+            when: [1, 2, 3, 4, 15, 16, 23, 36, 37, 38, 39, 0x5356_4d41].map(first),
+            because: "names and harmless attributes"),
         .init(["seccomp"], because: "a holder adds its own, narrower filter"),
     ]
 
@@ -127,7 +129,8 @@ extension SystemCallFilter {
 
     /// What owning guest memory needs beside KVM.
     static let memoryRules: [SystemCallRule] = [
-        .init(["memfd_create", "fallocate", "ftruncate", "mincore", "mlock", "munlock"], because: "the shared side"),
+        .init(["memfd_create", "fallocate", "ftruncate"], because: "the shared side"),
+        .init(["mbind", "get_mempolicy"], because: "placement on NUMA nodes"),
         // libseccomp 2.5 does not know the name.
         .init(calls: [.number(451)], because: "cachestat: residency is measured"),
         .init(["pidfd_open", "pidfd_send_signal"], because: "noticing that tdxd or a holder is gone"),
@@ -135,14 +138,12 @@ extension SystemCallFilter {
 
     /// What tdxd does besides.
     static let managerRules: [SystemCallRule] = [
-        .init(["fork", "vfork", "execve", "setsid", "setpgid", "getpgid", "getpgrp"], because: "starting holders"),
+        .init(["execve", "setsid", "getpgid", "getpgrp"], because: "starting holders"),
         .init(["wait4", "waitid", "kill"], because: "tending holders"),
         .init(
             [
-                "rename", "renameat", "renameat2", "fsync", "fdatasync", "flock", "chown", "fchown", "fchownat",
-                "utimensat", "link", "linkat", "symlinkat", "chdir", "fchdir",
+                "rename", "renameat", "renameat2", "fsync", "fdatasync", "flock", "chdir", "fchdir",
             ],
             because: "the registry and certificates, written whole or not at all"),
-        .init(["inotify_init1", "inotify_add_watch", "inotify_rm_watch"], because: "configuration and cgroup events"),
     ]
 }
