@@ -48,6 +48,8 @@ struct ConnectionState {
     private var silentSince: MonotonicInstant
     private var idleSince: MonotonicInstant?
     private var stalledSince: MonotonicInstant?
+    /// More was to be queued than may be.
+    private var isOverrun = false
 
     init(limits: VarlinkLimits, now: MonotonicInstant) {
         self.limits = limits
@@ -99,6 +101,11 @@ struct ConnectionState {
 
     mutating func queue(_ message: [UInt8], descriptors: [RetainedDescriptor] = [], now: MonotonicInstant) {
         guard !peerIsGone, !message.isEmpty else { return }
+        // One answer may be as long as it has to be; what piles up behind it may not.
+        if !output.isEmpty, output.byteCount + message.count > limits.queuedBytes {
+            isOverrun = true
+            return
+        }
         output.append(message, descriptors: descriptors)
         if stalledSince == nil { stalledSince = now }
     }
@@ -119,7 +126,7 @@ struct ConnectionState {
     /// The next thing to do; nil: wait. Call it until it gives nil.
     mutating func next(now: MonotonicInstant) -> Action? {
         if let closing { return output.isEmpty ? .close(closing) : nil }
-        guard output.byteCount <= limits.queuedBytes else { return .close(.stalled) }
+        guard !isOverrun else { return .close(.stalled) }
         guard callInFlight == nil else { return nil }
         do throws(ProtocolViolation) {
             if let violation { throw violation }

@@ -10,7 +10,7 @@ public struct VarlinkLimits: Sendable {
     public var connections = 256
     /// Most connections of one user. Nil: no limit but `connections`.
     public var connectionsPerUser: Int? = 64
-    /// Most bytes queued for a client that does not read; at one more it is dropped.
+    /// Most bytes queued for a client that does not read; at one more it is dropped. A single answer may be longer.
     public var queuedBytes = 4 << 20
     /// How long a client may be connected before its first message is complete, and how long any message may take
     /// from its first byte to its last.

@@ -16,7 +16,7 @@ public final class VarlinkCall: Sendable {
     /// Descriptors that came with the call. Those not taken are closed with it.
     public let receivedDescriptors: ReceivedDescriptors
 
-    private let message: [UInt8]
+    let message: [UInt8]
     private let state = Mutex(State())
     private let deliver: @Sendable (Outcome) -> Void
 

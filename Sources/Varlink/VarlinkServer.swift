@@ -192,15 +192,10 @@ public final class VarlinkServer: @unchecked Sendable {
             return call.fail(ServiceError.methodNotImplemented(call.method))
         }
         // A misspelt optional parameter would otherwise pass for one that was left out.
-        do throws(VarlinkErrorReply) {
-            let given = try call.parameters(as: [String: JSONValue].self)
-            do throws(TypeMismatch) {
-                try registered.interface.check(given, against: declared.parameters)
-            } catch {
-                throw ServiceError.invalidParameter(error.field, reason: "\(error)")
-            }
+        do throws(TypeMismatch) {
+            try registered.interface.check(parametersOf: call.message, against: declared.parameters)
         } catch {
-            return call.fail(error)
+            return call.fail(ServiceError.invalidParameter(error.field, reason: "\(error)"))
         }
         handler(call)
     }

@@ -116,6 +116,17 @@ private final class Driver {
         #expect(driver.next() == "close stalled")
     }
 
+    @Test func `one answer may be longer than the limit of queued bytes`() {
+        var limits = VarlinkLimits()
+        limits.queuedBytes = 100
+        let driver = Driver(limits)
+        driver.receive("a\0")
+        #expect(driver.next() == "dispatch 1 a")
+        #expect(driver.answer(String(repeating: "x", count: 1000), call: 1))
+        #expect(driver.next() == "wait")
+        #expect(driver.state.output.byteCount == 1000)
+    }
+
     @Test func `a client that takes nothing is dropped after a while and one that takes a little is not`() {
         let driver = Driver()
         driver.receive("a\0")

@@ -62,9 +62,38 @@ import Testing
         let interface = try VarlinkInterface(parsing: echoInterface)
         guard case .structure(let fields)? = interface.types["Pair"] else { return }
         let message = Array(#"{"parameters":\#(text)}"#.utf8)
-        let value = try MessageCoding.parameters([String: JSONValue].self, of: message)
         var found: String?
-        do throws(TypeMismatch) { try interface.check(value, against: fields) } catch { found = error.field }
+        do throws(TypeMismatch) {
+            try interface.check(parametersOf: message, against: fields)
+        } catch {
+            found = error.field
+        }
+        #expect(found == field)
+    }
+
+    @Test(
+        arguments: [
+            (#"{"list":[1,2],"map":{"a":[true]},"any":{"x":[]},"object":{},"inner":{"kind":"b"},"f":2}"#, nil),
+            (#"{"list":[1,"2"]}"#, "list[1]"), (#"{"list":{}}"#, "list"), (#"{"list":[],"map":{"a":[1]}}"#, "map.a[0]"),
+            (#"{"list":[],"map":[]}"#, "map"), (#"{"list":[],"object":[]}"#, "object"),
+            (#"{"list":[],"inner":{"kind":"c"}}"#, "inner.kind"), (#"{"list":[],"inner":{}}"#, "inner.kind"),
+            (#"{"list":[],"inner":{"kind":"a","more":1}}"#, "inner.more"), (#"{"list":[null]}"#, "list[0]"),
+            (#"{"list":[],"f":"2"}"#, "f"), ("[]", "parameters"), ("7", "parameters"), ("null", "list"),
+        ] as [(String, String?)])
+    func `nested values are checked too`(_ text: String, _ field: String?) throws {
+        let interface = try VarlinkInterface(
+            parsing: """
+                interface io.example.x
+                type Inner (kind: (a, b))
+                type All (list: []int, map: ?[string][]bool, any: ?any, object: ?object, inner: ?Inner, f: ?float)
+                """)
+        guard case .structure(let fields)? = interface.types["All"] else { return }
+        var found: String?
+        do throws(TypeMismatch) {
+            try interface.check(parametersOf: Array(#"{"parameters":\#(text)}"#.utf8), against: fields)
+        } catch {
+            found = error.field
+        }
         #expect(found == field)
     }
 }

@@ -33,7 +33,10 @@ extension Context {
         _ body: (VarlinkClient) throws(VarlinkClientError) -> Result
     ) throws(Failure) -> Result {
         do throws(VarlinkClientError) {
-            return try body(try VarlinkClient.connect(socket))
+            // The map of a large fragmented TD is long, and tdxd is trusted to send no more than that.
+            var limits = VarlinkLimits()
+            limits.messageBytes = 1 << 30
+            return try body(try VarlinkClient.connect(socket, limits: limits))
         } catch {
             throw Failure(error)
         }
