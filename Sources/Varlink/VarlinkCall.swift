@@ -67,13 +67,10 @@ public final class VarlinkCall: Sendable {
 
     // MARK: Answers
 
-    /// The last answer, with duplicates of `descriptors` attached; the caller keeps its own.
-    ///
-    /// - Throws: `EMFILE` when a descriptor cannot be duplicated; the call is then still open.
-    public func reply(
-        _ parameters: some Encodable, descriptors: [Int32]
-    ) throws(LinuxError) {
-        send(parameters, try Self.duplicates(of: descriptors), continues: false)
+    /// The last answer, with `descriptors` attached. They stay open at least until the client has them: numbers alone
+    /// would not say how long that is.
+    public func reply(_ parameters: some Encodable, descriptors: [RetainedDescriptor]) {
+        send(parameters, descriptors, continues: false)
     }
 
     /// The last answer.
@@ -120,12 +117,6 @@ public final class VarlinkCall: Sendable {
             state.onDisconnect = []
             return true
         }
-    }
-
-    private static func duplicates(of numbers: [Int32]) throws(LinuxError) -> [RetainedDescriptor] {
-        var copies: [RetainedDescriptor] = []
-        for number in numbers { copies.append(try RetainedDescriptor(duplicating: number)) }
-        return copies
     }
 
     // MARK: A client that leaves

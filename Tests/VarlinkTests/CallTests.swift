@@ -50,9 +50,9 @@ import Testing
         let fixture = try ServerFixture()
         let client = try fixture.client()
         let files = ["one ", "two ", "three"].map { RetainedDescriptor(temporaryFile($0)) }
-        let text = try client.call(
-            "io.example.Echo.ReadFile", as: Echo.self, descriptors: files.map(\.rawValue)
-        ).text
+        let text = try withExtendedLifetime(files) {
+            try client.call("io.example.Echo.ReadFile", as: Echo.self, descriptors: files.map(\.rawValue)).text
+        }
         #expect(text == "one two three")
         let opened = try client.callWithDescriptors(
             "io.example.Echo.OpenFiles", ["texts": ["a", "b"]], as: [String: Int].self)

@@ -149,7 +149,7 @@ final class ServerFixture: Sendable {
                 }
                 let texts = (try? call.parameters(as: Texts.self).texts) ?? []
                 let files = texts.map { RetainedDescriptor(temporaryFile($0)) }
-                try? call.reply(["count": files.count], descriptors: files.map(\.rawValue))
+                call.reply(["count": files.count], descriptors: files)
             },
             "Fail": { call in
                 call.fail(VarlinkErrorReply("io.example.Echo.Broken", ["pair": Pair(left: "a", right: 7)]))

@@ -112,13 +112,8 @@ final class HolderService: Sendable {
         inspector.run { [holder] in
             do throws(ControlError) {
                 let backing = try holder.backing()
-                do throws(LinuxError) {
-                    try call.reply(
-                        HolderInterface.GetBacking.Reply(files: backing.files),
-                        descriptors: backing.descriptors.map(\.rawValue))
-                } catch {
-                    throw ControlError(error)
-                }
+                call.reply(
+                    HolderInterface.GetBacking.Reply(files: backing.files), descriptors: backing.descriptors)
             } catch {
                 call.fail(error.reply(on: .holder))
             }

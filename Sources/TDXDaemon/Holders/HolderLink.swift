@@ -49,6 +49,8 @@ struct HolderLink: Sendable {
         let passed = firmware.map { [$0.rawValue] } ?? []
         var description: HolderInterface.Description?
         try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
+            // The number is good as long as its owner lives, which must be until the message has left.
+            defer { withExtendedLifetime(firmware) {} }
             try client.callMore(
                 HolderInterface.Build.method, parameters, as: HolderInterface.Build.Reply.self, descriptors: passed,
                 timeout: silence
