@@ -69,7 +69,8 @@ extension Failure {
 
     private static func hint(for error: ControlError) -> String? {
         switch error {
-        case .invalidField: nil
+        case .invalidField(let field, _, _):
+            optionName(of: field).map { "on the command line that is \($0)" }
         case .noSuchDomain: "“tdxctl list” shows which TDs there are"
         case .nameTaken(let name): "choose another name, or end that one with “tdxctl stop \(name)”"
         case .notPermitted: "run this as root, or as a member of the group that tdxd's configuration names"
@@ -84,6 +85,16 @@ extension Failure {
         case .tryAgain: "try again in a while"
         case .other: nil
         }
+    }
+}
+
+/// What tdxctl calls a parameter that is named differently on the wire.
+private func optionName(of field: String) -> String? {
+    switch field {
+    case "memory_bytes": "--memory"
+    case "bytes": "--size"
+    case "vcpus", "gpa", "firmware", "mrconfigid", "mrowner", "mrownerconfig", "to": "--\(field)"
+    default: nil
     }
 }
 

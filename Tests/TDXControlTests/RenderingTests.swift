@@ -56,7 +56,7 @@ import Testing
                   Path      dynamic-removal
                   Holder    ended in order
                   Released  1 GiB of a TD of 1 GiB
-                  Key id    3
+                  Key id    3 (emulated)
                   Began     2026-01-02T03:04:05.678Z
                   Took      41.3 ms
 

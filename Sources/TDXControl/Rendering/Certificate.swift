@@ -14,7 +14,7 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
                 "Released",
                 "\(formatted(bytes: certificate.releasedBytes)) of a TD of \(formatted(bytes: certificate.memoryBytes))"
             ),
-            ("Key id", certificate.keyID.map { String($0) } ?? "kept by the kernel"),
+            ("Key id", formatted(keyID: certificate.keyID, emulated: certificate.emulated)),
             ("Began", printable(certificate.startedAt)),
             ("Took", formatted(milliseconds: certificate.milliseconds)),
         ], indent: "  ", style)

@@ -42,10 +42,7 @@ func render(_ domain: TrustDomain, _ style: Style) -> String {
                 + "shared \(formatted(bytes: domain.residentSharedBytes)))"
         ),
         ("vCPUs", String(domain.vcpus)),
-        (
-            "Key id",
-            domain.keyID.map { String($0) + (domain.emulated ? " (emulated)" : "") } ?? "kept by the kernel"
-        ),
+        ("Key id", formatted(keyID: domain.keyID, emulated: domain.emulated)),
         ("Holder", "pid \(domain.holderPID)"),
         ("Firmware", domain.firmware.map(printable) ?? "none"),
     ]

@@ -35,6 +35,12 @@ func formatted(backend: Backend, emulated: Bool) -> String {
     emulated ? "\(backend.rawValue) (emulated)" : backend.rawValue
 }
 
+/// A key id, which on an emulated backend is a number of the software module's own.
+func formatted(keyID: UInt16?, emulated: Bool) -> String {
+    guard let keyID else { return "kept by the kernel" }
+    return "\(keyID)" + (emulated ? " (emulated)" : "")
+}
+
 private func rounded(_ value: Double, _ decimals: Int) -> String {
     guard value.isFinite else { return "?" }
     var scale = 1.0
