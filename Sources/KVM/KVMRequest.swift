@@ -39,7 +39,7 @@ extension KVMRequest {
         Ioctls.enableCapability.request, Ioctls.memoryEncryptOperation.request, Ioctls.setMemoryAttributes.request,
         Ioctls.createGuestMemfd.request, Ioctls.run, Ioctls.getRegisters.request, Ioctls.setRegisters.request,
         Ioctls.getSpecialRegisters.request, Ioctls.setSpecialRegisters.request, Ioctls.setCPUID2.request,
-        Ioctls.preFaultMemory.request,
+        Ioctls.preFaultMemory.request, Ioctls.getStatsFD,
     ]
 
     /// The requests of one kind of descriptor.

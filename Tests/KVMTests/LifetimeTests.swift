@@ -111,7 +111,7 @@ struct LifetimeTests {
     func `X3 an interrupted allocation keeps its prefix, and the library goes on to the end`(kind: GuestMemoryKind)
         throws
     {
-        let size: UInt64 = Machine.isSlow ? 64 << 20 : 256 << 20
+        let size: UInt64 = Machine.isSlow ? 64 << 20 : 128 << 20
         let (_, memory) = try kind.create(ByteCount(size))
         let file = try memory.duplicateDescriptor()
         var interrupted = false

@@ -14,7 +14,7 @@ struct UAPITests {
             ("KVM_MEMORY_ENCRYPT_OP", 0xC008_AEBA), ("KVM_SET_MEMORY_ATTRIBUTES", 0x4020_AED2),
             ("KVM_CREATE_GUEST_MEMFD", 0xC040_AED4), ("KVM_PRE_FAULT_MEMORY", 0xC040_AED5),
             ("KVM_GET_REGS", 0x8090_AE81), ("KVM_SET_REGS", 0x4090_AE82), ("KVM_GET_SREGS", 0x8138_AE83),
-            ("KVM_SET_SREGS", 0x4138_AE84), ("KVM_SET_CPUID2", 0x4008_AE90),
+            ("KVM_SET_SREGS", 0x4138_AE84), ("KVM_SET_CPUID2", 0x4008_AE90), ("KVM_GET_STATS_FD", 0x0000_AECE),
         ] as [(String, UInt32)])
     func `a request has the kernel's number`(name: String, number: UInt32) throws {
         let request = try #require(KVMRequest.all.first { $0.name == name })
@@ -23,7 +23,7 @@ struct UAPITests {
     }
 
     @Test func `the list of requests is complete, without repetition, and every one has a place`() {
-        #expect(KVMRequest.all.count == 19)
+        #expect(KVMRequest.all.count == 20)
         #expect(KVMRequest.allNumbers.count == KVMRequest.all.count)
         #expect(KVMRequest.all.allSatisfy { !$0.scopes.isEmpty && $0.number >> 8 & 0xFF == 0xAE })
         #expect(

@@ -117,6 +117,22 @@ struct VirtualCPUTests {
         expectRefusal(.argListTooLong) { try vcpu.setCPUID(many) }
     }
 
+    @Test func `KVM's counters are read, outlive the VM's descriptor, and show what is mapped`() throws {
+        let vm = try Machine.createVM()
+        let statistics = try vm.statistics()
+        #expect(try statistics.mappedBytes() == .zero)
+        let guest = try Guest(vm)
+        try guest.fill(0x8000, 0x4000, 1)
+        let values = try statistics.read()
+        #expect(values["pages_4k"] != nil)
+        #expect(values["pages_2m"] != nil)
+        #expect(values.count > 10)
+        // Where KVM emulates the guest without translating by hardware, nothing need ever be mapped.
+        if Machine.hasTwoDimensionalPaging { #expect(try statistics.mappedBytes() >= .kibibytes(16)) }
+        vm.close()
+        _ = try statistics.read()
+    }
+
     @Test func `TDX commands on an ordinary VM are refused as unknown`() throws {
         let vm = try Machine.createVM()
         expectRefusal(.inappropriateIOCTLForDevice) { try vm.tdxTerminate() }

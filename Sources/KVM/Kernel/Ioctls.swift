@@ -42,6 +42,8 @@ package enum Ioctls {
     package static let memoryEncryptOperation = Ioctl<UInt>(
         "KVM_MEMORY_ENCRYPT_OP", .readWrite, 0xBA, [.virtualMachine, .virtualCPU])
 
+    package static let getStatsFD = plain("KVM_GET_STATS_FD", 0xCE, [.virtualMachine, .virtualCPU])
+
     // ---- vCPU
     package static let run = plain("KVM_RUN", 0x80, [.virtualCPU])
     package static let getRegisters = Ioctl<kvm_regs>("KVM_GET_REGS", .read, 0x81, [.virtualCPU])

@@ -1,17 +1,30 @@
 internal import CKVM
-package import LinuxSystem
+internal import LinuxSystem
 internal import SystemPackage
+
+/// ioctl(2) on a KVM descriptor: descriptor, request number, argument → the kernel's result, negative for −errno.
+/// Numbers travel as the bit pattern of the pointer, as they do in the kernel's own interface. Tests put a kernel of
+/// their own behind it, for answers that no machine at hand gives.
+package typealias KVMDoor = @Sendable (Int32, UInt32, UnsafeMutableRawPointer?) -> Int32
 
 /// A KVM descriptor and how requests are made on it: failures become `KVMError`, signals are resumed.
 package final class KVMDescriptor: Sendable {
     private let shared: SharedDescriptor
     /// What the descriptor is, for the error of a call after `close()`.
     private let kind: String
+    /// For descriptors that come out of this one too.
+    let door: KVMDoor
 
-    package init(_ descriptor: consuming OwnedDescriptor, kind: String, whenClosed: @escaping @Sendable () -> Void = {})
-    {
+    /// The real door.
+    static let kernel: KVMDoor = { tdxd_ioctl_pointer($0, $1, $2) }
+
+    init(
+        _ descriptor: consuming OwnedDescriptor, kind: String, door: @escaping KVMDoor = kernel,
+        whenClosed: @escaping @Sendable () -> Void = {}
+    ) {
         shared = SharedDescriptor(descriptor, whenClosed: whenClosed)
         self.kind = kind
+        self.door = door
     }
 
     package func close() { shared.close() }
@@ -37,7 +50,9 @@ package final class KVMDescriptor: Sendable {
         _ request: KVMRequest, _ value: UInt64 = 0, _ detail: @autoclosure () -> String = ""
     ) throws(KVMError) -> Int32 {
         try use(request.name) { number throws(KVMError) in
-            try Self.resuming(request.name, detail()) { tdxd_ioctl_value(number, request.number, value) }
+            try Self.resuming(request.name, detail()) {
+                door(number, request.number, UnsafeMutableRawPointer(bitPattern: UInt(value)))
+            }
         }
     }
 
@@ -49,7 +64,7 @@ package final class KVMDescriptor: Sendable {
         try use(ioctl.request.name) { number throws(KVMError) in
             try Self.resuming(ioctl.request.name, detail()) {
                 withUnsafeMutableBytes(of: &payload) {
-                    tdxd_ioctl_pointer(number, ioctl.request.number, $0.baseAddress)
+                    door(number, ioctl.request.number, $0.baseAddress)
                 }
             }
         }
@@ -61,14 +76,14 @@ package final class KVMDescriptor: Sendable {
         _ request: KVMRequest, at pointer: UnsafeMutableRawPointer, _ detail: @autoclosure () -> String = ""
     ) throws(KVMError) -> Int32 {
         try use(request.name) { number throws(KVMError) in
-            try Self.resuming(request.name, detail()) { tdxd_ioctl_pointer(number, request.number, pointer) }
+            try Self.resuming(request.name, detail()) { door(number, request.number, pointer) }
         }
     }
 
     /// One attempt, not resumed: KVM_RUN and what keeps account of its progress. The kernel's result, negative for
     /// −errno.
     func attempt(_ request: KVMRequest, at pointer: UnsafeMutableRawPointer?) throws(KVMError) -> Int32 {
-        try use(request.name) { number throws(KVMError) in tdxd_ioctl_pointer(number, request.number, pointer) }
+        try use(request.name) { number throws(KVMError) in door(number, request.number, pointer) }
     }
 
     private static func resuming(

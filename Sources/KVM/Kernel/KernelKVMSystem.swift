@@ -38,6 +38,7 @@ public final class KernelKVMSystem: KVMSystem {
         let runSize = try descriptor.call(Ioctls.getVCPUMmapSize)
         // KVM_CREATE_VM returns EINTR where a signal comes while the address space is being registered; `call` resumes.
         let number = try descriptor.call(Ioctls.createVM, UInt64(type.rawValue), "type \(type.rawValue)")
-        return KernelVirtualMachine(OwnedDescriptor(taking: number), type: type, runSize: UInt64(runSize))
+        return KernelVirtualMachine(
+            OwnedDescriptor(taking: number), type: type, runSize: UInt64(runSize), door: descriptor.door)
     }
 }

@@ -1,5 +1,5 @@
 internal import CKVM
-internal import LinuxSystem
+package import LinuxSystem
 internal import MemoryUnits
 internal import SystemPackage
 
@@ -12,7 +12,9 @@ public final class KernelVirtualCPU: KVMVirtualCPU {
     /// struct kvm_run and the pages behind it. It holds a reference to the VM, so it goes with the descriptor.
     private let runArea: FileMapping
 
-    init(_ file: consuming OwnedDescriptor, id: UInt32, runSize: UInt64) throws(KVMError) {
+    package init(
+        _ file: consuming OwnedDescriptor, id: UInt32, runSize: UInt64, door: @escaping KVMDoor
+    ) throws(KVMError) {
         self.id = id
         let area: FileMapping
         do throws(LinuxError) {
@@ -21,7 +23,7 @@ public final class KernelVirtualCPU: KVMVirtualCPU {
             throw KVMError(error)
         }
         runArea = area
-        descriptor = KVMDescriptor(file, kind: "vCPU") { area.unmap() }
+        descriptor = KVMDescriptor(file, kind: "vCPU", door: door) { area.unmap() }
     }
 
     // MARK: - Registers

@@ -1,5 +1,5 @@
 package import CKVM
-internal import LinuxSystem
+package import LinuxSystem
 public import MemoryUnits
 internal import SystemPackage
 
@@ -12,11 +12,20 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
     /// Bytes of a vCPU's kvm_run mapping.
     private let runSize: UInt64
 
-    init(_ descriptor: consuming OwnedDescriptor, type: VMType, runSize: UInt64) {
+    package convenience init(
+        _ descriptor: consuming OwnedDescriptor, type: VMType, runSize: UInt64, door: @escaping KVMDoor
+    ) {
+        let name = "\(CurrentProcess.pid)-\(descriptor.rawValue)"
+        self.init(
+            descriptor: KVMDescriptor(descriptor, kind: "VM", door: door), type: type, runSize: runSize, debugName: name
+        )
+    }
+
+    private init(descriptor: KVMDescriptor, type: VMType, runSize: UInt64, debugName: String) {
         self.type = type
         self.runSize = runSize
-        debugName = "\(CurrentProcess.pid)-\(descriptor.rawValue)"
-        self.descriptor = KVMDescriptor(descriptor, kind: "VM")
+        self.debugName = debugName
+        self.descriptor = descriptor
     }
 
     public func check(_ capability: KVMCapability) throws(KVMError) -> Int {
@@ -128,7 +137,18 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
 
     public func createVCPU(id: UInt32) throws(KVMError) -> any KVMVirtualCPU {
         let number = try descriptor.call(Ioctls.createVCPU, UInt64(id), "vCPU \(id)")
-        return try KernelVirtualCPU(OwnedDescriptor(taking: number), id: id, runSize: runSize)
+        return try KernelVirtualCPU(
+            OwnedDescriptor(taking: number), id: id, runSize: runSize, door: descriptor.door)
+    }
+
+    /// KVM_SET_TSC_KHZ: what vCPUs created from now on count. A TD takes multiples of 25 MHz from 100 MHz to 10 GHz.
+    public func setTSCFrequency(kilohertz: UInt32) throws(KVMError) {
+        try descriptor.call(Ioctls.setTSCKHz, UInt64(kilohertz), "\(kilohertz) kHz")
+    }
+
+    /// KVM_GET_STATS_FD: KVM's counters of this VM. They can be read from any process, and keep the VM alive.
+    public func statistics() throws(KVMError) -> VMStatistics {
+        VMStatistics(OwnedDescriptor(taking: try descriptor.call(Ioctls.getStatsFD)))
     }
 
     public func close() { descriptor.close() }

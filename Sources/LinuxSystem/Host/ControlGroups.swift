@@ -25,6 +25,12 @@ public struct ControlGroups: Hashable, Sendable {
         public var current: ByteCount
         /// Where both were read.
         public var directory: String
+
+        public init(limit: ByteCount?, current: ByteCount, directory: String) {
+            self.limit = limit
+            self.current = current
+            self.directory = directory
+        }
     }
 
     public var memberships: [Membership]

@@ -14,6 +14,12 @@ public struct InodeHolders: Hashable, Sendable {
         public var pid: Int32
         public var file: FileIdentity
         public var means: Means
+
+        public init(pid: Int32, file: FileIdentity, means: Means) {
+            self.pid = pid
+            self.file = file
+            self.means = means
+        }
     }
 
     /// In order of process number.
@@ -41,10 +47,21 @@ public struct InodeHolders: Hashable, Sendable {
             } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .noSuchProcess {
                 continue  // ended meanwhile
             } catch {
-                result.unseen.append(pid)
+                // The kernel's own threads have neither descriptors nor memory of their own.
+                if !isKernelThread("\(procDirectory)/\(pid)") { result.unseen.append(pid) }
             }
         }
         return result
+    }
+
+    /// Whether /proc/PID/stat, which everyone may read, shows PF_KTHREAD (0x200000) among the flags. They are the seventh
+    /// field behind the name, which is in parentheses and may contain anything.
+    private static func isKernelThread(_ process: String) -> Bool {
+        guard let text = try? TextFile.read("\(process)/stat", limit: 64 << 10),
+            let name = text.lastIndex(of: ")")
+        else { return false }
+        let fields = text[text.index(after: name)...].split(separator: " ", omittingEmptySubsequences: true)
+        return fields.count > 6 && (UInt64(fields[6]) ?? 0) & 0x20_0000 != 0
     }
 
     private static func descriptors(
