@@ -155,6 +155,17 @@ extension TDXModule {
         (tdSlab.used, vcpuSlab.used, tables.slab.used)
     }
 
+    /// Memory that the module's metadata takes from the machine now: PAMT, Secure-EPT tables, trust domains, vCPUs.
+    ///
+    /// - Complexity: linear in the address space that the platform describes; some milliseconds for 64 TiB.
+    public var residentMetadata: ByteCount {
+        let all = [
+            pamt.residentBytes, backing.residentBytes, tables.residentBytes, tdSlab.residentBytes,
+            vcpuSlab.residentBytes,
+        ]
+        return ByteCount(UInt64(all.reduce(0, +)))
+    }
+
     /// The block behind a TDR page.
     func findTD(_ address: UInt64) -> TD? {
         guard address & pamt.invalidBits == 0, pamt.isInitialized(address) else { return nil }

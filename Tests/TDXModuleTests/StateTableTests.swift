@@ -3,8 +3,8 @@ import MemoryUnits
 import TDXStatusCodes
 import Testing
 
-/// The tables of reference §4.4 and §6.3, restated here literally and tried cell by cell.
-@Suite struct `The tables of states` {
+/// The tables of reference §4.4 and §6.3, restated literally.
+enum LiteralTables {
     static let operationStates: [(SeamcallLeaf, String)] = [
         (.vpEnter, "..xx.....x."), (.memPageAdd, ".x........."), (.memSeptAdd, ".xxx..xxxx."),
         (.vpAddcx, ".x.....x..."), (.memPageRelocate, ".xxxxx..xx."), (.memPageAug, ".xxx.....x."),
@@ -23,21 +23,24 @@ import Testing
         (.memSeptRd, "xxxxxxxxxxxxxxxx"), (.memPageRemove, "....xxx...xxx..."),
         (.memSeptRemove, "..xx............"), (.memRangeUnblock, "...x.x.....x...."),
     ]
+}
 
+/// Each cell of the tables, tried.
+@Suite struct `The tables of states` {
     /// Public states, MEM.SEPT.RD's RDX bits 15:8 (reference §6.1).
     static let publicStates: [UInt64] = [0, 5, 132, 129, 4, 1, 8, 9, 11, 12, 2, 3, 16, 17, 19, 20]
 
     @Test func `cover every leaf that consults them`() {
-        #expect(Set(Self.operationStates.map(\.0)).count == 25)
-        #expect(Set(Self.entryStates.map(\.0)).count == 13)
+        #expect(Set(LiteralTables.operationStates.map(\.0)).count == 25)
+        #expect(Set(LiteralTables.entryStates.map(\.0)).count == 13)
     }
 
-    @Test(arguments: operationStates.map(\.0), [ModuleVersion.v1_5_01, .late])
+    @Test(arguments: LiteralTables.operationStates.map(\.0), [ModuleVersion.v1_5_01, .late])
     func `let a leaf pass in the operation states of its row alone`(leaf: SeamcallLeaf, version: ModuleVersion) throws {
         let host = try Host(PlatformDescription(memory: .gibibytes(2), version: version))
         let tdr = try host.makeTD { $0[0] = 1 }
         let tdvpr = try host.makeVCPU(tdr)
-        let row = Array(Self.operationStates.first { $0.0 == leaf }!.1)
+        let row = Array(LiteralTables.operationStates.first { $0.0 == leaf }!.1)
         for state in OperationState.allCases where state.rawValue <= (version == .late ? 12 : 10) {
             host.module.force(state, of: HostPhysicalAddress(tdr))
             let byTDVPR: Set<SeamcallLeaf> = [.vpEnter, .vpInit, .vpRd, .vpWr]
@@ -62,9 +65,9 @@ import Testing
         }
     }
 
-    @Test(arguments: entryStates.map(\.0))
+    @Test(arguments: LiteralTables.entryStates.map(\.0))
     func `let a leaf pass on the entry states of its row alone`(leaf: SeamcallLeaf) throws {
-        let row = Array(Self.entryStates.first { $0.0 == leaf }!.1)
+        let row = Array(LiteralTables.entryStates.first { $0.0 == leaf }!.1)
         // Leaves on tables and large pages look at level 1, the others at level 0.
         let level: Int =
             switch leaf {

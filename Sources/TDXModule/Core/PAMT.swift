@@ -51,6 +51,8 @@ struct PAMT: @unchecked Sendable {
         invalidBits = ~((1 << (52 - UInt64(platform.keyIDBits))) - 1) | 0xFFF
     }
 
+    var residentBytes: Int { memory.residentBytes() }
+
     @inline(__always) func entry(_ address: UInt64, _ size: Int) -> AtomicWords {
         switch size {
         case PageSizeCode.small: small + Int(truncatingIfNeeded: (address >> 12) << 1)

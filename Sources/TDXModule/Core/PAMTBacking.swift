@@ -12,6 +12,8 @@ struct PAMTBacking: @unchecked Sendable {
         words = memory.words()
     }
 
+    var residentBytes: Int { memory.residentBytes() }
+
     func contains(_ address: UInt64) -> Bool {
         let page = address >> 12
         return words.at(Int(page >> 6)).get() >> (page & 63) & 1 != 0

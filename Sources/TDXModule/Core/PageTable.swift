@@ -18,6 +18,8 @@ struct SecureEPTTables: @unchecked Sendable {
         headers = headerMemory.words()
     }
 
+    var residentBytes: Int { slab.residentBytes + headerMemory.residentBytes() }
+
     /// A new table whose 512 entries are `entry`, for the page at `address`.
     func make(address: UInt64, entry: UInt64) -> UInt64 {
         let slot = UInt64(slab.allocate())

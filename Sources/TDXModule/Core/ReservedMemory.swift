@@ -24,6 +24,19 @@ final class ReservedMemory: @unchecked Sendable {
 
     deinit { munmap(base, byteCount) }
 
+    /// Bytes of the range that cost memory now, by mincore(2).
+    func residentBytes() -> Int {
+        let chunk = 256 << 20
+        var pages = [UInt8](repeating: 0, count: chunk / 4096)
+        var resident = 0
+        for offset in stride(from: 0, to: byteCount, by: chunk) {
+            let length = min(chunk, byteCount - offset)
+            guard mincore(base + offset, length, &pages) == 0 else { continue }
+            for page in 0..<(length + 4095) / 4096 where pages[page] & 1 != 0 { resident += 4096 }
+        }
+        return resident
+    }
+
     /// The range as atomic words. Sound: a zero-filled word is a valid `Atomic<UInt64>` of 0, which has the layout of
     /// its value, and nothing else is ever bound to this memory.
     func words(at offset: Int = 0) -> AtomicWords {

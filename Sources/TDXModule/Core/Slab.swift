@@ -18,6 +18,8 @@ final class Slab: @unchecked Sendable {
         self.capacity = capacity
     }
 
+    var residentBytes: Int { memory.residentBytes() }
+
     /// A slot number, 1 ..< capacity.
     func allocate() -> Int {
         state.withLock { state in

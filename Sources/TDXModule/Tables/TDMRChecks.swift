@@ -66,7 +66,7 @@ struct TDMRChecks {
                 if area.overlaps(span), !isCovered(area.clamped(to: span), by: theirs.reserved) {
                     throw Refusal(status: .pamtOverlap.with(bytes: number, UInt8(code), UInt8(other)))
                 }
-                for otherCode in 0...2 where (other, otherCode) < (index, code) || other < index {
+                for otherCode in 0...2 where other < index || (other == index && otherCode > code) {
                     let otherArea =
                         theirs.pamtBase[otherCode]..<theirs.pamtBase[otherCode] + theirs.pamtSize[otherCode]
                     if area.overlaps(otherArea) {

@@ -1,0 +1,83 @@
+import TDXModule
+import Testing
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+/// How many steps random sequences take in all. `TDXD_FUZZ_CALLS` changes it: 10,000,000 is for a release build.
+private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: $0)) } ?? 40_000
+
+@Suite struct `Random sequences of calls` {
+    /// Steps of one sequence, after which everything starts anew.
+    static let length = 2_000
+
+    @Test func `give the statuses and registers of the naive model, and break no invariant`() throws {
+        let sequences = max(1, fuzzCalls / Self.length)
+        var reached: Set<UInt64> = []
+        var succeeded: Set<UInt16> = []
+        for seed in 0..<UInt64(sequences) {
+            if let failure = try Self.run(seed, &reached, &succeeded) {
+                let script = try Self.shrink(failure.script)
+                Issue.record(
+                    "seed \(seed): \(failure.text)\nshortest script:\n\(script.map(\.description).joined(separator: "\n"))"
+                )
+                return
+            }
+        }
+        // The sequences get somewhere: every leaf of the naive model succeeds, and most refusals are met.
+        let leaves: [SeamcallLeaf] = [
+            .vpEnter, .mngAddcx, .memPageAdd, .memSeptAdd, .vpAddcx, .memPageRelocate, .memPageAug, .memRangeBlock,
+            .mngKeyConfig, .mngCreate, .vpCreate, .memPageDemote, .memPagePromote, .mrFinalize, .vpFlush,
+            .mngVpflushdone,
+            .mngKeyFreeid, .mngInit, .vpInit, .phymemPageRdmd, .memSeptRd, .phymemPageReclaim, .memPageRemove,
+            .memSeptRemove, .memTrack, .memRangeUnblock, .phymemCacheWb, .phymemPageWbinvd,
+        ]
+        #expect(leaves.filter { !succeeded.contains($0.rawValue) } == [])
+        #expect(reached.count > 30)
+    }
+
+    private static func run(
+        _ seed: UInt64, _ reached: inout Set<UInt64>, _ succeeded: inout Set<UInt16>
+    ) throws -> (text: String, script: [FuzzStep])? {
+        let pair = try Pair()
+        var generator = FuzzGenerator(seed: seed)
+        var script: [FuzzStep] = []
+        for index in 0..<length {
+            let step = generator.next(pair.naive)
+            script.append(step)
+            defer {
+                if case .call(let registers, _) = step {
+                    reached.insert(pair.lastStatus)
+                    if pair.lastStatus == 0 { succeeded.insert(UInt16(truncatingIfNeeded: registers.rax)) }
+                }
+            }
+            if let difference = pair.make(step) { return ("step \(index), \(step): \(difference)", script) }
+            if index % 50 == 49, let broken = pair.brokenInvariant() { return ("step \(index): \(broken)", script) }
+        }
+        return nil
+    }
+
+    /// Whether a script fails, on a pair of its own.
+    private static func fails(_ script: [FuzzStep]) throws -> Bool {
+        let pair = try Pair()
+        for step in script where pair.make(step) != nil { return true }
+        return pair.brokenInvariant() != nil
+    }
+
+    /// Leaves out as many steps as it can while the script still fails.
+    private static func shrink(_ script: [FuzzStep]) throws -> [FuzzStep] {
+        var script = script
+        var size = script.count / 2
+        while size >= 1 {
+            var at = 0
+            while at < script.count {
+                var shorter = script
+                shorter.removeSubrange(at..<min(at + size, script.count))
+                if try fails(shorter) { script = shorter } else { at += size }
+            }
+            size /= 2
+        }
+        return script
+    }
+}
