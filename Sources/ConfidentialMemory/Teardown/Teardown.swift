@@ -2,6 +2,7 @@ internal import Glibc
 public import KVM
 internal import LinuxSystem
 internal import MemoryUnits
+internal import Synchronization
 internal import SystemPackage
 
 /// Carries a teardown plan out on one VM. Nothing stops it half-way: what fails is reported and the rest goes on, so
@@ -32,14 +33,26 @@ public struct Teardown {
     public func facts(terminate: TerminateSupport, readsResidency: Bool = true) -> TeardownFacts {
         TeardownFacts(
             terminate: terminate, vcpus: vcpus.count,
-            shards: (memory?.shards ?? []).map { shard in
-                TeardownFacts.Shard(
-                    size: shard.range.size, resident: readsResidency ? try? shard.residency() : nil)
-            },
-            cpus: HostCPUs.online)
+            shards: shardFacts(readsResidency: readsResidency), cpus: HostCPUs.online)
     }
 
-    /// Runs the plan. Blocks until everything is closed.
+    private func shardFacts(readsResidency: Bool) -> [TeardownFacts.Shard] {
+        let shards = memory?.shards ?? []
+        let facts = Mutex(shards.map { TeardownFacts.Shard(size: $0.range.size) })
+        guard readsResidency else { return facts.withLock { $0 } }
+        let next = Atomic(0)
+        inParallel(threads: min(HostCPUs.online, shards.count), name: "residency") {
+            while true {
+                let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
+                guard index < shards.count else { return }
+                let resident = try? shards[index].residency()
+                facts.withLock { $0[index].resident = resident }
+            }
+        }
+        return facts.withLock { $0 }
+    }
+
+    /// Runs a plan that was made from this teardown's own facts. Blocks until everything is closed.
     /// - Parameter progress: called from the threads that release, one at a time.
     public func run(
         _ plan: TeardownPlan, progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
@@ -58,7 +71,7 @@ public struct Teardown {
                 phase = terminate(&report, mayBeAbsent: mayBeAbsent)
             case .release(_, let threads, let chunk):
                 progress(TeardownProgress(phase: .release, done: .zero, total: total))
-                phase = release(&report, threads: threads, chunk: chunk, total: total, progress)
+                phase = release(&report, plan, threads: threads, chunk: chunk, progress)
             case .close:
                 progress(TeardownProgress(phase: .close, done: report.released, total: total))
                 phase = close()
@@ -108,10 +121,12 @@ public struct Teardown {
     }
 
     private func release(
-        _ report: inout TeardownReport, threads: Int, chunk: ByteCount, total: ByteCount,
+        _ report: inout TeardownReport, _ plan: TeardownPlan, threads: Int, chunk: ByteCount,
         _ progress: @escaping @Sendable (TeardownProgress) -> Void
     ) -> TeardownPhase {
-        let release = ReleaseWork(shards: memory?.shards ?? [], chunk: chunk) { done in
+        let total = plan.resident ?? .zero
+        let work = zip(memory?.shards ?? [], plan.facts.shards).map { ReleaseWork.Item(shard: $0, before: $1.resident) }
+        let release = ReleaseWork(work, chunk: chunk) { done in
             progress(TeardownProgress(phase: .release, done: done, total: total))
         }
         release.run(threads: threads)

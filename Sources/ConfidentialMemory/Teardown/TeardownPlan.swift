@@ -95,6 +95,8 @@ public struct TeardownPlan: Hashable, Sendable {
     /// What is expected; `TeardownReport.path` says what came.
     public let path: Path
     public let steps: [Step]
+    /// What it was planned from.
+    public let facts: TeardownFacts
     /// Bytes present before; nil where not every shard was read.
     public let resident: ByteCount?
 
@@ -113,6 +115,7 @@ public struct TeardownPlan: Hashable, Sendable {
         }
         steps.append(.close(files: facts.shards.count, vcpus: facts.vcpus))
         self.steps = steps
+        self.facts = facts
         let read = facts.shards.compactMap(\.resident)
         resident = read.count == facts.shards.count ? read.reduce(.zero) { $0 + $1.total } : nil
     }

@@ -175,13 +175,14 @@ public final class TrustDomain: Sendable {
         progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
     ) throws(TrustDomainError) -> TeardownReport {
         let teardown = teardown(policy)
-        let plan = try plan(teardown, policy)
+        // Refuse before anything changes; count what is resident when nothing is converted any more.
+        _ = try plan(teardown, policy, readsResidency: false)
         var action = try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.stop() }
         while action == .waitForUses {
             usleep(500)
             if lifecycle.withLock({ $0.uses == 0 }) { action = .tearDown }
         }
-        let report = teardown.run(plan, progress: progress)
+        let report = teardown.run(try plan(teardown, policy), progress: progress)
         lifecycle.withLock { $0.stopped() }
         return report
     }
@@ -190,9 +191,12 @@ public final class TrustDomain: Sendable {
         Teardown(machine: machine, vcpus: vcpus, memory: memory, gate: gate, policy: policy)
     }
 
-    private func plan(_ teardown: Teardown, _ policy: TeardownPolicy) throws(TrustDomainError) -> TeardownPlan {
+    private func plan(
+        _ teardown: Teardown, _ policy: TeardownPolicy, readsResidency: Bool = true
+    ) throws(TrustDomainError) -> TeardownPlan {
         do {
-            return try TeardownPlan(teardown.facts(terminate: terminate), policy: policy)
+            return try TeardownPlan(
+                teardown.facts(terminate: terminate, readsResidency: readsResidency), policy: policy)
         } catch {
             throw .teardown(error)
         }

@@ -181,7 +181,7 @@ import Testing
                 }
                 if let thread { others.withLock { $0.append(thread) } }
             }
-            while memory.requests.withLock({ $0.count }) < 2 {}
+            wait { memory.requests.withLock { $0.count } >= 2 }
         }
         _ = try memory.convertMerging(range(0, mebibytes: 2), to: .private)
         memory.listeners.remove(id)

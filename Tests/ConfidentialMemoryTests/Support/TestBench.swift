@@ -1,4 +1,5 @@
 import FirmwareImage
+import Glibc
 import KVM
 import LinuxSystem
 import MemoryUnits
@@ -101,4 +102,9 @@ extension GuestMemory {
         }
         return nil
     }
+}
+
+/// Waits without taking the CPU from those that are waited for.
+func wait(until isSo: () -> Bool) {
+    while !isSo() { usleep(500) }
 }
