@@ -153,18 +153,19 @@ public final class VarlinkClient: Sendable {
         var rest = message[...]
         var passed = descriptors
         while !rest.isEmpty {
+            let sent: Sent
             do throws(LinuxError) {
-                switch try UnixSocket.send(rest, descriptors: passed, on: socket.descriptor) {
-                case .bytes(let count):
-                    rest.removeFirst(count)
-                    passed = []
-                case .wouldBlock: if try !wait(for: Int16(POLLOUT), timeout) { throw timeoutMark }
-                }
+                sent = try UnixSocket.send(rest, descriptors: passed, on: socket.descriptor)
             } catch {
-                if error == timeoutMark { throw .timedOut(after: timeout ?? .zero) }
                 // A server that turns us away says why before it closes: that is what the caller should hear.
                 if error.errno == .brokenPipe || error.errno == .connectionReset { return }
                 throw .system(error)
+            }
+            switch sent {
+            case .bytes(let count):
+                rest.removeFirst(count)
+                passed = []
+            case .wouldBlock: try wait(for: Int16(POLLOUT), timeout)
             }
         }
     }
@@ -204,14 +205,12 @@ public final class VarlinkClient: Sendable {
             do throws(LinuxError) {
                 received = try UnixSocket.receive(
                     upTo: 1 << 16, maximumDescriptors: limits.descriptors, from: socket.descriptor)
-                if case .wouldBlock = received, try !wait(for: Int16(POLLIN), timeout) { throw timeoutMark }
             } catch {
-                if error == timeoutMark { throw .timedOut(after: timeout ?? .zero) }
                 if error.errno == .connectionReset { throw .disconnected }
                 throw .system(error)
             }
             switch received {
-            case .wouldBlock: continue
+            case .wouldBlock: try wait(for: Int16(POLLIN), timeout)
             case .endOfStream: throw .disconnected
             case .bytes(let bytes, let descriptors):
                 do throws(ProtocolViolation) {
@@ -223,20 +222,17 @@ public final class VarlinkClient: Sendable {
         }
     }
 
-    /// Waits until the socket is ready; false when `timeout` passes first.
-    private func wait(for events: Int16, _ timeout: Duration?) throws(LinuxError) -> Bool {
+    /// Waits until the socket is ready.
+    private func wait(for events: Int16, _ timeout: Duration?) throws(VarlinkClientError) {
         let deadline = timeout.map { MonotonicInstant.now + $0 }
         while true {
             let milliseconds = deadline?.pollTimeout(from: .now) ?? -1
             let ready = tdxd_poll_one(socket.rawValue, events, milliseconds)
-            if ready > 0 { return true }
-            if ready < 0, ready != -EINTR { throw LinuxError("poll", Errno(rawValue: -ready)) }
-            if ready == 0, let deadline, deadline <= .now { return false }
+            if ready > 0 { return }
+            if ready < 0, ready != -EINTR { throw .system(LinuxError("poll", Errno(rawValue: -ready))) }
+            if let timeout, let deadline, deadline <= .now { throw .timedOut(after: timeout) }
         }
     }
-
-    /// Stands for “nothing came in time” between the two layers above.
-    private var timeoutMark: LinuxError { LinuxError("poll", .timedOut) }
 }
 
 private func encode(
