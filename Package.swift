@@ -63,6 +63,9 @@ let package = Package(
         room("TDXModule", ["MemoryUnits", "TDXStatusCodes", crypto]),
         room("TDXEmulator", ["KVM", "LinuxSystem", "MemoryUnits", "TDXModule", "TDXStatusCodes", system]),
 
+        // A guest kernel's page transitions, explored; knows nothing of KVM.
+        room("TransitionModel"),
+
         // Confidential memory and what is loaded into it.
         room("FirmwareImage", ["MemoryUnits"]),
         room(
@@ -111,6 +114,7 @@ let package = Package(
         tests(
             "TDXEmulator",
             ["TDXEmulator", "TDXModule", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
+        tests("TransitionModel", ["TransitionModel"]),
         tests("FirmwareImage", ["FirmwareImage", "MemoryUnits", crypto]),
         tests(
             "ConfidentialMemory",

@@ -98,7 +98,17 @@ final class TestTD {
             from: buffer.bytes, at: GuestPhysicalAddress(address), measured: measured, progress: { _ in })
     }
 
-    func resident() throws -> PageCount { try memory.residentBytes(wholeFile).pages }
+    /// Pages of the file that are present; nil where the kernel was built without cachestat(2).
+    func resident() throws -> PageCount? {
+        do throws(KVMError) { return try memory.residentBytes(wholeFile).pages } catch {
+            guard error.errno == .noFunction else { throw error }
+            return nil
+        }
+    }
+
+    func expectResident(_ pages: PageCount, location: SourceLocation = #_sourceLocation) throws {
+        if let resident = try resident() { #expect(resident == pages, sourceLocation: location) }
+    }
 
     /// The file's real bytes: through a second descriptor, or by a vCPU's copying where the host cannot map them.
     func contents(_ offset: Int, _ count: Int) throws -> [UInt8] {

