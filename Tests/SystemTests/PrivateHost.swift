@@ -1,0 +1,198 @@
+import ControlInterface
+import Glibc
+import LinuxSystem
+import MemoryUnits
+import Synchronization
+import SystemPackage
+import Testing
+import Varlink
+
+/// A tdxd of a test's own in a temporary directory, and everything that it leaves, which goes with this object.
+final class PrivateHost: Sendable {
+    let directory: String
+    private let process = Mutex<Tdxd?>(nil)
+
+    /// A tdxd process that this test started.
+    final class Tdxd: Sendable {
+        let handle: ProcessHandle
+        init(_ handle: consuming ProcessHandle) { self.handle = handle }
+        var pid: Int32 { handle.pid }
+    }
+
+    struct NotServing: Error, CustomStringConvertible {
+        var description: String
+    }
+
+    var socket: String { directory + "/socket" }
+    var runtime: String { directory + "/run" }
+    var state: String { directory + "/state" }
+    var log: String { (try? TextFile.read(directory + "/log")) ?? "" }
+
+    /// - Parameter settings: lines of the configuration behind those of its section [backend].
+    init(backend: String = "memfd", onStop: String = "keep", settings: String = "", start: Bool = true) throws {
+        var template = Array("/tmp/tdxd-sys.XXXXXX".utf8CString)
+        guard let made = mkdtemp(&template) else { throw LinuxError("mkdtemp", Errno(rawValue: errno)) }
+        directory = String(cString: made)
+        // Other users are tried, too.
+        chmod(directory, 0o755)
+        try configure(backend: backend, onStop: onStop, settings: settings)
+        if start { try self.start() }
+    }
+
+    deinit {
+        kill(.kill)
+        for pid in holders { Glibc.kill(pid, SIGKILL) }
+        _ = eventually(within: 30) { holders.isEmpty }
+        Self.remove(directory)
+    }
+
+    func configure(backend: String = "memfd", onStop: String = "keep", settings: String = "") throws {
+        let text = "[service]\non_stop = \(onStop)\nlog_level = debug\n[backend]\nbackend = \(backend)\n\(settings)\n"
+        unlink(directory + "/tdxd.conf")
+        let file = try openForAppending(directory + "/tdxd.conf")
+        let bytes = Array(text.utf8)
+        guard write(file.rawValue, bytes, bytes.count) == bytes.count else {
+            throw LinuxError("write", Errno(rawValue: errno), detail: "the configuration")
+        }
+    }
+
+    // MARK: tdxd
+
+    var arguments: [String] {
+        [
+            "--config", directory + "/tdxd.conf", "--socket", socket, "--runtime-directory", runtime,
+            "--state-directory", state,
+        ]
+    }
+
+    /// Starts tdxd and waits until it answers.
+    func start() throws {
+        let log = try openForAppending(directory + "/log")
+        let program = ProgramStart(
+            path: Programs.tdxd, arguments: arguments, environment: ["PATH=/usr/bin:/bin"],
+            descriptors: [(source: log.rawValue, target: 1), (source: log.rawValue, target: 2)])
+        let tdxd = Tdxd(try program.start())
+        process.withLock { $0 = tdxd }
+        _ = eventually { UnixSocket.isAnswering(socket) || (try? tdxd.handle.hasEnded()) != false }
+        guard UnixSocket.isAnswering(socket) else { throw NotServing(description: self.log) }
+    }
+
+    var pid: Int32 { process.withLock { $0?.pid ?? 0 } }
+
+    func signal(_ signal: Signal) { process.withLock { try? $0?.handle.send(signal) } }
+
+    /// Waits for tdxd's end.
+    func waitForEnd() throws -> ProcessExit? {
+        let tdxd = process.withLock { process in
+            defer { process = nil }
+            return process
+        }
+        return try tdxd?.handle.wait()
+    }
+
+    /// Sends a signal and waits for the end.
+    @discardableResult
+    func kill(_ signal: Signal) -> ProcessExit? {
+        self.signal(signal)
+        return try? waitForEnd()
+    }
+
+    // MARK: What it has
+
+    /// Holders that were started with a directory of this host, by number.
+    var holders: [Int32] {
+        let pids = ((try? TextFile.list("/proc")) ?? []).compactMap { Int32($0) }
+        return pids.filter { pid in
+            guard let line = try? TextFile.read("/proc/\(pid)/cmdline", limit: 64 << 10) else { return false }
+            return line.contains("tdx-holder") && line.contains(runtime + "/holders/")
+        }.sorted()
+    }
+
+    /// Directories of TDs that are left.
+    var holderDirectories: [String] { (try? TextFile.list(runtime + "/holders")) ?? [] }
+
+    var certificateFiles: [String] { ((try? TextFile.list(state + "/certificates")) ?? []).sorted() }
+
+    /// Nothing of any TD is left on the host: no process, no directory, and no descriptor of one in tdxd.
+    func leavesNothing() -> Bool { holders.isEmpty && holderDirectories.isEmpty && backingDescriptors == 0 }
+
+    /// Descriptors of guest memory that tdxd has open.
+    var backingDescriptors: Int {
+        let names = (try? TextFile.list("/proc/\(pid)/fd")) ?? []
+        return names.count { name in
+            let target = (try? TextFile.linkTarget("/proc/\(pid)/fd/\(name)")) ?? ""
+            return target.contains("memfd") || target.contains("guest_memfd")
+        }
+    }
+
+    // MARK: Clients
+
+    @discardableResult
+    func tdxctl(_ arguments: String...) throws -> Finished {
+        try runProgram(Programs.tdxctl, arguments, environment: ["TDXD_SOCKET": socket], in: directory)
+    }
+
+    func client() throws -> VarlinkClient { try VarlinkClient.connect(socket, timeout: .seconds(30)) }
+
+    func create(_ name: String, mebibytes: UInt64 = 64, vcpus: Int = 1, firmware: String? = nil) throws -> TrustDomain {
+        let reply: ManagerInterface.Create.Reply = try client().call(
+            ManagerInterface.Create.method,
+            ManagerInterface.Create.Parameters(
+                name: name, memoryBytes: mebibytes << 20, vcpus: vcpus, firmware: firmware), timeout: .seconds(300))
+        return try #require(reply.domain)
+    }
+
+    func list() throws -> [TrustDomain] {
+        let reply: ManagerInterface.List.Reply = try client().call(ManagerInterface.List.method, timeout: .seconds(60))
+        return reply.domains
+    }
+
+    func show(_ name: String) throws -> TrustDomain {
+        let reply: ManagerInterface.Show.Reply = try client().call(
+            ManagerInterface.Show.method, ManagerInterface.DomainName(name: name), timeout: .seconds(60))
+        return reply.domain
+    }
+
+    func stop(_ name: String) throws -> TeardownCertificate {
+        let reply: ManagerInterface.Stop.Reply = try client().call(
+            ManagerInterface.Stop.method, ManagerInterface.DomainName(name: name), timeout: .seconds(300))
+        return try #require(reply.certificate)
+    }
+
+    func convert(
+        _ name: String, gpa: UInt64, bytes: UInt64, to side: MemorySide
+    ) throws -> ManagerInterface.Convert.Reply {
+        try client().call(
+            ManagerInterface.Convert.method,
+            ManagerInterface.Convert.Parameters(name: name, gpa: gpa, bytes: bytes, to: side), timeout: .seconds(300))
+    }
+
+    private static func remove(_ path: String) {
+        for name in (try? TextFile.list(path)) ?? [] {
+            let entry = path + "/" + name
+            if let status = try? FileStatus(ofPath: entry, followingLinks: false), status.kind == .directory {
+                remove(entry)
+            } else {
+                unlink(entry)
+            }
+        }
+        rmdir(path)
+    }
+}
+
+/// The error that a call of the interface ends with; nil when it ends well.
+func refusal(_ body: () throws -> Void) -> ControlError? {
+    do {
+        try body()
+        return nil
+    } catch let error as VarlinkClientError {
+        guard case .reply(let reply) = error else {
+            Issue.record("no reply: \(error)")
+            return nil
+        }
+        return ControlError(reply)
+    } catch {
+        Issue.record("\(error)")
+        return nil
+    }
+}
