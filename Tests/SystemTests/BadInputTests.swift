@@ -121,8 +121,7 @@ import Varlink
         let cases: [(String, RawConvert)] = [
             ("gpa", RawConvert(gpa: 1)), ("gpa", RawConvert(gpa: -4096)), ("bytes", RawConvert(bytes: 0)),
             ("bytes", RawConvert(bytes: 100)), ("bytes", RawConvert(bytes: .max - 4095)),
-            ("bytes", RawConvert(gpa: .max - 4095, bytes: 4096)), ("to", RawConvert(to: "neither")),
-            ("name", RawConvert(name: "No")),
+            ("bytes", RawConvert(gpa: .max - 4095, bytes: 4096)), ("name", RawConvert(name: "No")),
         ]
         for (field, parameters) in cases {
             let found = refusal {

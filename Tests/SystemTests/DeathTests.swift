@@ -116,10 +116,9 @@ import Testing
         #expect(certificate.phases.contains { $0.detail?.contains("by itself") == true })
         let residency = certificate.proofs.first { $0.name == "residency_zero" }
         #expect(residency?.evidence.contains("not measured") == true)
-        if Programs.isRoot {
-            #expect(certificate.complete, "\(certificate)")
-            #expect(try host.create("web2").keyID == domain.keyID)
-        }
+        // Nobody could measure; that it follows takes a look into every process, which not every host allows.
+        #expect(certificate.complete == residency?.holds)
+        #expect(try host.create("web2").keyID == domain.keyID)
     }
 
     @Test func `a TD that was half built when tdxd was killed leaves nothing`() throws {

@@ -164,6 +164,18 @@ import Testing
             } == ["residency_zero", "no_other_holder"])
     }
 
+    @Test func `an end is over when only a residency is open that nobody can measure`() {
+        var evidence = Self.good
+        evidence.residentBytes = nil
+        evidence.processesUnseen = 1
+        let unmeasured = TeardownProofs.derive(from: evidence)
+        #expect(unmeasured.count { !$0.holds } == 1)
+        #expect(TeardownProofs.isOver(unmeasured, residencyIsKnown: false))
+        #expect(!TeardownProofs.isOver(unmeasured, residencyIsKnown: true))
+        evidence.holders = ["pid 7"]
+        #expect(!TeardownProofs.isOver(TeardownProofs.derive(from: evidence), residencyIsKnown: false))
+    }
+
     @Test func `an end that KVM cannot announce follows from nobody holding its files`() {
         #expect(Self.failing { $0.machine = .unobservable } == [])
         #expect(

@@ -23,7 +23,9 @@ extension Manager {
         var proofs = prove(ending, holder)
         let deadline = start + Self.proofPatience
         var pause: UInt32 = 1
-        while !proofs.allSatisfy(\.holds), MonotonicInstant.now < deadline {
+        while !TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil),
+            MonotonicInstant.now < deadline
+        {
             Self.sleep(milliseconds: pause)
             pause = min(pause * 2, 100)
             proofs = prove(ending, holder)
@@ -66,8 +68,8 @@ extension Manager {
         backing.close()
         ending.phases.append(
             TeardownPhase(
-                name: "close", milliseconds: MonotonicInstant.now.milliseconds(since: closing),
-                calls: UInt64(ending.duplicates), detail: "tdxd's duplicates"))
+                name: "close-duplicates", milliseconds: MonotonicInstant.now.milliseconds(since: closing),
+                calls: UInt64(ending.duplicates), detail: "tdxd's own"))
     }
 
     /// One look at the host, all proofs from it.
@@ -135,10 +137,10 @@ extension Manager {
     ) -> TeardownCertificate {
         var ending = ending
         let id = ending.record.id
-        let isProven = proofs.allSatisfy(\.holds)
+        let isOver = TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil)
         let key = ending.record.keyID
         let keyProof = core.withLock { core in
-            if isProven { core.ledger.giveBack(holder: id) } else { core.ledger.mark(.draining, holder: id) }
+            if isOver { core.ledger.giveBack(holder: id) } else { core.ledger.mark(.draining, holder: id) }
             let isFree = core.ledger.key(of: id) == nil
             let figures = "\(core.ledger.taken) of \(core.ledger.capacity) taken"
             return TeardownProof(
@@ -157,10 +159,9 @@ extension Manager {
                 "a certificate could not be written", metadata: ["td": "\(ending.record.name)", "reason": "\(error)"])
         }
         report(certificate)
-        // A TD whose other proofs hold is over, even if its holder had a failure to tell of.
-        let outcome: Registry.Aftermath =
-            isProven ? (certificate.complete ? aftermath : (aftermath == .forget ? .forget : .remember)) : .lookAgain
-        if isProven {
+        // What is over and not complete will never be: whoever asked gets to know, others find it listed.
+        let outcome: Registry.Aftermath = isOver ? aftermath : .lookAgain
+        if isOver {
             do throws(DurableFile.Failure) { try DirectoryTree.remove(holder.directory) } catch {
                 log.error("a holder's directory stays behind", metadata: ["reason": "\(error)"])
             }
@@ -168,7 +169,7 @@ extension Manager {
         }
         core.withLock { core in
             core.registry.ended(id: id, certificate: certificate, aftermath: outcome)
-            if isProven {
+            if isOver {
                 core.holders[id] = nil
                 core.endings[id] = nil
             } else {

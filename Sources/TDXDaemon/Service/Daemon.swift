@@ -248,15 +248,13 @@ public final class Daemon {
         let patience = drains ? configuration.deadlines.drain : Self.patience
         if drains { manager.workers.submit { [manager] in manager.drain(deadline: patience) } }
         let end = MonotonicInstant.now + patience + .seconds(5)
-        var isIdle = false
+        var wasIdle = false
         loop.schedule(every: .milliseconds(20)) { [unowned self] in
             if drains { tell(.extendTimeout(.seconds(30))) }
             guard MonotonicInstant.now < end else { return loop.stop() }
-            // One round more once all is done, so that the last answers go out.
-            if manager.workUnderWay == 0 {
-                if isIdle { loop.stop() }
-                isIdle = true
-            }
+            // One round more once all is done: what a worker has answered is handed to the loop before it is idle.
+            if wasIdle, !server.hasUnsentReplies { return loop.stop() }
+            wasIdle = manager.workUnderWay == 0
         }
     }
 

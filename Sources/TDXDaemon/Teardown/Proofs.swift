@@ -54,6 +54,14 @@ enum TeardownProofs {
         ]
     }
 
+    /// Whether nothing of the TD is left that could still change: then its key id is free, and its directory goes.
+    ///
+    /// - Parameter residencyIsKnown: it was measured. Where it was not, because tdxd had no duplicates, nobody ever will;
+    ///   the certificate says so, and that the VM is gone is what frees the key id.
+    static func isOver(_ proofs: [TeardownProof], residencyIsKnown: Bool) -> Bool {
+        proofs.allSatisfy { $0.holds || ($0.name == residencyZero && !residencyIsKnown) }
+    }
+
     private static func holderGone(_ evidence: TeardownEvidence) -> TeardownProof {
         TeardownProof(
             name: holderGone, holds: evidence.holderExit != nil,
