@@ -46,12 +46,12 @@ extension Manager {
     func end(
         _ domain: Registry.Domain, _ holder: LiveHolder, aftermath: Registry.Aftermath, progress: (Progress) -> Void
     ) -> TeardownCertificate {
-        log.info("stopping a TD", metadata: ["td": "\(domain.record.name)", "id": "\(domain.record.id)"])
         var ending = Ending(record: domain.record, holderDied: false)
         ending.record.ending = true
         // A next tdxd then knows that the end has begun. Without the note it would adopt a TD that is being stopped,
         // which its holder tells it as well.
         try? write(ending.record, in: holder.directory)
+        log.info("stopping a TD", metadata: ["td": "\(domain.record.name)", "id": "\(domain.record.id)"])
         do throws(ControlError) {
             let answer = try holder.link.stop(silence: configuration.deadlines.stop, progress: progress)
             ending.phases = answer.phases ?? []
