@@ -138,7 +138,7 @@ let package = Package(
         tests(
             "TDHolder",
             [
-                "TDHolder", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
+                "TDHolder", "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
                 "MemoryUnits", "Varlink", system,
                 // Built with the tests, so that the whole program can be started.
                 "tdx-holder",

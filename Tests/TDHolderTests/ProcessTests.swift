@@ -1,7 +1,9 @@
+import CLinux
 import ControlInterface
 import Glibc
 import LinuxSystem
 import MemoryUnits
+import Synchronization
 import Testing
 import Varlink
 
@@ -51,6 +53,29 @@ import Varlink
         let text = try TextFile.read("/proc/\(holder.process.pid)/status")
         #expect(
             text.contains("Seccomp:\t2\n") && text.contains("NoNewPrivs:\t1\n") && text.contains("Name:\ttdx-holder\n"))
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root can be another user for a moment"))
+    func `Another user who reaches the socket is refused every call`() throws {
+        let holder = try RunningHolder(["--backend", "memfd"])
+        _ = try holder.connect().describe()
+        #expect(chmod(holder.directory, 0o755) == 0 && chmod(holder.socketPath, 0o666) == 0)
+        let path = holder.socketPath
+        let answers = Mutex<[ControlError?]>([])
+        // Credentials belong to a thread as far as the kernel is concerned: this one becomes nobody and ends.
+        try SystemThread(name: "nobody") {
+            guard tdxd_raw_call(117, -1, 65534, -1) == 0 else { return }  // setresuid(2)
+            for method in ["Describe", "Map", "GetBacking", "Stop"] {
+                let error = controlError {
+                    try VarlinkClient.connect(path).call(
+                        "io.tdxd.Holder.\(method)", as: HolderInterface.Describe.Reply.self)
+                }
+                answers.withLock { $0.append(error) }
+            }
+        }.join()
+        let refusal = ControlError.notPermitted(needed: "root", reason: "the caller has uid 65534")
+        #expect(answers.withLock { $0 } == Array(repeating: refusal, count: 4))
+        #expect(try holder.connect().describe().state == .empty)
     }
 
     @Test func `It lives on when the process that started it is gone`() throws {

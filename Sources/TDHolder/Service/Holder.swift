@@ -207,7 +207,10 @@ final class Holder: Sendable {
             throw .invalidField(field: "bytes", value: String(request.bytes), limit: "gpa + bytes below 2^64")
         }
         do {
-            let result = try built.domain.convert(range, to: request.to == .private ? .private : .shared)
+            let result = try built.domain.convert(
+                range, to: request.to == .private ? .private : .shared,
+                // A Stop does not wait for the rest of a long conversion.
+                isCancelled: { self.state.withLock { $0.lifecycle.state != .runnable } })
             return HolderInterface.Convert.Reply(
                 changedBytes: result.changed.rawValue, discardedBytes: result.discarded.rawValue,
                 milliseconds: MonotonicInstant.now.milliseconds(since: start))
