@@ -40,9 +40,14 @@ struct AttributeDirectory {
         if entry < 4 { return PageState(bits: entry) }
         let node = AttributeNode(entry)
         let index = Int(truncatingIfNeeded: page) & (MapGeometry.pagesPerNode &- 1)
-        let leaf = node.entries[index >> 9]
-        if leaf < 4 { return PageState(bits: UInt(leaf)) }
-        let word = node.words(leaf)[(index & 511) >> 5]
+        let word: UInt64
+        if node.isFlat {
+            word = node.flatWords[index >> 5]
+        } else {
+            let leaf = node.entries[index >> 9]
+            if leaf < 4 { return PageState(bits: UInt(leaf)) }
+            word = node.words(leaf)[(index & 511) >> 5]
+        }
         return PageState(bits: UInt(truncatingIfNeeded: word &>> UInt64(2 &* (index & 31))) & 3)
     }
 
@@ -57,10 +62,10 @@ struct AttributeDirectory {
         }
         let node = AttributeNode(entry)
         let index = Int(truncatingIfNeeded: page) & (MapGeometry.pagesPerNode &- 1)
-        let leaf = node.entries[index >> 9]
         let leafEnd = min(limit, (page | 0x1ff) &+ 1)
-        if leaf < 4 { return (PageState(bits: UInt(leaf)), leafEnd) }
-        let words = node.words(leaf)
+        guard let words = node.words(leaf: index >> 9) else {
+            return (PageState(bits: UInt(node.entries[index >> 9])), leafEnd)
+        }
         var word = (index & 511) >> 5
         let first = index & 31
         let state = PageState(bits: UInt(truncatingIfNeeded: words[word] &>> UInt64(2 &* first)) & 3)
@@ -111,13 +116,12 @@ struct AttributeDirectory {
                 continue
             }
             let index = Int(truncatingIfNeeded: page) & (MapGeometry.pagesPerNode - 1)
-            let leaf = node.entries[index >> 9]
-            if leaf < 4 {
-                if leaf == UInt16(state.rawValue) { return page }
+            guard let words = node.words(leaf: index >> 9) else {
+                if node.entries[index >> 9] == UInt16(state.rawValue) { return page }
                 page = (page | 0x1ff) + 1
                 continue
             }
-            if let found = Self.next(state, node.words(leaf), from: index & 511) {
+            if let found = Self.next(state, words, from: index & 511) {
                 let result = (page & ~0x1ff) + UInt64(found)
                 return result < end ? result : nil
             }
@@ -165,12 +169,11 @@ struct AttributeDirectory {
         var page = first
         while page < end {
             let stop = min(end, (page | 511) + 1)
-            let leaf = node.entries[page >> 9]
-            if leaf < 4 {
-                result[Int(leaf)] &+= UInt32(stop - page)
-            } else {
+            if let words = node.words(leaf: page >> 9) {
                 let leafStart = page & ~511
-                result &+= AttributeNode.count(node.words(leaf), page - leafStart, stop - leafStart)
+                result &+= AttributeNode.count(words, page - leafStart, stop - leafStart)
+            } else {
+                result[Int(node.entries[page >> 9])] &+= UInt32(stop - page)
             }
             page = stop
         }

@@ -9,7 +9,10 @@ extension AttributeNode {
             let leaf = page / MapGeometry.pagesPerLeaf
             let leafStart = leaf &* MapGeometry.pagesPerLeaf
             let stop = min(end, leafStart &+ MapGeometry.pagesPerLeaf)
-            if stop &- page == MapGeometry.pagesPerLeaf {
+            if isFlat {
+                _ = write(
+                    flatWords + leaf &* MapGeometry.wordsPerLeaf, page &- leafStart, stop &- leafStart, to: state)
+            } else if stop &- page == MapGeometry.pagesPerLeaf {
                 setWhole(leaf: leaf, to: state)
             } else {
                 setPart(leaf: leaf, page &- leafStart, stop &- leafStart, to: state)
@@ -18,6 +21,42 @@ extension AttributeNode {
         }
         return Int(header.pointee.counts[Int(state.rawValue)] &- before)
     }
+
+    /// As `set` for one page; 1 when it was in another state, otherwise 0.
+    /// - Complexity: O(1).
+    @inline(__always)
+    func set(_ page: Int, to state: PageState) -> UInt64 {
+        if isFlat { return exchange(flatWords + page &>> 5, page, state).changed }
+        let leaf = page &>> 9
+        let entry = entries[leaf]
+        if entry == UInt16(state.rawValue) { return 0 }
+        let words = entry < 4 ? expand(leaf: leaf) : self.words(entry)
+        let (changed, updated) = exchange(words + (page & 511) &>> 5, page, state)
+        if updated == state.pattern { collapseIfUniform(leaf: leaf, words, to: state) }
+        return changed
+    }
+
+    /// Sets one page in its word and keeps the counts, without a branch; see `ChangeLog.append`.
+    @inline(__always)
+    private func exchange(
+        _ word: UnsafeMutablePointer<UInt64>, _ page: Int, _ state: PageState
+    ) -> (changed: UInt64, updated: UInt64) {
+        let shift = UInt64(truncatingIfNeeded: 2 &* (page & 31))
+        let value = word.pointee
+        let old = value &>> shift & 3
+        let difference = old ^ UInt64(state.rawValue)
+        let updated = value ^ difference &<< shift
+        word.pointee = updated
+        let changed = (difference | difference &>> 1) & 1
+        // Sound: the four counts lie one after the other, and both indices are below 4.
+        let counts = UnsafeMutableRawPointer(header).advanced(by: Self.countsOffset)
+            .assumingMemoryBound(to: UInt32.self)
+        counts[Int(truncatingIfNeeded: old)] &-= UInt32(truncatingIfNeeded: changed)
+        counts[Int(state.rawValue)] &+= UInt32(truncatingIfNeeded: changed)
+        return (changed, updated)
+    }
+
+    private static let countsOffset = 16
 
     private func setWhole(leaf: Int, to state: PageState) {
         let entry = entries[leaf]
@@ -35,6 +74,16 @@ extension AttributeNode {
         let entry = entries[leaf]
         guard entry != UInt16(state.rawValue) else { return }
         let words = entry < 4 ? expand(leaf: leaf) : words(entry)
+        if write(words, first, end, to: state) == state.pattern {
+            collapseIfUniform(leaf: leaf, words, to: state)
+        }
+    }
+
+    /// Sets a part of a leaf's words, keeps the counts, and returns the last word that changed, which tells whether the
+    /// leaf can have become uniform.
+    private func write(
+        _ words: UnsafeMutablePointer<UInt64>, _ first: Int, _ end: Int, to state: PageState
+    ) -> UInt64 {
         let pattern = state.pattern
         let firstWord = first >> 5
         let lastWord = (end &- 1) >> 5
@@ -47,14 +96,17 @@ extension AttributeNode {
             let difference = (old ^ pattern) & mask
             if difference != 0 {
                 account(old, (difference | difference &>> 1) & MapGeometry.lowBits, to: state)
-                words[word] = old ^ difference
-                touched = words[word]
+                touched = old ^ difference
+                words[word] = touched
             }
             word &+= 1
         }
-        // Only a word that became uniform can have made the leaf uniform.
-        guard touched == pattern, words[0] == pattern else { return }
-        for index in 1..<MapGeometry.wordsPerLeaf where words[index] != pattern { return }
+        return touched
+    }
+
+    private func collapseIfUniform(leaf: Int, _ words: UnsafeMutablePointer<UInt64>, to state: PageState) {
+        let pattern = state.pattern
+        for index in 0..<MapGeometry.wordsPerLeaf where words[index] != pattern { return }
         collapse(leaf: leaf, to: state)
     }
 

@@ -8,6 +8,7 @@ enum MapGeometry {
     @inlinable static var pagesPerLeaf: Int { 512 }
     @inlinable static var leavesPerNode: Int { 512 }
     @inlinable static var pagesPerNode: Int { 1 << 18 }
+    @inlinable static var wordsPerNode: Int { 1 << 13 }
     /// 16 TiB.
     @inlinable static var maximumNodes: Int { 1 << 14 }
     /// Bit 0 of every page's pair.
@@ -20,10 +21,11 @@ enum MapGeometry {
     }
 }
 
-/// 1 GiB of guest memory whose pages are not all in one state.
+/// 1 GiB of guest memory whose pages are not all in one state, in one of two shapes.
 ///
-/// One entry a leaf: below 4 the state of all its pages, otherwise 4 + the slot of its 128 bytes in the pool. Full, a
-/// node takes 64 KiB of pool and 1,072 bytes beside it: 2.03 bits a page. The pool grows by doubling up to that.
+/// *Sparse*, while at most half of its leaves are fragmented: one entry a leaf, below 4 the state of all its pages,
+/// otherwise 4 + the slot of its 128 bytes in a pool, which grows by doubling up to 32 KiB. *Flat*: the two bits of every
+/// page in order, 64 KiB. With its header a node never takes more than 2.002 bits a page.
 ///
 /// A handle over manually counted memory: the map and its snapshots share nodes, and who writes must hold the only
 /// reference. References are taken only by who owns one already, so a count of one cannot grow behind the writer's back.
@@ -34,69 +36,95 @@ struct AttributeNode {
         let references: Atomic<Int>
         /// Pages in each state.
         @usableFromInline var counts: SIMD4<UInt32>
-        @usableFromInline var pool: UnsafeMutablePointer<UInt64>
+        /// A sparse node's leaves; nil in a flat one, whose words follow the header.
+        @usableFromInline var pool: UnsafeMutablePointer<UInt64>?
         /// Leaves that have a slot.
-        @usableFromInline var used: Int32
+        @usableFromInline var used: Int32 = 0
         @usableFromInline var capacity: Int32
         /// Slots from here on were never handed out.
-        @usableFromInline var fresh: Int32
+        @usableFromInline var fresh: Int32 = 0
         /// First of the list of freed slots, chained through their first words; −1 ends it.
-        @usableFromInline var free: Int32
+        @usableFromInline var free: Int32 = -1
 
-        init(counts: SIMD4<UInt32>, pool: UnsafeMutablePointer<UInt64>, capacity: Int32) {
+        init(counts: SIMD4<UInt32>, pool: UnsafeMutablePointer<UInt64>?, capacity: Int32) {
             references = Atomic(1)
             self.counts = counts
             self.pool = pool
-            used = 0
             self.capacity = capacity
-            fresh = 0
-            free = -1
         }
     }
 
-    @usableFromInline let header: UnsafeMutablePointer<Header>
+    /// The address, with bit 3 set for a flat node. Allocations are aligned to 64 bytes.
+    @usableFromInline let bits: UInt
 
     @inlinable
-    init(_ bits: UInt) {
-        // Sound: directory entries of 4 and above are made by `bits` below and are never zero.
-        header = UnsafeMutablePointer(bitPattern: bits).unsafelyUnwrapped
+    init(_ bits: UInt) { self.bits = bits }
+
+    @inlinable static var flatBit: UInt { 8 }
+    @inlinable var isFlat: Bool { bits & Self.flatBit != 0 }
+
+    @inlinable
+    var header: UnsafeMutablePointer<Header> {
+        // Sound: directory entries of 4 and above come from `bits` of an allocated node and are never zero.
+        UnsafeMutablePointer(bitPattern: bits & ~Self.flatBit).unsafelyUnwrapped
     }
 
-    @inlinable var bits: UInt { UInt(bitPattern: header) }
+    /// Header and words are this far apart; entries of a sparse node lie there, too.
+    @inlinable static var headerSize: UInt { 64 }
 
     @inlinable
     var entries: UnsafeMutablePointer<UInt16> {
-        // Sound: `allocate` leaves room for the entries right behind the header, whose stride is a multiple of 16.
-        (UnsafeMutableRawPointer(header) + MemoryLayout<Header>.stride).assumingMemoryBound(to: UInt16.self)
+        // Sound: `allocate` leaves room for a sparse node's entries behind the header.
+        UnsafeMutablePointer(bitPattern: bits &+ Self.headerSize).unsafelyUnwrapped
     }
 
     @inlinable
+    var flatWords: UnsafeMutablePointer<UInt64> {
+        // Sound: `allocate` leaves room for a flat node's words behind the header.
+        UnsafeMutablePointer(bitPattern: (bits & ~Self.flatBit) &+ Self.headerSize).unsafelyUnwrapped
+    }
+
+    /// The words of a sparse node's slot.
+    @inlinable
     func words(_ entry: UInt16) -> UnsafeMutablePointer<UInt64> {
-        header.pointee.pool + (Int(entry) &- 4) &* MapGeometry.wordsPerLeaf
+        header.pointee.pool.unsafelyUnwrapped + (Int(entry) &- 4) &* MapGeometry.wordsPerLeaf
+    }
+
+    /// The words of a leaf; nil for one whose pages are all in the state `entries[leaf]`.
+    @inlinable
+    func words(leaf: Int) -> UnsafeMutablePointer<UInt64>? {
+        if isFlat { return flatWords + leaf &* MapGeometry.wordsPerLeaf }
+        let entry = entries[leaf]
+        return entry < 4 ? nil : words(entry)
     }
 
     // MARK: Life
 
-    static let byteCount = MemoryLayout<Header>.stride + MapGeometry.leavesPerNode * MemoryLayout<UInt16>.stride
     static let firstCapacity: Int32 = 4
+    static let maximumCapacity: Int32 = 256
 
-    private static func allocate(counts: SIMD4<UInt32>, capacity: Int32) -> Self {
-        let raw = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 16)
-        let header = raw.bindMemory(to: Header.self, capacity: 1)
-        let pool = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(capacity) * MapGeometry.wordsPerLeaf)
-        header.initialize(to: Header(counts: counts, pool: pool, capacity: capacity))
-        let entries = (raw + MemoryLayout<Header>.stride)
-            .bindMemory(to: UInt16.self, capacity: MapGeometry.leavesPerNode)
-        entries.initialize(repeating: 0, count: MapGeometry.leavesPerNode)
-        return Self(UInt(bitPattern: header))
+    private static func allocate(counts: SIMD4<UInt32>, flat: Bool, capacity: Int32) -> Self {
+        let behind = flat ? MapGeometry.wordsPerNode * 8 : MapGeometry.leavesPerNode * MemoryLayout<UInt16>.stride
+        precondition(MemoryLayout<Header>.stride <= Int(headerSize))
+        let raw = UnsafeMutableRawPointer.allocate(byteCount: Int(headerSize) + behind, alignment: 64)
+        let pool =
+            flat ? nil : UnsafeMutablePointer<UInt64>.allocate(capacity: Int(capacity) * MapGeometry.wordsPerLeaf)
+        raw.bindMemory(to: Header.self, capacity: 1)
+            .initialize(to: Header(counts: counts, pool: pool, capacity: capacity))
+        if flat {
+            (raw + Int(headerSize)).bindMemory(to: UInt64.self, capacity: MapGeometry.wordsPerNode)
+        } else {
+            (raw + Int(headerSize)).bindMemory(to: UInt16.self, capacity: MapGeometry.leavesPerNode)
+        }
+        return Self(UInt(bitPattern: raw) | (flat ? flatBit : 0))
     }
 
-    /// A node all of whose pages are in one state.
+    /// A sparse node all of whose pages are in one state.
     static func make(uniform state: PageState) -> Self {
         var counts = SIMD4<UInt32>.zero
         counts[Int(state.rawValue)] = UInt32(MapGeometry.pagesPerNode)
-        let node = allocate(counts: counts, capacity: firstCapacity)
-        node.entries.update(repeating: UInt16(state.rawValue), count: MapGeometry.leavesPerNode)
+        let node = allocate(counts: counts, flat: false, capacity: firstCapacity)
+        node.entries.initialize(repeating: UInt16(state.rawValue), count: MapGeometry.leavesPerNode)
         return node
     }
 
@@ -106,7 +134,7 @@ struct AttributeNode {
         guard header.pointee.references.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 else {
             return
         }
-        header.pointee.pool.deallocate()
+        header.pointee.pool?.deallocate()
         header.deinitialize(count: 1)
         UnsafeMutableRawPointer(header).deallocate()
     }
@@ -114,34 +142,87 @@ struct AttributeNode {
     var isUnique: Bool { header.pointee.references.load(ordering: .acquiring) == 1 }
 
     /// Bytes of heap that the node takes.
-    var storageBytes: Int { Self.byteCount + Int(header.pointee.capacity) * MapGeometry.wordsPerLeaf * 8 }
+    var storageBytes: Int {
+        Int(Self.headerSize)
+            + (isFlat
+                ? MapGeometry.wordsPerNode * 8
+                : MapGeometry.leavesPerNode * MemoryLayout<UInt16>.stride
+                    + Int(header.pointee.capacity) * MapGeometry.wordsPerLeaf * 8)
+    }
 
-    /// A copy that only the caller holds; freed slots are squeezed out.
+    // MARK: Shapes
+
+    /// A copy of the same shape that only the caller holds; freed slots are squeezed out.
     func copy() -> Self {
+        if isFlat {
+            let node = Self.allocate(counts: header.pointee.counts, flat: true, capacity: 0)
+            node.flatWords.initialize(from: flatWords, count: MapGeometry.wordsPerNode)
+            return node
+        }
         var capacity = Self.firstCapacity
         while capacity < header.pointee.used { capacity *= 2 }
-        let node = Self.allocate(counts: header.pointee.counts, capacity: capacity)
-        move(into: node)
+        let node = Self.allocate(counts: header.pointee.counts, flat: false, capacity: capacity)
+        for leaf in 0..<MapGeometry.leavesPerNode {
+            (node.entries + leaf).initialize(to: node.append(words(leaf: leaf), else: entries[leaf]))
+        }
         return node
     }
 
-    private func move(into node: Self) {
-        var slot: Int32 = 0
+    /// True when a sparse node may not have the slots that one more change can take: those at its two ends.
+    var mustFlatten: Bool { !isFlat && header.pointee.used > Self.maximumCapacity &- 2 }
+
+    /// The same pages as a flat node.
+    func flattened() -> Self {
+        let node = Self.allocate(counts: header.pointee.counts, flat: true, capacity: 0)
         for leaf in 0..<MapGeometry.leavesPerNode {
-            let entry = entries[leaf]
-            guard entry >= 4 else {
-                node.entries[leaf] = entry
-                continue
+            let target = node.flatWords + leaf * MapGeometry.wordsPerLeaf
+            if let words = words(leaf: leaf) {
+                target.initialize(from: words, count: MapGeometry.wordsPerLeaf)
+            } else {
+                target.initialize(
+                    repeating: UInt64(entries[leaf]) &* MapGeometry.lowBits, count: MapGeometry.wordsPerLeaf)
             }
-            node.entries[leaf] = UInt16(slot + 4)
-            node.words(UInt16(slot + 4)).update(from: words(entry), count: MapGeometry.wordsPerLeaf)
-            slot += 1
         }
-        node.header.pointee.used = slot
-        node.header.pointee.fresh = slot
+        return node
     }
 
-    // MARK: Slots
+    /// The same pages as a sparse node, where at most a quarter of a flat node's leaves is fragmented; nil otherwise.
+    func sparse() -> Self? {
+        var used: Int32 = 0
+        for leaf in 0..<MapGeometry.leavesPerNode where uniformState(leaf: leaf) == nil {
+            used += 1
+            if used > Self.maximumCapacity / 2 { return nil }
+        }
+        var capacity = Self.firstCapacity
+        while capacity < used { capacity *= 2 }
+        let node = Self.allocate(counts: header.pointee.counts, flat: false, capacity: capacity)
+        for leaf in 0..<MapGeometry.leavesPerNode {
+            let state = uniformState(leaf: leaf)
+            (node.entries + leaf).initialize(
+                to: node.append(state == nil ? words(leaf: leaf) : nil, else: UInt16(state?.rawValue ?? 0)))
+        }
+        return node
+    }
+
+    /// Takes the next slot of a new node for these words, if there are any, and says what the leaf's entry becomes.
+    private func append(_ words: UnsafeMutablePointer<UInt64>?, else entry: UInt16) -> UInt16 {
+        guard let words else { return entry }
+        let slot = header.pointee.fresh
+        self.words(UInt16(slot + 4)).initialize(from: words, count: MapGeometry.wordsPerLeaf)
+        header.pointee.fresh += 1
+        header.pointee.used += 1
+        return UInt16(slot + 4)
+    }
+
+    /// The state that all pages of a flat node's leaf are in; nil when they differ.
+    private func uniformState(leaf: Int) -> PageState? {
+        let words = flatWords + leaf * MapGeometry.wordsPerLeaf
+        let state = PageState(bits: UInt(truncatingIfNeeded: words[0]) & 3)
+        for index in 0..<MapGeometry.wordsPerLeaf where words[index] != state.pattern { return nil }
+        return state
+    }
+
+    // MARK: Slots of a sparse node
 
     /// Gives a uniform leaf its 128 bytes.
     @usableFromInline
@@ -178,6 +259,7 @@ struct AttributeNode {
 
     /// Moves the leaves in use, in order, into a pool of another size.
     private func resizePool(to capacity: Int32) {
+        precondition(capacity <= Self.maximumCapacity, "a node this fragmented is flat")
         let old = header.pointee.pool
         let pool = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(capacity) * MapGeometry.wordsPerLeaf)
         var slot: Int32 = 0
@@ -191,6 +273,6 @@ struct AttributeNode {
         header.pointee.capacity = capacity
         header.pointee.fresh = slot
         header.pointee.free = -1
-        old.deallocate()
+        old?.deallocate()
     }
 }

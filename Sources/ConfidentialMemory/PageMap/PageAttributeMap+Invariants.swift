@@ -1,4 +1,9 @@
 extension PageAttributeMap {
+    /// Whether there are flat nodes (true) and sparse ones (false). For tests.
+    var shapes: Set<Bool> {
+        Set((0..<directory.count).map { directory.entries[$0] }.filter { $0 >= 4 }.map { AttributeNode($0).isFlat })
+    }
+
     /// Recounts the whole map and names the first thing that is not as it must be; nil when all is well. For tests.
     /// - Complexity: O(nodes × leaves).
     borrowing func brokenInvariant() -> String? {
@@ -7,6 +12,10 @@ extension PageAttributeMap {
             var counted = SIMD4<UInt32>.zero
             var slots = Set<UInt16>()
             for leaf in 0..<MapGeometry.leavesPerNode {
+                if node.isFlat {
+                    counted &+= AttributeNode.count(node.words(leaf: leaf)!, 0, MapGeometry.pagesPerLeaf)
+                    continue
+                }
                 let entry = node.entries[leaf]
                 if entry < 4 {
                     counted[Int(entry)] += UInt32(MapGeometry.pagesPerLeaf)

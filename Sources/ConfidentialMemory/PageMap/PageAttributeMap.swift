@@ -4,7 +4,7 @@ public import MemoryUnits
 ///
 /// KVM keeps the same knowledge but has no call to read it (reference: kvm.md §3), so this map is the only place where
 /// a VMM can look. It is adaptive: a uniform GiB costs 8 bytes, a uniform 2 MiB 2 bytes, and a fragmented 2 MiB 128
-/// bytes, so that the worst case is 2.03 bits a page. Nothing is allocated per page.
+/// bytes; the worst case is 2.002 bits a page. Nothing is allocated per page.
 ///
 /// A value with one owner. Put it behind a lock to share it, or hand out snapshots, which cost a reference a GiB.
 public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
@@ -26,7 +26,10 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
         log = ChangeLog(capacity: changeCapacity)
     }
 
-    deinit { directory.destroy() }
+    deinit {
+        directory.destroy()
+        log.destroy()
+    }
 
     // MARK: Looking
 
@@ -85,6 +88,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     @discardableResult
     public mutating func set(_ frames: Range<GuestFrameNumber>, to state: PageState) -> PageCount {
         precondition(Self.holds(frames), "a range lies behind 16 TiB")
+        if let changed = setOne(frames, to: state) { return changed }
         var changed: UInt64 = 0
         var page = frames.lowerBound.rawValue
         let end = frames.upperBound.rawValue
@@ -103,6 +107,25 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
         return PageCount(changed)
     }
 
+    /// The short way for one page of a node that only this map holds; nil where it does not lead anywhere.
+    @inline(__always)
+    private mutating func setOne(_ frames: Range<GuestFrameNumber>, to state: PageState) -> PageCount? {
+        let page = frames.lowerBound.rawValue
+        guard frames.upperBound.rawValue &- page == 1 else { return nil }
+        let number = Int(truncatingIfNeeded: page &>> 18)
+        let entry = directory.entry(number)
+        guard entry >= 4 else { return nil }
+        let node = AttributeNode(entry)
+        guard node.isUnique, !node.mustFlatten else { return nil }
+        let changed = node.set(Int(truncatingIfNeeded: page & 0x3_ffff), to: state)
+        log.append(PageRun(frames, state), count: changed)
+        if node.header.pointee.counts[Int(state.rawValue)] == UInt32(MapGeometry.pagesPerNode) {
+            directory.entries[number] = UInt(state.rawValue)
+            node.release()
+        }
+        return PageCount(changed)
+    }
+
     private mutating func set(node number: Int, _ page: UInt64, _ end: UInt64, to state: PageState) -> UInt64 {
         let entry = directory.entries[number]
         let pages = UInt64(MapGeometry.pagesPerNode)
@@ -116,26 +139,43 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
             node.release()
             return pages - same
         }
-        var node: AttributeNode
-        if entry < 4 {
-            node = AttributeNode.make(uniform: PageState(bits: entry))
-            directory.entries[number] = node.bits
-        } else {
-            node = AttributeNode(entry)
-            if !node.isUnique {
-                let copy = node.copy()
-                node.release()
-                node = copy
-                directory.entries[number] = node.bits
-            }
-        }
+        let node = writableNode(number)
         let base = page & ~UInt64(0x3_ffff)
-        let changed = node.set(Int(page - base), Int(end - base), to: state)
+        let changed = UInt64(node.set(Int(page - base), Int(end - base), to: state))
         if node.header.pointee.counts[Int(tag)] == UInt32(pages) {
             directory.entries[number] = tag
             node.release()
+        } else if node.isFlat, end - page >= Self.worthThinning, let thinner = node.sparse() {
+            directory.entries[number] = thinner.bits
+            node.release()
         }
-        return UInt64(changed)
+        return changed
+    }
+
+    /// A change of so many pages is followed by a look whether a flat node can be sparse again, which takes as long as
+    /// the change itself.
+    private static let worthThinning: UInt64 = 64 * 512
+
+    /// The node of a GiB, made, copied or flattened as a change of one range in it needs.
+    private mutating func writableNode(_ number: Int) -> AttributeNode {
+        let entry = directory.entries[number]
+        guard entry >= 4 else {
+            let node = AttributeNode.make(uniform: PageState(bits: entry))
+            directory.entries[number] = node.bits
+            return node
+        }
+        let node = AttributeNode(entry)
+        let replacement: AttributeNode
+        if node.mustFlatten {
+            replacement = node.flattened()
+        } else if !node.isUnique {
+            replacement = node.copy()
+        } else {
+            return node
+        }
+        node.release()
+        directory.entries[number] = replacement.bits
+        return replacement
     }
 
     private mutating func grow(to count: Int) {

@@ -7,14 +7,23 @@ import Testing
     /// Three GiB, so that ranges cross nodes and one node can be uniform while its neighbours are not.
     static let pages = 3 * MapGeometry.pagesPerNode
 
-    @Test(arguments: [0x7d5d_0001, 0x7d5d_0002] as [UInt64])
-    func `half a million random operations agree with a plain array`(seed: UInt64) {
+    /// Where random operations fall.
+    enum Pattern: Sendable {
+        /// In a few leaves on both sides of the nodes' borders: sparse nodes.
+        case hot
+        /// Everywhere: nodes become flat, and thin again when large ranges are set.
+        case scattered
+    }
+
+    @Test(arguments: [(0x7d5d_0001, .hot), (0x7d5d_0002, .scattered)] as [(UInt64, Pattern)])
+    func `half a million random operations agree with a plain array`(seed: UInt64, pattern: Pattern) {
         var random = RepeatableRandom(seed: seed)
         let model = ArrayModel(pages: Self.pages)
         var map = PageAttributeMap(changeCapacity: 256)
         var follower = Follower()
+        var shapes: Set<Bool> = []
         for step in 0..<500_000 {
-            let range = Self.range(&random, step)
+            let range = Self.range(&random, step, pattern)
             let state = PageState(rawValue: UInt8(random.below(4)))!
             let agrees: Bool
             switch random.below(20) {
@@ -37,6 +46,7 @@ import Testing
                 return
             }
             if step % 100 == 0 { follower.follow(map) }
+            if step % 1_000 == 999 { shapes.formUnion(map.shapes) }
             if step % 25_000 == 0, let broken = map.brokenInvariant() ?? follower.difference(from: map) {
                 Issue.record("step \(step) of seed \(seed): \(broken)")
                 return
@@ -44,10 +54,11 @@ import Testing
         }
         #expect(map.runs(in: frames(0..<Self.pages)) == model.runs(0..<Self.pages), "seed \(seed)")
         #expect(map.brokenInvariant() == nil, "seed \(seed)")
+        #expect(shapes == (pattern == .hot ? [false] : [false, true]), "seed \(seed)")
     }
 
     /// Mostly small ranges in sixteen hot leaves, which fragment and heal; now and then whole leaves, rarely a GiB.
-    private static func range(_ random: inout RepeatableRandom, _ step: Int) -> Range<Int> {
+    private static func range(_ random: inout RepeatableRandom, _ step: Int, _ pattern: Pattern) -> Range<Int> {
         if step % 20_011 == 0 {
             let start = Int(random.below(UInt64(pages / 2)))
             return start..<(start + pages / 2)
@@ -55,6 +66,11 @@ import Testing
         if step % 499 == 0 {
             let leaf = Int(random.below(UInt64(pages / 512 - 4)))
             return (leaf * 512)..<((leaf + 1 + Int(random.below(3))) * 512)
+        }
+        if pattern == .scattered {
+            let length = step % 5_003 == 0 ? 100 * 512 + Int(random.below(100 * 512)) : 1 + Int(random.below(9) / 8)
+            let start = Int(random.below(UInt64(pages - length)))
+            return start..<start + length
         }
         let hot = Int(random.below(16))
         // The hot leaves lie on both sides of the borders between the nodes.
