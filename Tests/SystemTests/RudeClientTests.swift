@@ -136,16 +136,20 @@ import Varlink
 
     @Test func `one user's connections are limited, with an answer that says so`() throws {
         let host = try PrivateHost(settings: "[limits]\nconnections_per_user = 4")
-        let held = try (0..<4).map { _ in try Raw(host) }
+        var held: [Raw] = []
+        // The connections of this test's start may still count for a moment: only who is answered is in.
+        let isFull = try eventually {
+            let client = try Raw(host)
+            client.send(Array(#"{"method":"org.varlink.service.GetInfo"}"#.utf8) + [0])
+            if client.readMessage().contains("interfaces") { held.append(client) }
+            return held.count == 4
+        }
+        #expect(isFull)
         try withExtendedLifetime(held) {
-            // They are in for certain once each has been answered.
-            for client in held {
-                client.send(Array(#"{"method":"org.varlink.service.GetInfo"}"#.utf8) + [0])
-                #expect(client.readMessage().contains("io.tdxd.Manager"))
-            }
             let answer = try Raw(host).readToEnd()
             #expect(answer.contains("TryAgain"), "\(answer)")
         }
+        held = []
         #expect(eventually { (try? host.list()) != nil })
     }
 }
