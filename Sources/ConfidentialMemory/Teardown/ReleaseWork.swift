@@ -87,12 +87,13 @@ final class ReleaseWork: Sendable {
             let range = FileRange(offset: offset, length: min(chunk, shard.range.size - offset))
             offset += range.length
             do {
-                let resident = isFull ? range.length : try file.residentBytes(range)
-                guard resident > .zero else { continue }
+                // Nil on a kernel that cannot count: it is released all the same, and nobody says how much it was.
+                let resident = isFull ? range.length : try file.countedBytes(range)
+                guard resident != .zero else { continue }
                 try file.punchHole(range)
                 state.withLock { state in
                     state.outcome.calls += 1
-                    state.outcome.released += resident
+                    state.outcome.released += resident ?? .zero
                     report(state.outcome.released)
                 }
             } catch {

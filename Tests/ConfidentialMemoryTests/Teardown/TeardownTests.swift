@@ -64,6 +64,19 @@ import Testing
         #expect(calls.last == "close-vm" && calls.lastIndex(of: "close-vcpu") == calls.count - 2)
     }
 
+    @Test func `a kernel without cachestat converts and releases all the same, and proves nothing`() throws {
+        let bench = TestBench(Self.traits(.announced))
+        let domain = try Self.makeDomain(bench)
+        bench.journal.fail { $0.name == "resident" ? .noFunction : nil }
+        #expect(try domain.convert(range(0x60_0000, mebibytes: 2), to: .shared).changed == .mebibytes(2))
+        bench.journal.reset()
+        let report = try domain.stop()
+        #expect(report.failure == nil)
+        #expect(report.remaining == nil)
+        #expect(bench.journal.names.contains("punch"))
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
     @Test func `phases report what was given back`() throws {
         let bench = TestBench(Self.traits(.announced))
         let domain = try Self.makeDomain(bench)
