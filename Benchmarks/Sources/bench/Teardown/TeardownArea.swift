@@ -1,0 +1,3 @@
+var teardownArea: [Bench.Group] {
+    []
+}
