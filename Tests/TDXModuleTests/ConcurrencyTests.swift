@@ -116,6 +116,70 @@ import Testing
         }
     }
 
+    @Test func `large and small pages that compete for the same memory never overlap`() async throws {
+        let host = try Host(Self.platform)
+        var roots: [UInt64] = []
+        for _ in 0..<2 {
+            let (tdr, _) = try host.makeRunnable()
+            try host.makeTables(tdr, 0, to: 1)
+            roots.append(tdr)
+        }
+        // Two 2 MiB ranges; tables for demotion come from pages of each thread's own.
+        let base = host.nextLarge
+        host.nextLarge += 4 << 20
+        let spare = (0..<4).map { _ in host.page() }
+        for tdr in roots { try host.must(.memSeptAdd, rcx: 0x40_0001, rdx: tdr, r8: host.page()) }
+        let module = host.module
+        let before = roots.map { host.state($0).childCount }
+        let wins = await withTaskGroup(of: Int.self) { group in
+            for thread in 0..<4 {
+                let tdr = roots[thread % 2]
+                group.addTask {
+                    var dice = Dice(state: UInt64(thread) + 5)
+                    var wins = 0
+                    func win(_ leaf: SeamcallLeaf, _ rcx: UInt64, _ r8: UInt64 = 0) {
+                        let (status, _) = Self.call(module, thread, leaf, rcx, tdr, r8)
+                        if status == .success { wins += 1 }
+                    }
+                    for _ in 0..<1_500 {
+                        let large = base + (dice.next() % 2) << 21
+                        let gpa = (dice.next() % 2) << 21
+                        let small = (dice.next() % 8) << 12
+                        switch dice.next() % 8 {
+                        case 0: win(.memPageAug, gpa | 1, base + (dice.next() % 2) << 21)
+                        case 1: win(.memPageAug, 0x40_0000 + small, large &+ small)
+                        case 2: win(.memPageDemote, gpa | 1, spare[thread])
+                        case 3: win(.memRangeBlock, gpa | 1)
+                        case 4: win(.memPagePromote, gpa | 1)
+                        case 5: win(.memPageRemove, gpa | 1)
+                        case 6:
+                            win(.memRangeBlock, 0x40_0000 + small)
+                            win(.memPageRemove, 0x40_0000 + small)
+                        default: _ = Self.call(module, thread, .memTrack, tdr)
+                        }
+                    }
+                    return wins
+                }
+            }
+            return await group.reduce(0, +)
+        }
+        #expect(wins > 100)
+        // What each trust domain owns by the PAMT is what it counts.
+        for (tdr, before) in zip(roots, before) {
+            var owned: UInt64 = 0
+            var at = base
+            while at < base + 4 << 20 {
+                let page = host.metadata(at)
+                if page.type == .regular, page.owner.rawValue == tdr { owned += page.size == 1 ? 512 : 1 }
+                at += page.size == 1 ? 2 << 20 : 4096
+            }
+            for page in spare where host.metadata(page).type == .ept && host.metadata(page).owner.rawValue == tdr {
+                owned += 1
+            }
+            #expect(host.state(tdr).childCount == before + owned)
+        }
+    }
+
     @Test func `on trust domains of their own never meet each other`() async throws {
         let host = try Host(Self.platform)
         var roots: [(UInt64, UInt64)] = []

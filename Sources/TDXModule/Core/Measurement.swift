@@ -1,42 +1,67 @@
 internal import Crypto
 
-/// The 128-byte records that MRTD is extended with (reference §8.1).
+/// The 128-byte records that MRTD is extended with (reference §8.1): a name of at most 16 characters, the GPA, zeros.
 struct MeasurementRecord {
-    /// Eight-byte words: a name of at most 16 characters, the GPA, zeros.
-    private let words: (UInt64, UInt64, UInt64)
+    /// The name, little-endian.
+    let first: UInt64
+    let second: UInt64
+    let gpa: UInt64
 
     /// `MEM.PAGE.ADD` and the page's GPA.
-    static func pageAdd(_ gpa: UInt64) -> Self { Self(name: "MEM.PAGE.ADD", gpa) }
+    static func pageAdd(_ gpa: UInt64) -> Self { Self(first: 0x4547_4150_2E4D_454D, second: 0x4444_412E, gpa: gpa) }
     /// `MR.EXTEND` and the GPA of the 256-byte chunk.
-    static func extend(_ gpa: UInt64) -> Self { Self(name: "MR.EXTEND", gpa) }
+    static func extend(_ gpa: UInt64) -> Self { Self(first: 0x4E45_5458_452E_524D, second: 0x44, gpa: gpa) }
+}
 
-    private init(name: StaticString, _ gpa: UInt64) {
-        var first: UInt64 = 0
-        var second: UInt64 = 0
-        for index in 0..<name.utf8CodeUnitCount {
-            let byte = UInt64(name.utf8Start[index])
-            if index < 8 { first |= byte << (8 * UInt64(index)) } else { second |= byte << (8 * UInt64(index - 8)) }
-        }
-        words = (first.littleEndian, second.littleEndian, gpa.littleEndian)
+/// The SHA-384 that becomes MRTD, with its input gathered so that the hash takes it in large pieces.
+///
+/// Sound without a lock of its own: every leaf that touches it holds TDR exclusively.
+final class RunningMeasurement: @unchecked Sendable {
+    private static let capacity = 16 << 10
+    private var hash = SHA384()
+    private var buffer: UnsafeMutableRawPointer?
+    private var count = 0
+
+    deinit { buffer?.deallocate() }
+
+    /// MNG.INIT: begins anew.
+    func begin() {
+        hash = SHA384()
+        count = 0
+        if buffer == nil { buffer = .allocate(byteCount: Self.capacity, alignment: 64) }
     }
 
-    /// Calls `body` with the 128 bytes.
-    func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-        withUnsafeTemporaryAllocation(byteCount: 128, alignment: 8) { buffer in
-            buffer.initializeMemory(as: UInt8.self, repeating: 0)
-            buffer.storeBytes(of: words.0, toByteOffset: 0, as: UInt64.self)
-            buffer.storeBytes(of: words.1, toByteOffset: 8, as: UInt64.self)
-            buffer.storeBytes(of: words.2, toByteOffset: 16, as: UInt64.self)
-            return body(UnsafeRawBufferPointer(buffer))
+    /// Adds a record, and room for `extra` bytes behind it that `fill` writes (at most 256).
+    @inline(__always)
+    func append(_ record: MeasurementRecord, extra: Int = 0, fill: (UnsafeMutableRawBufferPointer) -> Void = { _ in }) {
+        guard let buffer else { return }
+        if count + 128 + extra > Self.capacity { flush(buffer) }
+        let at = buffer + count
+        at.initializeMemory(as: UInt64.self, repeating: 0, count: 16)
+        at.storeBytes(of: record.first.littleEndian, as: UInt64.self)
+        at.storeBytes(of: record.second.littleEndian, toByteOffset: 8, as: UInt64.self)
+        at.storeBytes(of: record.gpa.littleEndian, toByteOffset: 16, as: UInt64.self)
+        if extra > 0 { fill(UnsafeMutableRawBufferPointer(start: at + 128, count: extra)) }
+        count += 128 + extra
+    }
+
+    private func flush(_ buffer: UnsafeMutableRawPointer) {
+        hash.update(bufferPointer: UnsafeRawBufferPointer(start: buffer, count: count))
+        count = 0
+    }
+
+    /// MR.FINALIZE: 48 bytes.
+    func finish() -> [UInt8] {
+        if let buffer {
+            flush(buffer)
+            buffer.deallocate()
         }
+        buffer = nil
+        return Array(hash.finalize())
     }
 }
 
 extension SHA384 {
-    mutating func extend(_ record: MeasurementRecord) {
-        record.withBytes { update(bufferPointer: $0) }
-    }
-
     /// Digest of some bytes.
     static func bytes(_ data: [UInt8]) -> [UInt8] { Array(SHA384.hash(data: data)) }
 }

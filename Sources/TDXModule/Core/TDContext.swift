@@ -1,4 +1,3 @@
-internal import Crypto
 internal import MemoryUnits
 internal import Synchronization
 
@@ -12,8 +11,6 @@ final class TDContext: Sendable {
         /// TDCX pages in the order they were added.
         var controlPages: [UInt64] = []
         var parameters = TDParameters()
-        /// The measurement under way, from MNG.INIT to MR.FINALIZE.
-        var measurement: SHA384?
         /// MRTD, 48 bytes; zeros until MR.FINALIZE.
         var mrtd = [UInt8](repeating: 0, count: 48)
         var rtmrs = [[UInt8]](repeating: [UInt8](repeating: 0, count: 48), count: 4)
@@ -29,6 +26,8 @@ final class TDContext: Sendable {
     }
 
     let contents: Mutex<Contents>
+    /// The measurement under way, from MNG.INIT to MR.FINALIZE.
+    let measurement = RunningMeasurement()
 
     init(uuid: [UInt8]) {
         contents = Mutex(Contents(uuid: uuid))

@@ -34,7 +34,7 @@ extension TDXModule {
             from: HostPhysicalAddress(buffer.address), sourceKey: buffer.key, to: HostPhysicalAddress(address),
             key: access.key)
         found.entry.set(EntryState.mapped.entry(address))
-        access.td.details.contents.withLock { $0.measurement?.extend(MeasurementRecord.pageAdd(target)) }
+        access.td.details.measurement.append(.pageAdd(target))
         access.td.pointee.children.plus(1)
         unlock(page, as: .regular, owner: access.address, second: 0)
         return .success

@@ -1,4 +1,3 @@
-internal import Crypto
 internal import MemoryUnits
 internal import Synchronization
 internal import TDXStatusCodes
@@ -25,9 +24,9 @@ extension TDXModule {
             if let rcx = error.rcx { r.rcx = rcx }
             return error.status
         }
+        access.td.details.measurement.begin()
         access.td.details.contents.withLock { contents in
             contents.parameters = checked
-            contents.measurement = SHA384()
             contents.mrtd = [UInt8](repeating: 0, count: 48)
             contents.rtmrs = [[UInt8]](repeating: [UInt8](repeating: 0, count: 48), count: 4)
             contents.controls = checked.disablesVE ? 1 : 0

@@ -1,4 +1,3 @@
-internal import Crypto
 internal import MemoryUnits
 internal import Synchronization
 internal import TDXStatusCodes
@@ -24,12 +23,8 @@ extension TDXModule {
         guard permissions.allows(.mrExtend, on: decode(found.raw)) else { return .eptEntryNotPresent }
         let mask = (UInt64(1) << (12 + 9 * found.level)) - 1
         let address = HostPhysicalAddress(Entry.address(found.raw) & ~mask | gpa & mask)
-        withUnsafeTemporaryAllocation(byteCount: 256, alignment: 16) { buffer in
-            memory.read(address, key: access.key, into: buffer)
-            access.td.details.contents.withLock { contents in
-                contents.measurement?.extend(MeasurementRecord.extend(gpa))
-                contents.measurement?.update(bufferPointer: UnsafeRawBufferPointer(buffer))
-            }
+        access.td.details.measurement.append(.extend(gpa), extra: 256) {
+            memory.read(address, key: access.key, into: $0)
         }
         return .success
     }
@@ -43,9 +38,9 @@ extension TDXModule {
         status = checkState(access, .mrFinalize, locksOpState: false)
         if !status.isSuccess { return status }
         if access.td.pointee.vcpus.get() & 0xFFFF_FFFF == 0 { return .noVCPUs }
+        let mrtd = access.td.details.measurement.finish()
         access.td.details.contents.withLock { contents in
-            if let measurement = contents.measurement { contents.mrtd = Array(measurement.finalize()) }
-            contents.measurement = nil
+            contents.mrtd = mrtd
         }
         access.td.pointee.state.update(
             TDState.opStateMask, to: UInt64(OperationState.runnable.rawValue) << 24)
