@@ -1,0 +1,164 @@
+import ControlInterface
+import Glibc
+import LinuxSystem
+import MemoryUnits
+import Synchronization
+import Testing
+
+@testable import TDXDaemon
+
+@Suite struct FirmwareFileTests {
+    /// Why a file is rejected; nil when it is opened.
+    static func reason(_ path: String, uid: UInt32 = 0, ownUID: UInt32 = 0) -> String? {
+        do {
+            _ = try FirmwareFile.open(path, for: uid, ownUID: ownUID)
+            return nil
+        } catch {
+            guard case .firmwareRejected(path, let reason) = error else { return "another error: \(error)" }
+            return reason
+        }
+    }
+
+    @Test func `a regular file is opened, also through a link`() throws {
+        let place = try TemporaryDirectory()
+        try DurableFile.write([1, 2, 3], name: "image", in: place.path)
+        symlink(place.path + "/image", place.path + "/link")
+        #expect(Self.reason(place.path + "/image") == nil)
+        #expect(Self.reason(place.path + "/link") == nil)
+    }
+
+    @Test func `what is no regular file is told as what it is, without waiting for it`() throws {
+        let place = try TemporaryDirectory()
+        mkfifo(place.path + "/fifo", 0o600)
+        #expect(Self.reason(place.path + "/fifo")?.contains("a FIFO") == true)
+        #expect(Self.reason(place.path)?.contains("a directory") == true)
+        #expect(Self.reason("/dev/null")?.contains("a device") == true)
+        #expect(Self.reason(place.path + "/missing")?.contains("ENOENT") == true)
+    }
+
+    @Test func `a file that is empty or too large is rejected`() throws {
+        let place = try TemporaryDirectory()
+        try DurableFile.write([], name: "empty", in: place.path)
+        try DurableFile.write([1], name: "huge", in: place.path)
+        truncate(place.path + "/huge", Int(FirmwareFile.maximumSize.rawValue) + 1)
+        #expect(Self.reason(place.path + "/empty") == "it is empty")
+        #expect(Self.reason(place.path + "/huge")?.contains("at most 64 MiB") == true)
+    }
+
+    @Test func `the daemon's rights are not lent to another user`() throws {
+        let place = try TemporaryDirectory()
+        try DurableFile.write([1], name: "secret", in: place.path, mode: 0o600)
+        let path = place.path + "/secret"
+        #expect(Self.reason(path, uid: 65_533) == "user 65533 may not read it")
+        #expect(Self.reason(path, uid: 65_533, ownUID: 65_533) == nil)
+        #expect(Self.reason(path, uid: 0) == nil)
+        chmod(path, 0o644)
+        #expect(Self.reason(path, uid: 65_533) == nil)
+    }
+}
+
+@Suite struct PlacesTests {
+    @Test func `a runtime directory that leaves no room for a socket's path is refused`() {
+        func flaw(_ runtime: String) -> String? {
+            Places(socket: "/s", runtimeDirectory: runtime, stateDirectory: "/t").flaw
+        }
+        #expect(flaw("/run/tdxd") == nil)
+        #expect(flaw("/" + String(repeating: "x", count: 60))?.contains("runtime directory") == true)
+        #expect(flaw("relative")?.contains("absolute") == true)
+    }
+
+    @Test func `a runtime directory has one daemon at a time`() throws {
+        let place = try TemporaryDirectory()
+        let path = place.path + "/lock"
+        func second() -> RuntimeLock.Refused? {
+            do {
+                _ = try RuntimeLock(path: path)
+                return nil
+            } catch {
+                return error
+            }
+        }
+        let first = try RuntimeLock(path: path)
+        #expect(second() == .held(path: path, by: " (pid \(getpid()))"))
+        _ = consume first
+        #expect(second() == nil)
+    }
+
+    @Test func `a holder's record is read back as it was written, and nonsense is none`() throws {
+        let place = try TemporaryDirectory()
+        var record = Sample.record("web1")
+        record.vmCreators = [1, 2]
+        record.ending = true
+        try DurableFile.write(try record.encoded(), name: Places.record, in: place.path)
+        #expect(DomainRecord.read(in: place.path) == record)
+        try DurableFile.write(Array("{".utf8), name: Places.record, in: place.path)
+        #expect(DomainRecord.read(in: place.path) == nil)
+        #expect(DomainRecord.read(in: place.path + "/missing") == nil)
+    }
+
+    @Test func `a group's number is read from its line`() {
+        let text = "root:x:0:\ntdx-admin:x:991:alice,bob\nbroken\nodd:x:none:\n"
+        #expect(UserGroups.number(of: "tdx-admin", in: text) == 991)
+        #expect(UserGroups.number(of: "tdx", in: text) == nil)
+        #expect(UserGroups.number(of: "odd", in: text) == nil)
+    }
+}
+
+@Suite struct WorkerPoolTests {
+    @Test func `every job runs, never more at once than the limit`() throws {
+        let pool = WorkerPool(name: "test", limit: 3)
+        let state = Mutex((running: 0, most: 0, done: 0))
+        for _ in 0..<50 {
+            pool.submit {
+                state.withLock {
+                    $0.running += 1
+                    $0.most = max($0.most, $0.running)
+                }
+                usleep(500)
+                state.withLock {
+                    $0.running -= 1
+                    $0.done += 1
+                }
+            }
+        }
+        while pool.count > 0 { usleep(1000) }
+        #expect(state.withLock { $0.done } == 50)
+        #expect(state.withLock { $0.most } <= 3)
+    }
+}
+
+@Suite struct HolderProgramTests {
+    @Test func `a child's lines come one by one, with its end`() throws {
+        let program = HolderProgram(path: "/bin/sh")
+        var lines: [String] = []
+        let result = try program.run(["-c", "echo one; echo two; exit 3"], deadline: .seconds(60)) {
+            lines.append(String(decoding: $0, as: UTF8.self))
+        }
+        #expect(lines == ["one", "two"])
+        #expect(result.exit == .exited(status: 3))
+        #expect(String(decoding: result.output, as: UTF8.self) == "one\ntwo\n")
+    }
+
+    @Test func `a child that is not done in time is killed`() throws {
+        let program = HolderProgram(path: "/bin/sh")
+        #expect(throws: LinuxError.self) {
+            _ = try program.run(["-c", "exec sleep 1000"], deadline: .milliseconds(100))
+        }
+    }
+
+    @Test func `a child that says too much is killed`() throws {
+        let program = HolderProgram(path: "/bin/sh")
+        #expect(throws: LinuxError.self) {
+            _ = try program.run(["-c", "exec cat /dev/zero"], deadline: .seconds(60))
+        }
+    }
+
+    @Test func `the program beside this one is looked for there`() throws {
+        let place = try TemporaryDirectory()
+        symlink("/nowhere/bin/tdxd", place.path + "/exe")
+        #expect(throws: LinuxError.self) { _ = try HolderProgram.beside(executable: place.path + "/exe") }
+        try DurableFile.write([], name: "tdx-holder", in: place.path, mode: 0o755)
+        symlink(place.path + "/tdxd (deleted)", place.path + "/exe2")
+        #expect(try HolderProgram.beside(executable: place.path + "/exe2").path == place.path + "/tdx-holder")
+    }
+}
