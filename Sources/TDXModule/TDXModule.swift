@@ -34,6 +34,7 @@ public final class TDXModule: Sendable {
     /// What a 2 MiB entry above used 4 KiB entries holds: 0, or [late] PT_PAMT in its type bits.
     let parentWord = Atomic<UInt64>(0)
     let isLate: Bool
+    let processorCount: UInt32
 
     /// Faults to meet, and observers. Plain calls look at `isObserved` alone.
     let isObserved = Atomic<Bool>(false)
@@ -61,6 +62,7 @@ public final class TDXModule: Sendable {
         keys = Mutex([KeyEntry](repeating: KeyEntry(), count: Int(platform.privateKeyIDs.upperBound) + 1))
         writeBacks = Mutex([WriteBackState](repeating: WriteBackState(), count: platform.packages))
         isLate = platform.version == .late
+        processorCount = UInt32(platform.logicalProcessors)
         entropy = EntropySource(seed: seed)
         reportKey = SymmetricKey(data: entropy.bytes(32) ?? [])
     }
@@ -83,6 +85,8 @@ public final class TDXModule: Sendable {
     ///
     /// VP.ENTER returns when the vCPU has left the guest again, as on hardware: without a guest program it leaves at
     /// once for an external interrupt. Use `enter(_:on:)` to stay inside.
+    ///
+    /// - Precondition: `processor` is one of the platform's. One thread at a time calls as a processor.
     @discardableResult
     public func seamcall(_ registers: inout Registers, on processor: LogicalProcessorID) -> TDXStatus {
         if isObserved.load(ordering: .relaxed) { return observedSeamcall(&registers, on: processor) }

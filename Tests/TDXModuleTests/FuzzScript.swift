@@ -46,6 +46,8 @@ final class Pair {
     var naive: NaiveModel
     /// RAX of the last SEAMCALL.
     private(set) var lastStatus: UInt64 = 0
+    /// Translations that each vCPU may still use, by TDVPR and GPA: filled by accesses, emptied when an entry flushes.
+    private var translations: [UInt64: [UInt64: UInt64]] = [:]
 
     init() throws {
         module = try TDXModule(platform: Self.platform, memory: memory, seed: 1)
@@ -59,13 +61,16 @@ final class Pair {
         switch step {
         case .call(let registers, let lp):
             var (ours, theirs) = (registers, registers)
+            let tdvpr = registers.rcx & 0x000F_FFFF_FFFF_F000
+            let epoch = naive.vcpus[tdvpr]?.epoch
             let isEnter = registers.rax & 0xFFFF == 0
             let processor = LogicalProcessorID(UInt32(lp))
             _ = isEnter ? module.enter(&ours, on: processor) : module.seamcall(&ours, on: processor)
             _ = naive.seamcall(&theirs, lp)
             lastStatus = ours.rax
-            if ours == theirs { return nil }
-            return "module \(describe(ours)), naive \(describe(theirs))"
+            if ours != theirs { return "module \(describe(ours)), naive \(describe(theirs))" }
+            if isEnter, lastStatus == 0, naive.vcpus[tdvpr]!.epoch != epoch { translations[tdvpr] = [:] }
+            return staleTranslation()
         case .exit(let vcpu):
             var registers = Registers()
             let ours = module.exit(.externalInterrupt, vcpu: HostPhysicalAddress(vcpu), into: &registers) != nil
@@ -81,8 +86,34 @@ final class Pair {
                 case .notInside: nil
                 }
             let theirs = naive.accept(target, vcpu)
+            remember(target & ~0xFFF, vcpu)
             return ours == theirs ? nil : "module \(String(describing: ours)), naive \(String(describing: theirs))"
         }
+    }
+
+    /// The guest touches the page, and its processor remembers where it is.
+    private func remember(_ gpa: UInt64, _ vcpu: UInt64) {
+        if case .memory(let address, _) = module.access(GuestPhysicalAddress(gpa), vcpu: HostPhysicalAddress(vcpu)) {
+            translations[vcpu, default: [:]][gpa] = address.rawValue
+        }
+    }
+
+    /// A vCPU inside that could still reach a page which its trust domain no longer owns.
+    private func staleTranslation() -> String? {
+        for (tdvpr, pages) in translations {
+            guard let vcpu = naive.vcpus[tdvpr], let owner = naive.pages[tdvpr]?.owner else {
+                translations[tdvpr] = nil
+                continue
+            }
+            guard vcpu.state == 4 else { continue }
+            for (gpa, address) in pages {
+                let metadata = module.metadata(of: HostPhysicalAddress(address))
+                if metadata?.type != .regular || metadata?.owner.rawValue != owner {
+                    return "\(tdvpr) still reaches \(address) at \(gpa): \(String(describing: metadata))"
+                }
+            }
+        }
+        return nil
     }
 
     private func describe(_ r: Registers) -> String {
