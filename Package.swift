@@ -94,8 +94,8 @@ let package = Package(
             "TDHolder",
             [
                 "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
-                "MemoryUnits",
-                "ServiceSupport", "TDXEmulator", "TDXStatusCodes", "Varlink", logging, system,
+                "MemoryUnits", "ServiceSupport", "TDXEmulator", "TDXModule", "TDXStatusCodes", "Varlink", logging,
+                system,
             ]),
         room(
             "TDXDaemon",
@@ -103,8 +103,9 @@ let package = Package(
         room(
             "TDXControl",
             [
-                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Varlink", argumentParser,
-                system,
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "TransitionModel",
+                "Varlink",
+                argumentParser, system,
             ]),
         .executableTarget(name: "tdxd", dependencies: ["TDXDaemon", argumentParser], swiftSettings: strict),
         .executableTarget(

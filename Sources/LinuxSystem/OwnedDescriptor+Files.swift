@@ -28,6 +28,13 @@ extension OwnedDescriptor {
         return OwnedDescriptor(taking: number)
     }
 
+    /// Makes a file that does not exist yet and opens it for writing: open(2) with O_CREAT, O_EXCL and O_CLOEXEC.
+    /// - Throws: EEXIST when there is anything at `path`.
+    public static func create(path: String, mode: UInt32 = 0o600) throws(LinuxError) -> OwnedDescriptor {
+        let number = try LinuxError.retrying("open(O_CREAT)", path) { tdxd_open(path, 0o301, mode) }
+        return OwnedDescriptor(taking: number)
+    }
+
     /// Another descriptor of the same open file, close-on-exec.
     public func duplicate() throws(LinuxError) -> OwnedDescriptor {
         OwnedDescriptor(taking: try Self.duplicateNumber(rawValue))

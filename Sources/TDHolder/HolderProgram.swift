@@ -55,12 +55,17 @@ public enum HolderProgram {
     }
 
     /// Writes a line at once, whole, also into a pipe.
-    public static func printLine(_ line: String) {
+    public static func printLine(_ line: String) { put(line, 1) }
+
+    /// The same on standard error.
+    public static func printError(_ line: String) { put(line, 2) }
+
+    private static func put(_ line: String, _ descriptor: Int32) {
         let bytes = Array((line + "\n").utf8)
         bytes.withUnsafeBytes { bytes in
             var rest = bytes[...]
             while !rest.isEmpty {
-                let count = write(1, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+                let count = write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
                 if count < 0, errno != EINTR { return }
                 rest = rest.dropFirst(max(count, 0))
             }

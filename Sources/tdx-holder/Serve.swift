@@ -31,6 +31,11 @@ struct Serve: ParsableCommand {
     var emulatedPackages = 1
 
     @Option(
+        help: ArgumentHelp(
+            "Record every call of the software TDX module in this file, which must not exist yet.", valueName: "file"))
+    var trace: String?
+
+    @Option(
         help: "trace, debug, info, notice, warning, error or critical.",
         transform: { text in
             guard let level = Logger.Level(rawValue: text) else {
@@ -51,7 +56,7 @@ struct Serve: ParsableCommand {
     func run() throws {
         let options = HolderOptions(
             directory: directory, backend: backend.backend,
-            emulation: EmulationOptions(terminate: emulatedTerminate, packages: emulatedPackages),
+            emulation: EmulationOptions(terminate: emulatedTerminate, packages: emulatedPackages, tracePath: trace),
             idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, device: backend.kvmDevice)
         try HolderProgram.serve(options, logLevel: logLevel)
     }

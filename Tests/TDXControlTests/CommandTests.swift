@@ -258,6 +258,32 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
                 == ["status", "class", "name", "severity", "recoverable", "operand", "cause", "next_step"])
     }
 
+    @Test func `the models of page transitions say which order is safe`() throws {
+        let outcome = run(["model", "transition", "--pages", "1", "--json=short"])
+        #expect(outcome.status == 0)
+        guard case .object(let object) = try decoded(outcome.output), case .array(let rows)? = object["protocols"]
+        else {
+            Issue.record("\(outcome.output)")
+            return
+        }
+        var safe: [JSONValue: JSONValue] = [:]
+        for case .object(let row) in rows {
+            #expect(
+                keys(.object(row)) == [
+                    "name", "summary", "safe", "states", "tlb_flushes", "page_table_touches", "counterexample",
+                ])
+            safe[row["name"]!] = row["safe"]
+            #expect((row["counterexample"] == .null) == (row["safe"] == .bool(true)))
+        }
+        #expect(
+            safe == [
+                .string("present-clearing"): .bool(true), .string("present-clearing-merged"): .bool(true),
+                .string("always-present"): .bool(false), .string("present-clearing-plain-walk"): .bool(false),
+            ])
+        #expect(run(["model", "transition", "--protocol", "nothing"]).status == 2)
+        #expect(run(["model", "transition", "--pages", "4"]).status == 2)
+    }
+
     @Test func `a status may be written as logs write it`() {
         for text in [
             "0xC000030000000001", "c000030000000001", "0xc000_0300_0000_0001", "13835061353817047041",

@@ -9,10 +9,13 @@ public struct EmulationOptions: Sendable {
     public var terminate: TerminateSupport
     /// CPU packages, 1 … 8.
     public var packages: Int
+    /// Where every call of the software module is recorded, a path that does not exist yet; nil for nowhere.
+    public var tracePath: String?
 
-    public init(terminate: TerminateSupport = .announced, packages: Int = 1) {
+    public init(terminate: TerminateSupport = .announced, packages: Int = 1, tracePath: String? = nil) {
         self.terminate = terminate
         self.packages = packages
+        self.tracePath = tracePath
     }
 
     /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
@@ -36,6 +39,8 @@ struct BackendHost: Sendable {
     /// Nil for backend memfd.
     let kernel: (any KVMSystem)?
     let emulation: EmulationOptions
+    /// Nil where nothing is recorded.
+    let trace: TraceFile?
 
     var backend: Backend { chosen.backend }
 
@@ -50,10 +55,11 @@ struct BackendHost: Sendable {
             case .memfd, .tdx: .memfd
             }
         do {
-            return HostedSystem(
-                try EmulatedKVMSystem(
-                    EmulatorConfiguration(
-                        host: host, keyIDs: [keyID], terminate: emulation.terminate, packages: emulation.packages)))
+            let system = try EmulatedKVMSystem(
+                EmulatorConfiguration(
+                    host: host, keyIDs: [keyID], terminate: emulation.terminate, packages: emulation.packages))
+            if let trace { system.record { trace.write($0) } }
+            return HostedSystem(system)
         } catch {
             throw .invalidField(field: "key_id", value: String(keyID.rawValue), limit: "\(error)")
         }
@@ -84,12 +90,15 @@ final class HostedSystem: KVMSystem {
 extension BackendHost {
     /// Probes the host, chooses a backend and opens what it needs.
     /// - Parameter device: path of the KVM device.
-    /// - Throws: when a backend was asked for by name that the host does not offer.
-    static func open(
-        _ choice: BackendChoice, emulation: EmulationOptions, device: String
-    ) throws(BackendUnavailable) -> BackendHost {
+    /// - Throws: when a backend was asked for by name that the host does not offer, and when the trace's file cannot be
+    ///   made.
+    static func open(_ choice: BackendChoice, emulation: EmulationOptions, device: String) throws -> BackendHost {
         let (readings, system) = HostReadings.read(device: device)
         let chosen = try BackendChooser.choose(choice, from: readings.offers)
-        return BackendHost(chosen: chosen, kernel: chosen.backend == .memfd ? nil : system, emulation: emulation)
+        // The module of a real host cannot be recorded.
+        let path = chosen.backend.isEmulated ? emulation.tracePath : nil
+        return BackendHost(
+            chosen: chosen, kernel: chosen.backend == .memfd ? nil : system, emulation: emulation,
+            trace: try path.map(TraceFile.init(creating:)))
     }
 }

@@ -14,7 +14,8 @@ struct Tdxctl: ParsableCommand {
         version: ControlInterfaceVersion.text,
         subcommands: [
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
-            MapCommand.self, SelfTestCommand.self, StopCommand.self, ExplainCommand.self, VersionCommand.self,
+            MapCommand.self, SelfTestCommand.self, StopCommand.self, ExplainCommand.self, ModelCommand.self,
+            TraceCommand.self, VersionCommand.self,
         ])
 
     @OptionGroup var options: GlobalOptions

@@ -26,6 +26,13 @@ public final class EmulatedKVMSystem: KVMSystem {
     /// Makes the module meet conditions that a model never meets by itself: no entropy, a failing key, interrupts.
     public var faults: FaultInjector { host.module.faults }
 
+    /// Gives every call of the software module to `sink` as a line of JSON, in the order in which calls end; the first line
+    /// describes the platform. `TraceReplay` makes the calls again. To be called before the first VM is made.
+    public func record(_ sink: @escaping @Sendable (String) -> Void) {
+        sink(TraceEvent.header(host.module, broughtUp: true))
+        host.module.record { sink($0.json()) }
+    }
+
     public func apiVersion() throws(KVMError) -> Int { try kernel?.apiVersion() ?? 12 }
 
     public func check(_ capability: KVMCapability) throws(KVMError) -> Int {

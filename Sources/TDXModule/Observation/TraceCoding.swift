@@ -10,6 +10,15 @@ public enum TraceFormatError: Error, Hashable, Sendable {
     case badLine(Int, String)
 }
 
+extension TraceFormatError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .badHeader(let reason): "the first line describes no platform: \(reason)"
+        case .badLine(let line, let reason): "line \(line) is no recorded call: \(reason)"
+        }
+    }
+}
+
 struct TraceHeader: Codable {
     var trace = 1
     var version: String
