@@ -1,0 +1,70 @@
+import KVM
+import LinuxSystem
+import MemoryUnits
+import SystemPackage
+import Testing
+
+@testable import ConfidentialMemory
+
+private let kernel = try? KernelKVMSystem()
+private let hasPrivateMemory = ((try? kernel?.check(.vmTypes)) ?? 0) & 1 << 1 != 0
+
+/// The two-sided layout in a VM whose attributes are the kernel's.
+@Suite(.enabled(if: hasPrivateMemory, "KVM offers no software-protected VMs here"))
+struct SoftwareProtectedTests {
+    private static func makeMemory() throws -> (memory: GuestMemory, machine: any KVMVirtualMachine) {
+        let machine = try KernelKVMSystem().createVirtualMachine(.softwareProtected)
+        let memory = try GuestMemory.make(
+            in: machine, host: LinuxMemoryHost(),
+            plan: ShardPlan(regions: TestBench.regions, policy: TestBench.policy), sides: .apart, name: "protected")
+        return (memory, machine)
+    }
+
+    @Test func `each side is resident only while its pages are on it`() throws {
+        let (memory, machine) = try Self.makeMemory()
+        // Across the shards' border at 16 MiB.
+        let range = range(0xF0_0000, mebibytes: 2)
+        for part in memory.parts(of: range)! {
+            let view = try #require(memory.hostView(of: part.part))
+            view.initializeMemory(as: UInt8.self, repeating: 0xA5)
+        }
+        #expect(try memory.residency(of: range).shared == .mebibytes(2))
+        #expect(try memory.convert(range, to: .private).discarded == .mebibytes(2))
+        #expect(try memory.residency().total == .zero)
+        for part in memory.parts(of: range)! { try part.shard.file.allocate(part.shard.fileRange(part.part)) }
+        #expect(try memory.residency(of: range).private == .mebibytes(2))
+        #expect(try memory.verify().doubles.isEmpty)
+        #expect(try memory.convert(range, to: .shared).discarded == .mebibytes(2))
+        #expect(try memory.residency().total == .zero)
+        for part in memory.parts(of: range)! {
+            #expect(memory.hostView(of: part.part)!.allSatisfy { $0 == 0 })
+        }
+        memory.close()
+        machine.close()
+    }
+
+    @Test func `private memory that shared pages hide is found and freed`() throws {
+        let (memory, machine) = try Self.makeMemory()
+        let shard = memory.shards[1]
+        try shard.file.allocate(FileRange(offset: .mebibytes(2), length: .mebibytes(4)))
+        let double = DoubleResidency(range: shard.range, wasted: .private, bytes: .mebibytes(4))
+        #expect(try memory.verify().doubles == [double])
+        #expect(try memory.reclaim().doubles == [double])
+        #expect(try memory.verify().doubles.isEmpty)
+        memory.close()
+        machine.close()
+    }
+
+    @Test func `all memory goes there and back through the kernel's attributes, and comes back in the end`() throws {
+        let (memory, machine) = try Self.makeMemory()
+        for region in TestBench.regions { try memory.convert(region, to: .private, chunk: .mebibytes(8)) }
+        try memory.preallocate(threads: 2)
+        #expect(try memory.residency().private == memory.size)
+        #expect(try memory.convert(range(0x1000, pages: 4_000), to: .shared).discarded == PageCount(4_000).bytes)
+        let teardown = Teardown(machine: machine, vcpus: [], memory: memory, gate: VCPUGate())
+        let report = teardown.run(try TeardownPlan(teardown.facts(terminate: .absent)))
+        #expect(report.failure == nil)
+        #expect(report.released + PageCount(4_000).bytes == memory.size)
+        #expect(report.remaining == .zero)
+    }
+}
