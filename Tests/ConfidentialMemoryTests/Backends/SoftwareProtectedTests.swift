@@ -20,6 +20,11 @@ struct SoftwareProtectedTests {
         return (memory, machine)
     }
 
+    /// Nil where this kernel cannot count.
+    private static func residency(_ memory: GuestMemory, _ range: GuestPhysicalRange) -> Residency? {
+        try? memory.residency(of: range)
+    }
+
     @Test func `each side is resident only while its pages are on it`() throws {
         let (memory, machine) = try Self.makeMemory()
         // Across the shards' border at 16 MiB.
@@ -28,14 +33,17 @@ struct SoftwareProtectedTests {
             let view = try #require(memory.hostView(of: part.part))
             view.initializeMemory(as: UInt8.self, repeating: 0xA5)
         }
-        #expect(try memory.residency(of: range).shared == .mebibytes(2))
-        #expect(try memory.convert(range, to: .private).discarded == .mebibytes(2))
-        #expect(try memory.residency().total == .zero)
+        let counts = Self.residency(memory, range) != nil
+        if counts { #expect(Self.residency(memory, range)?.shared == .mebibytes(2)) }
+        #expect(try memory.convert(range, to: .private).changed == .mebibytes(2))
+        if counts { #expect(Self.residency(memory, range) == Residency()) }
         for part in memory.parts(of: range)! { try part.shard.file.allocate(part.shard.fileRange(part.part)) }
-        #expect(try memory.residency(of: range).private == .mebibytes(2))
-        #expect(try memory.verify().doubles.isEmpty)
-        #expect(try memory.convert(range, to: .shared).discarded == .mebibytes(2))
-        #expect(try memory.residency().total == .zero)
+        if counts {
+            #expect(Self.residency(memory, range)?.private == .mebibytes(2))
+            #expect(try memory.verify().doubles.isEmpty)
+        }
+        #expect(try memory.convert(range, to: .shared).changed == .mebibytes(2))
+        if counts { #expect(Self.residency(memory, range) == Residency()) }
         for part in memory.parts(of: range)! {
             #expect(memory.hostView(of: part.part)!.allSatisfy { $0 == 0 })
         }
@@ -46,6 +54,10 @@ struct SoftwareProtectedTests {
     @Test func `private memory that shared pages hide is found and freed`() throws {
         let (memory, machine) = try Self.makeMemory()
         let shard = memory.shards[1]
+        guard Self.residency(memory, shard.range) != nil else {
+            #expect(throws: GuestMemoryError.self, "what cannot be counted is not called clean") { try memory.verify() }
+            return
+        }
         try shard.file.allocate(FileRange(offset: .mebibytes(2), length: .mebibytes(4)))
         let double = DoubleResidency(range: shard.range, wasted: .private, bytes: .mebibytes(4))
         #expect(try memory.verify().doubles == [double])
@@ -59,12 +71,15 @@ struct SoftwareProtectedTests {
         let (memory, machine) = try Self.makeMemory()
         for region in TestBench.regions { try memory.convert(region, to: .private, chunk: .mebibytes(8)) }
         try memory.preallocate(threads: 2)
-        #expect(try memory.residency().private == memory.size)
-        #expect(try memory.convert(range(0x1000, pages: 4_000), to: .shared).discarded == PageCount(4_000).bytes)
+        let counts = (try? memory.residency()) != nil
+        if counts { #expect(try memory.residency().private == memory.size) }
+        #expect(try memory.convert(range(0x1000, pages: 4_000), to: .shared).changed == PageCount(4_000).bytes)
         let teardown = Teardown(machine: machine, vcpus: [], memory: memory, gate: VCPUGate())
         let report = teardown.run(try TeardownPlan(teardown.facts(terminate: .absent)))
         #expect(report.failure == nil)
-        #expect(report.released + PageCount(4_000).bytes == memory.size)
-        #expect(report.remaining == .zero)
+        if counts {
+            #expect(report.released + PageCount(4_000).bytes == memory.size)
+            #expect(report.remaining == .zero)
+        }
     }
 }
