@@ -106,6 +106,7 @@ import Testing
         #expect(VMEventLog.threadGroup(in: "Name:\tx\nTgid:\t4711\nNgid:\t0\n") == 4711)
         #expect(VMEventLog.threadGroup(in: "Name:\tx\n") == nil)
         #expect(VMEventLog.process(of: CurrentProcess.threadID) == CurrentProcess.pid)
+        #expect(VMEventLog.threads(of: CurrentProcess.pid).contains(CurrentProcess.threadID))
     }
 }
 
@@ -134,7 +135,7 @@ import Testing
         #expect(Self.failing { $0.holders = ["pid 7, descriptor 3"] } == ["no_other_holder"])
         #expect(Self.failing { $0.scanFailure = "EACCES" } == ["no_other_holder"])
         #expect(Self.failing { $0.filesSought = 0 } == ["no_other_holder"])
-        #expect(Self.failing { $0.machine = .notDestroyed } == ["vm_destroyed"])
+        #expect(Self.failing { $0.machine = .notDestroyed(creators: [7]) } == ["vm_destroyed"])
         #expect(Self.failing { $0.machine = .listedInDebugFS("/sys/kernel/debug/kvm/1-2") } == ["vm_destroyed"])
     }
 

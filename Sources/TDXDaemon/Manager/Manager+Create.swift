@@ -173,7 +173,9 @@ extension Manager {
         record.backing = backing.files.map {
             DomainRecord.BackingIdentity(device: $0.identity.device, inode: $0.identity.inode)
         }
-        record.vmCreators = Array(Set(record.vmCreators + events.creators(in: description.pid))).sorted()
+        let creators = Set(record.vmCreators + events.creators(in: description.pid))
+        // One creation that was seen tells that events reach us; any of the threads may have made the other VMs.
+        record.vmCreators = creators.isEmpty ? [] : creators.union(VMEventLog.threads(of: description.pid)).sorted()
         return record
     }
 

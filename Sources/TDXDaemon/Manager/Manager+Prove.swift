@@ -128,7 +128,8 @@ extension Manager {
             }
             return .absentFromDebugFS(Self.debugDirectory)
         }
-        return creators.isEmpty || events.lostEvents(since: since) ? .unobservable : .notDestroyed
+        return creators.isEmpty || events.lostEvents(since: since)
+            ? .unobservable : .notDestroyed(creators: creators.sorted())
     }
 
     /// Frees or keeps the key id, writes the certificate, and clears up what is proven gone.

@@ -30,7 +30,7 @@ struct TeardownEvidence: Hashable, Sendable {
         case none
         case destroyed(millisecondsAfterClose: Double)
         /// Its creation was announced, its destruction not yet.
-        case notDestroyed
+        case notDestroyed(creators: [Int32])
         /// debugfs no longer lists it.
         case absentFromDebugFS(String)
         case listedInDebugFS(String)
@@ -123,7 +123,8 @@ enum TeardownProofs {
         case .destroyed(let milliseconds):
             let delay = (milliseconds * 1000).rounded() / 1000
             return proof(true, "KVM announced the VM's destruction \(delay) ms after the last descriptor was closed")
-        case .notDestroyed: return proof(false, "KVM has not announced the VM's destruction")
+        case .notDestroyed(let creators):
+            return proof(false, "KVM has not announced the end of a VM that thread \(creators) created")
         case .absentFromDebugFS(let path): return proof(true, "\(path) lists no VM of the holder")
         case .listedInDebugFS(let path): return proof(false, "\(path) still exists")
         case .unobservable:

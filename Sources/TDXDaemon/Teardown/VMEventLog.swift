@@ -74,6 +74,11 @@ final class VMEventLog: Sendable {
         return threadGroup(in: text)
     }
 
+    /// The threads of a process; none when it is gone.
+    static func threads(of process: Int32) -> [Int32] {
+        ((try? TextFile.list("/proc/\(process)/task")) ?? []).compactMap { Int32($0) }
+    }
+
     /// The number in the line `Tgid:` of a status file.
     static func threadGroup(in text: String) -> Int32? {
         for line in text.split(separator: "\n") where line.hasPrefix("Tgid:") {
