@@ -17,8 +17,9 @@ public enum HolderInterface {
         public var privateBytes: UInt64
         public var sharedBytes: UInt64
         public var convertingBytes: UInt64
-        public var residentPrivateBytes: UInt64
-        public var residentSharedBytes: UInt64
+        /// Nil where the kernel cannot count what is resident.
+        public var residentPrivateBytes: UInt64?
+        public var residentSharedBytes: UInt64?
         public var vcpus: Int
         public var keyID: UInt16?
         public var pid: Int32
@@ -29,8 +30,8 @@ public enum HolderInterface {
 
         public init(
             name: String, id: String, state: State, reason: String?, backend: Backend, memoryBytes: UInt64,
-            privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64,
-            residentSharedBytes: UInt64, vcpus: Int, keyID: UInt16?, pid: Int32, mrtd: String?, firmware: String?,
+            privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
+            residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, pid: Int32, mrtd: String?, firmware: String?,
             createdAt: String, ownerUID: UInt32
         ) {
             self.name = name

@@ -20,9 +20,10 @@ public struct TrustDomain: Codable, Hashable, Sendable {
     public var privateBytes: UInt64
     public var sharedBytes: UInt64
     public var convertingBytes: UInt64
-    public var residentBytes: UInt64
-    public var residentPrivateBytes: UInt64
-    public var residentSharedBytes: UInt64
+    /// Nil where the kernel cannot count what is resident, or has not been asked yet.
+    public var residentBytes: UInt64?
+    public var residentPrivateBytes: UInt64?
+    public var residentSharedBytes: UInt64?
     public var vcpus: Int
     /// Nil where the kernel keeps it to itself (backend tdx).
     public var keyID: UInt16?
@@ -35,8 +36,8 @@ public struct TrustDomain: Codable, Hashable, Sendable {
 
     public init(
         name: String, id: String, state: TrustDomainState, reason: String?, backend: Backend, memoryBytes: UInt64,
-        privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64,
-        residentSharedBytes: UInt64, vcpus: Int, keyID: UInt16?, holderPID: Int32, mrtd: String?, firmware: String?,
+        privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
+        residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, holderPID: Int32, mrtd: String?, firmware: String?,
         createdAt: String, ownerUID: UInt32
     ) {
         self.name = name
@@ -49,7 +50,7 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         self.privateBytes = privateBytes
         self.sharedBytes = sharedBytes
         self.convertingBytes = convertingBytes
-        self.residentBytes = residentPrivateBytes + residentSharedBytes
+        self.residentBytes = residentPrivateBytes.flatMap { own in residentSharedBytes.map { own + $0 } }
         self.residentPrivateBytes = residentPrivateBytes
         self.residentSharedBytes = residentSharedBytes
         self.vcpus = vcpus

@@ -159,8 +159,8 @@ final class Holder: Sendable {
             privateBytes: domain?.pages[.private].bytes.rawValue ?? 0,
             sharedBytes: domain?.pages[.shared].bytes.rawValue ?? 0,
             convertingBytes: domain?.pages.converting.bytes.rawValue ?? 0,
-            residentPrivateBytes: domain?.resident?.private.rawValue ?? 0,
-            residentSharedBytes: domain?.resident?.shared.rawValue ?? 0, vcpus: now.order?.vcpus ?? 0,
+            residentPrivateBytes: domain?.resident?.private.rawValue,
+            residentSharedBytes: domain?.resident?.shared.rawValue, vcpus: now.order?.vcpus ?? 0,
             keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd, firmware: now.order?.firmware,
             createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0)
     }

@@ -13,7 +13,8 @@ func render(_ domains: [TrustDomain], _ style: Style) -> String {
             .init(text: domain.state.rawValue, paint: paint(domain.state)),
             .init(text: formatted(bytes: domain.memoryBytes)), .init(text: formatted(bytes: domain.privateBytes)),
             .init(text: formatted(bytes: domain.sharedBytes)), .init(text: formatted(bytes: domain.convertingBytes)),
-            .init(text: formatted(bytes: domain.residentBytes)), .init(text: String(domain.vcpus)),
+            .init(text: domain.residentBytes.map { formatted(bytes: $0) } ?? "unknown"),
+            .init(text: String(domain.vcpus)),
             .init(text: domain.keyID.map { String($0) } ?? "–"), .init(text: String(domain.holderPID)),
             .init(text: formatted(backend: domain.backend, emulated: domain.emulated)),
         ])
@@ -38,8 +39,11 @@ func render(_ domain: TrustDomain, _ style: Style) -> String {
         ("  converting", formatted(bytes: domain.convertingBytes)),
         (
             "Resident",
-            "\(formatted(bytes: domain.residentBytes)) (private \(formatted(bytes: domain.residentPrivateBytes)), "
-                + "shared \(formatted(bytes: domain.residentSharedBytes)))"
+            domain.residentBytes == nil
+                ? "unknown: not counted yet, or the kernel has no cachestat(2)"
+                : "\(formatted(bytes: domain.residentBytes ?? 0)) "
+                    + "(private \(formatted(bytes: domain.residentPrivateBytes ?? 0)), "
+                    + "shared \(formatted(bytes: domain.residentSharedBytes ?? 0)))"
         ),
         ("vCPUs", String(domain.vcpus)),
         ("Key id", formatted(keyID: domain.keyID, emulated: domain.emulated)),

@@ -18,8 +18,9 @@ extension Registry.Domain {
         return TrustDomain(
             name: record.name, id: record.id, state: state, reason: joined,
             backend: record.backend ?? fallbackBackend, memoryBytes: record.memoryBytes,
-            privateBytes: isGone ? 0 : record.memoryBytes, sharedBytes: 0, convertingBytes: 0, residentPrivateBytes: 0,
-            residentSharedBytes: 0, vcpus: record.vcpus, keyID: record.keyID, holderPID: record.holderPID ?? 0,
+            privateBytes: isGone ? 0 : record.memoryBytes, sharedBytes: 0, convertingBytes: 0,
+            residentPrivateBytes: nil,
+            residentSharedBytes: nil, vcpus: record.vcpus, keyID: record.keyID, holderPID: record.holderPID ?? 0,
             mrtd: nil, firmware: record.firmware, createdAt: record.createdAt, ownerUID: record.ownerUID)
     }
 }
