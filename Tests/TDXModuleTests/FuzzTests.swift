@@ -35,6 +35,9 @@ private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: 
         ]
         #expect(leaves.filter { !succeeded.contains($0.rawValue) } == [])
         #expect(reached.count > 30)
+        print(
+            "random sequences: seeds 0 to \(sequences - 1), \(sequences * Self.length) calls, "
+                + "\(reached.count) different statuses")
     }
 
     private static func run(
