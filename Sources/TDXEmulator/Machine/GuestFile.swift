@@ -135,14 +135,20 @@ final class GuestFile: @unchecked Sendable {
     /// Drops the process's page-table entries for a part, so that punching it need not.
     func dropMappings(_ range: FileRange) {
         lock.withLock {
-            let end = min(range.offset.rawValue + range.length.rawValue, size.rawValue)
-            for (window, table) in windows {
-                guard let mapping = table.mapping else { continue }
+            guard range.length != .zero, range.offset < size else { return }
+            let end = range.offset.rawValue + min(range.length.rawValue, size.rawValue - range.offset.rawValue)
+            let touched = range.offset.rawValue / Self.windowSize...(end - 1) / Self.windowSize
+            func drop(_ window: UInt64) {
+                guard let mapping = windows[window]?.mapping else { return }
                 let start = window * Self.windowSize
                 let low = max(range.offset.rawValue, start)
                 let high = min(end, start + mapping.size.rawValue)
-                guard low < high else { continue }
                 mapping.dropMappings(offset: ByteCount(low - start), length: ByteCount(high - low))
+            }
+            if touched.count <= windows.count {
+                touched.forEach(drop)
+            } else {
+                windows.keys.filter(touched.contains).forEach(drop)
             }
         }
     }

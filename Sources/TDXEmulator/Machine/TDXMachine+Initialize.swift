@@ -23,7 +23,10 @@ extension TDXMachine {
                 throw KVMError(name, error, detail: "\(host.keys.freeCount) key ids are free")
             }
             let created = try createDomain(parameters, keyID: keyID, name: name)
-            mmuLock.withWriteLock { domain = created }
+            mmuLock.withWriteLock {
+                domain = created
+                hasKeyID = true
+            }
             state = .initialized
             record.keyID = keyID
         }
@@ -52,7 +55,7 @@ extension TDXMachine {
             throw failure(name, .mngCreate, create.status)
         }
         var built = TrustDomain(
-            keyID: keyID, hasKeyID: true, tdr: tdr, controlPages: [], sharedBit: parameters.sharedBit,
+            keyID: keyID, tdr: tdr, controlPages: [], sharedBit: parameters.sharedBit,
             rootLevel: parameters.rootLevel)
         do throws(KVMError) {
             try configure(&built, pages: &pages, parameters, name: name)
@@ -60,6 +63,7 @@ extension TDXMachine {
             pages.forEach(host.frames.freeControlPage)
             mmuLock.withWriteLock {
                 domain = built
+                hasKeyID = true
                 releaseKeyID()
                 reclaimControlPages()
                 domain = nil

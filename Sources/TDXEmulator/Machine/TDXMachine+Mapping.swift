@@ -29,7 +29,7 @@ extension TDXMachine {
     func mapPrivate(
         _ address: GuestPhysicalAddress, slot: SlotTable.Slot, file: GuestFile, kind: MapKind, name: String
     ) -> MapResult {
-        guard let domain, domain.hasKeyID else {
+        guard let domain, hasKeyID else {
             return .failed(KVMError(name, .ioError, detail: "the TD has no key id"))
         }
         let frame = address.frame.rawValue

@@ -24,7 +24,7 @@ extension TDXMachine {
             bugOn(name, "\(address) is mapped without guest memory")
             return false
         }
-        let removed = domain.hasKeyID ? removeLive(address, frame, domain, name: name) : reclaim(frame, name: name)
+        let removed = hasKeyID ? removeLive(address, frame, domain, name: name) : reclaim(frame, name: name)
         guard removed else { return false }
         mapLock.withLock { mirror.clearMapped(address) }
         file.giveBackFrame(at: slot.offset(of: address))
@@ -80,7 +80,7 @@ extension TDXMachine {
     /// when the module refuses: the key id and all pages are then kept for good, as Linux does.
     @discardableResult
     func releaseKeyID() -> Bool {
-        guard let domain, domain.hasKeyID else { return true }
+        guard let domain, hasKeyID else { return true }
         let name = "TD teardown"
         for vcpu in vcpus where vcpu.mayBeAssociated {
             let flush = seamcall(.vpFlush, rcx: vcpu.tdvpr!.rawValue, on: vcpu.processor)
@@ -107,7 +107,7 @@ extension TDXMachine {
             return true
         }
         guard released else { return false }
-        self.domain!.hasKeyID = false
+        hasKeyID = false
         host.keys.release(domain.keyID)
         return true
     }
@@ -138,7 +138,7 @@ extension TDXMachine {
         }
         pages += mirror.takeTables()
         pages += domain.controlPages + [domain.tdr]
-        guard !domain.hasKeyID else {
+        guard !hasKeyID else {
             leakedPages += UInt64(pages.count)
             return
         }
@@ -159,15 +159,17 @@ extension TDXMachine {
     /// VM destruction: the last reference is gone, so no private page can be mapped any more.
     func destroy() {
         for vcpu in vcpus { vcpu.guest?.stop() }
-        if domain != nil {
+        // Nobody calls any more; the lock is for who looks at the evidence at this moment.
+        mmuLock.withWriteLock {
+            guard domain != nil else { return }
             if mirror.mappedPageCount > .zero {
                 bugOn("VM destruction", "\(mirror.mappedPageCount) are still mapped")
                 leakedPages += mirror.mappedPageCount.rawValue
             }
             releaseKeyID()
             reclaimControlPages()
+            domain = nil
         }
-        domain = nil
         backing.close()
         record.finish(self)
     }

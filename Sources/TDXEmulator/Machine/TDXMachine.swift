@@ -54,8 +54,10 @@ final class TDXMachine: @unchecked Sendable {
     var pagesBeingMapped: Set<UInt64> = []
     var tablesBeingAdded: Set<MirrorTable.UpperTable> = []
 
-    // Changed inside all locks, or by destruction, when nobody else is there.
+    // Changed inside all locks and `mmuLock` for writing; a vCPU's mutex is enough to read.
     var domain: TrustDomain?
+    /// True from INIT_VM until KEY.FREEID. Changed inside `mmuLock` for writing.
+    var hasKeyID = false
     var preFaultAllowed = false
     /// Deliberately kept from the host because the module would not release the key.
     var leakedPages: UInt64 = 0
@@ -64,8 +66,6 @@ final class TDXMachine: @unchecked Sendable {
     /// What a TD has from INIT_VM on.
     struct TrustDomain {
         var keyID: KeyID
-        /// False once KEY.FREEID was done.
-        var hasKeyID: Bool
         var tdr: HostPhysicalAddress
         var controlPages: [HostPhysicalAddress]
         var sharedBit: UInt64
