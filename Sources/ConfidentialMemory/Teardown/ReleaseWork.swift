@@ -87,8 +87,8 @@ final class ReleaseWork: Sendable {
             let range = FileRange(offset: offset, length: min(chunk, shard.range.size - offset))
             offset += range.length
             do {
-                // Nil on a kernel that cannot count: it is released all the same, and nobody says how much it was.
-                let resident = isFull ? range.length : try file.countedBytes(range)
+                // Nil where it cannot be counted: it is released all the same, and nobody says how much it was.
+                let resident = isFull ? range.length : try? file.countedBytes(range)
                 guard resident != .zero else { continue }
                 try file.punchHole(range)
                 state.withLock { state in

@@ -134,6 +134,16 @@ import Testing
         #expect(bench.held == KernelLedger.Counts())
     }
 
+    @Test func `memory whose count is refused is released all the same`() throws {
+        let bench = TestBench()
+        let domain = try Self.makeDomain(bench)
+        bench.journal.fail { $0.name == "resident" ? .ioError : nil }
+        let report = try domain.stop()
+        #expect(bench.journal.names.filter { $0 == "punch" }.count == 4, "two shards, both sides")
+        #expect(report.remaining == nil, "nobody knows")
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
     @Test func `terminate-first is refused where it is known to be absent, and the TD lives on`() throws {
         let facts = TeardownFacts(terminate: .absent, vcpus: 1, shards: [], cpus: 1)
         #expect(throws: TeardownRefused.terminateAbsent) {
