@@ -120,6 +120,31 @@ extension TDXModule {
         gpa & access.td.pointee.forbiddenGPABits.get() == 0
     }
 
+    /// C-GPAINFO and C-WALK (reference §0.4): the entry that `target` names, at its level. Nil when a check fails; `status`
+    /// says which, and RCX and RDX tell of the entry where the walk stopped.
+    @inline(__always)
+    func find(
+        _ target: UInt64, from least: UInt64, to most: UInt64, _ access: TDAccess, _ r: inout Registers,
+        _ status: inout TDXStatus
+    ) -> Walk? {
+        let (level, gpa) = (target & 7, target & ~0xFFF)
+        guard isLevelAndAddress(target, from: least, to: most), isPrivate(gpa, access) else {
+            status = .operandInvalid.with(.rcx)
+            return nil
+        }
+        if isTreeBusy(access) {
+            status = .operandBusy.with(.septTree)
+            return nil
+        }
+        let found = walk(access.td, gpa, to: level, root: access.state.rootLevel)
+        guard found.level == level else {
+            report(found, &r)
+            status = .eptWalkFailed.with(.rcx)
+            return nil
+        }
+        return found
+    }
+
     /// Whether no vCPU can hold a translation from before `blocked` any more (reference §6.5).
     func isTracked(_ td: TD, blocked: UInt64) -> Bool {
         if blocked >> 63 != 0 { return false }

@@ -16,16 +16,7 @@ extension TDXModule {
         defer { access.release() }
         status = checkState(access, .memPageDemote, locksOpState: true)
         if !status.isSuccess { return status }
-        guard isLevelAndAddress(target, from: 1, to: 2), isPrivate(target & ~0xFFF, access) else {
-            return .operandInvalid.with(.rcx)
-        }
-        let level = target & 7
-        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
-        let found = walk(access.td, target & ~0xFFF, to: level, root: access.state.rootLevel)
-        if found.level != level {
-            report(found, &r)
-            return .eptWalkFailed.with(.rcx)
-        }
+        guard let found = find(target, from: 1, to: 2, access, &r, &status) else { return status }
         guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
         switch demote(&r, access, found, operands: (target, operand)) {
         case .refused(let status):

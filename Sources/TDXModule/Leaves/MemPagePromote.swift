@@ -15,16 +15,7 @@ extension TDXModule {
         defer { access.release() }
         status = checkState(access, .memPagePromote, locksOpState: true)
         if !status.isSuccess { return status }
-        guard isLevelAndAddress(target, from: 1, to: 2), isPrivate(target & ~0xFFF, access) else {
-            return .operandInvalid.with(.rcx)
-        }
-        let (level, gpa) = (target & 7, target & ~0xFFF)
-        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
-        let found = walk(access.td, gpa, to: level, root: access.state.rootLevel)
-        if found.level != level {
-            report(found, &r)
-            return .eptWalkFailed.with(.rcx)
-        }
+        guard let found = find(target, from: 1, to: 2, access, &r, &status) else { return status }
         guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
         let result = promote(&r, access, found, operands: (target, root))
         switch result {

@@ -14,15 +14,7 @@ extension TDXModule {
         defer { access.release() }
         status = checkState(access, .memPageRelocate, locksOpState: true)
         if !status.isSuccess { return status }
-        guard isLevelAndAddress(target, from: 0, to: 0), isPrivate(target, access) else {
-            return .operandInvalid.with(.rcx)
-        }
-        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
-        let found = walk(access.td, target, to: 0, root: access.state.rootLevel)
-        if found.level != 0 {
-            report(found, &r)
-            return .eptWalkFailed.with(.rcx)
-        }
+        guard let found = find(target, from: 0, to: 0, access, &r, &status) else { return status }
         guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
         let state = decode(found.raw)
         func refuse(_ status: TDXStatus, details: Bool = false) -> TDXStatus {

@@ -18,19 +18,10 @@ extension TDXModule {
 
     @inline(__always)
     private func block(_ r: inout Registers, _ access: TDAccess, _ target: UInt64) -> TDXStatus {
-        let status = checkState(access, .memRangeBlock, locksOpState: true)
+        var status = checkState(access, .memRangeBlock, locksOpState: true)
         if !status.isSuccess { return status }
-        guard isLevelAndAddress(target, from: 0, to: access.state.rootLevel) else {
-            return .operandInvalid.with(.rcx)
-        }
-        let (level, gpa) = (target & 7, target & ~0xFFF)
-        guard isPrivate(gpa, access) else { return .operandInvalid.with(.rcx) }
-        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
-        let found = walk(access.td, gpa, to: level, root: access.state.rootLevel)
-        if found.level != level {
-            report(found, &r)
-            return .eptWalkFailed.with(.rcx)
-        }
+        guard let found = find(target, from: 0, to: access.state.rootLevel, access, &r, &status) else { return status }
+        let level = found.level
         if found.raw & Entry.lock != 0 {
             askForPriority(found, &r)
             return .operandBusy.with(.rcx)

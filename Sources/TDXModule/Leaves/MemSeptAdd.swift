@@ -25,15 +25,7 @@ extension TDXModule {
         var status = checkState(access, .memSeptAdd, locksOpState: true)
         if !status.isSuccess { return status }
         let root = access.state.rootLevel
-        guard isLevelAndAddress(target, from: 1, to: root) else { return .operandInvalid.with(.rcx) }
-        let (level, gpa) = (target & 7, target & ~0xFFF)
-        guard isPrivate(gpa, access) else { return .operandInvalid.with(.rcx) }
-        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
-        let found = walk(access.td, gpa, to: level, root: root)
-        if found.level != level {
-            report(found, &r)
-            return .eptWalkFailed.with(.rcx)
-        }
+        guard let found = find(target, from: 1, to: root, access, &r, &status) else { return status }
         guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
         let state = decode(found.raw)
         func refuse(_ status: TDXStatus, details: Bool = false) -> TDXStatus {

@@ -16,15 +16,7 @@ extension TDXModule {
         status = checkState(access, .memSeptRd, locksOpState: true)
         if !status.isSuccess { return status }
         if wantsAttributes, !access.state.isDebug { return .operandInvalid.with(.rdx) }
-        guard isLevelAndAddress(target, from: 0, to: access.state.rootLevel), isPrivate(target & ~0xFFF, access) else {
-            return .operandInvalid.with(.rcx)
-        }
-        if isTreeBusy(access) { return .operandBusy.with(.septTree) }
-        let found = walk(access.td, target & ~0xFFF, to: target & 7, root: access.state.rootLevel)
-        if found.level != target & 7 {
-            report(found, &r)
-            return .eptWalkFailed.with(.rcx)
-        }
+        guard let found = find(target, from: 0, to: access.state.rootLevel, access, &r, &status) else { return status }
         guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
         entry.release(found.raw)
         report(found, &r)
