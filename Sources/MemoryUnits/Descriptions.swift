@@ -1,3 +1,10 @@
+/// A number with what it counts, such as "1 shard" and "5 shards".
+///
+/// - Parameter plural: for a noun that takes more than an "s".
+public func counted(_ number: Int, _ noun: String, plural: String? = nil) -> String {
+    "\(number) \(number == 1 ? noun : plural ?? noun + "s")"
+}
+
 extension GuestPhysicalAddress: CustomStringConvertible {
     public var description: String { "0x" + String(rawValue, radix: 16) }
 }

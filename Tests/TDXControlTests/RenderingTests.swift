@@ -12,8 +12,8 @@ import Testing
         #expect(
             text == """
                 NAME           STATE     MEMORY   PRIVATE  SHARED  CONVERTING  RESIDENT  VCPUS  KEY  HOLDER  BACKEND
-                web1           runnable   1 GiB  1020 MiB   4 MiB         0 B   5.0 MiB      2    3    4711  guest_memfd (emulated)
-                a-longer-name  failed     1 GiB  1020 MiB   4 MiB         0 B   5.0 MiB      2    –    4711  tdx
+                web1           runnable   1 GiB  1020 MiB   4 MiB         0 B     5 MiB      2    3    4711  guest_memfd (emulated)
+                a-longer-name  failed     1 GiB  1020 MiB   4 MiB         0 B     5 MiB      2    –    4711  tdx
 
                 """)
     }
@@ -33,7 +33,7 @@ import Testing
                   private     1020 MiB
                   shared      4 MiB
                   converting  0 B
-                Resident      5.0 MiB (private 5.0 MiB, shared 0 B)
+                Resident      5 MiB (private 5 MiB, shared 0 B)
                 vCPUs         2
                 Key id        3 (emulated)
                 Holder        pid 4711
@@ -81,6 +81,59 @@ import Testing
         #expect(failed.hasSuffix("Failure: punching failed\nINCOMPLETE: every proof holds, but the teardown failed.\n"))
     }
 
+    @Test func `certificates are listed with their verdicts`() {
+        let text = render([.init(.sample()), .init(.sample(holds: false))], .plain)
+        #expect(
+            text == """
+                NAME  ID                                BEGAN                        TOOK  RELEASED  PATH             VERDICT     BACKEND
+                web1  00112233445566778899aabbccddeeff  2026-01-02T03:04:05.678Z  41.3 ms     1 GiB  dynamic-removal  complete    guest_memfd (emulated)
+                web1  00112233445566778899aabbccddeeff  2026-01-02T03:04:05.678Z  41.3 ms     1 GiB  dynamic-removal  INCOMPLETE  guest_memfd (emulated)
+
+                """)
+        #expect(render([CertificateSummary](), .plain) == "There are no certificates.\n")
+    }
+
+    @Test func `key ids are counted, and each that is taken says by whom`() {
+        let keys = ManagerInterface.GetKeys.Reply(
+            backend: .memfd, capacity: 4,
+            keys: [
+                KeyHolding(keyID: 32, use: .inUse, name: "web1", id: "aa"),
+                KeyHolding(keyID: 33, use: .draining, name: nil, id: "bb"),
+            ])
+        #expect(
+            render(keys, .plain) == """
+                KEY  USE       NAME  ID
+                 32  in use    web1  aa
+                 33  draining  –     bb
+                4 key ids: 2 free, 1 in use, 1 draining [memfd (emulated)]
+
+                """)
+        let none = ManagerInterface.GetKeys.Reply(backend: .tdx, capacity: 1, keys: [])
+        #expect(render(none, .plain) == "1 key id: 1 free, 0 in use [tdx]\n")
+    }
+
+    @Test func `what is paid for twice is shown with its range, or said to be nothing`() {
+        func reply(reclaimed: Bool, _ ranges: [DoubleResidency]) -> ManagerInterface.Verify.Reply {
+            ManagerInterface.Verify.Reply(
+                name: "web1", backend: .memfd, reclaimed: reclaimed,
+                HolderInterface.Verify.Reply(checkedBytes: 1 << 30, ranges: ranges, milliseconds: 2))
+        }
+        let waste = [DoubleResidency(gpa: 0, bytes: 16 << 20, wasted: .shared, wastedBytes: 8192)]
+        #expect(
+            render(reply(reclaimed: false, waste), .plain) == """
+                START         END             SIZE  WASTED  SIDE
+                0x0000000000  0x0001000000  16 MiB   8 KiB  shared
+                Paid for twice: 8 KiB in 1 range; 1 GiB looked at in 2.00 ms [memfd (emulated)]
+
+                """)
+        #expect(
+            render(reply(reclaimed: true, waste), .plain).hasSuffix(
+                "Freed 8 KiB in 1 range; 1 GiB looked at in 2.00 ms [memfd (emulated)]\n"))
+        #expect(
+            render(reply(reclaimed: false, []), .plain)
+                == "Nothing is paid for twice; 1 GiB looked at in 2.00 ms [memfd (emulated)]\n")
+    }
+
     @Test func `checks form a tree with hints`() {
         #expect(
             render(HostReport.sample, .plain) == """
@@ -112,7 +165,7 @@ import Testing
                 0x0000000000  0x0001000000  16 MiB  private
                 0x0001000000  0x0001001000   4 KiB  converting_to_shared
                 0x0100000000  0x0100002000   8 KiB  private
-                3 runs: 16.0 MiB private, 4 KiB converting_to_shared [memfd (emulated)]
+                3 runs: 16 MiB private, 4 KiB converting_to_shared [memfd (emulated)]
 
                 """)
     }
@@ -147,7 +200,8 @@ import Testing
 
     @Test(
         arguments: [
-            (0, "0 B"), (1023, "1023 B"), (4096, "4 KiB"), (5000, "4.8 KiB"), (1 << 30, "1 GiB"),
+            (0, "0 B"), (1023, "1023 B"), (4096, "4 KiB"), (5000, "4.8 KiB"), ((1 << 30) + 4096, "1 GiB"),
+            (1 << 30, "1 GiB"),
             ((1 << 30) - 1, "1023.9 MiB"), (UInt64.max, "16777215.9 TiB"),
         ] as [(UInt64, String)])
     func `a size is never said to be more than it is`(_ bytes: UInt64, _ text: String) {
@@ -180,6 +234,14 @@ import Testing
         #expect(bar.update(news("prove", 0, of: 0), now: start + .milliseconds(20)) == "\rstop web1: prove\u{1b}[K")
         #expect(bar.finish() == "\r\u{1b}[K")
         #expect(bar.finish() == "")
+    }
+
+    @Test func `a phase's detail is set apart from its name`() {
+        var bar = ProgressBar(title: "create web1", isTerminal: false, width: 80, now: start)
+        let news = Progress(phase: "start", doneBytes: 0, totalBytes: 0, detail: "starting a holder")
+        #expect(bar.update(news, now: start + .seconds(2)) == "create web1: start – starting a holder\n")
+        let more = Progress(phase: "release", doneBytes: 4096, totalBytes: 8192, detail: "shard 2")
+        #expect(bar.update(more, now: start + .seconds(4)) == "create web1: release 50 %, 4 KiB of 8 KiB, shard 2\n")
     }
 
     @Test func `a narrow terminal is never overrun`() {

@@ -136,7 +136,7 @@ public struct Teardown {
         if let failure = outcome.failure { report.fail("release: \(failure)") }
         return TeardownPhase(
             name: .release, milliseconds: 0, bytes: outcome.released, calls: outcome.calls,
-            detail: "\(memory?.shards.count ?? 0) shards, \(threads) threads")
+            detail: "\(counted(memory?.shards.count ?? 0, "shard")), \(counted(threads, "thread"))")
     }
 
     private func close() -> TeardownPhase {

@@ -12,7 +12,8 @@ enum HolderProofs {
             TeardownProof(
                 name: "holder_residency", holds: report.remaining == .zero,
                 evidence: report.remaining.map {
-                    "cachestat(2) counted \($0.rawValue) bytes in the files of \(shards) shards before they were closed"
+                    "cachestat(2) counted \($0.rawValue) bytes in the files of \(counted(shards, "shard")) "
+                        + "before they were closed"
                 } ?? "cachestat(2) could not be read before the files were closed")
         ]
         if let inspection { proofs += emulated(inspection) }

@@ -43,14 +43,14 @@ struct ProgressBar {
         isDrawn = true
         let label = "\(title): \(printable(progress.phase))"
         let amount = amountText(progress)
-        let room = width - label.count - amount.count - 5
+        let room = width - label.count - amount.count - 4
         var text = label
         if progress.totalBytes > 0, room >= 10 {
             let cells = min(room, 40)
             let filled = Int(Double(cells) * fraction(progress))
             text += " [" + String(repeating: "#", count: filled) + String(repeating: "·", count: cells - filled) + "]"
         }
-        if !amount.isEmpty { text += " " + amount }
+        text += amount
         return "\r" + String(text.prefix(max(width - 1, 1))) + "\u{1b}[K"
     }
 
@@ -59,9 +59,10 @@ struct ProgressBar {
         if let lastWrite, progress.phase == lastPhase, now - lastWrite < Self.quietTime { return "" }
         lastWrite = now
         let amount = amountText(progress)
-        return "\(title): \(printable(progress.phase))\(amount.isEmpty ? "" : " " + amount)\n"
+        return "\(title): \(printable(progress.phase))\(amount)\n"
     }
 
+    /// What stands behind the phase's name, with what separates it; empty for nothing.
     private func amountText(_ progress: Progress) -> String {
         var parts: [String] = []
         if progress.totalBytes > 0 {
@@ -70,8 +71,9 @@ struct ProgressBar {
         } else if progress.doneBytes > 0 {
             parts.append(formatted(bytes: progress.doneBytes))
         }
-        if let detail = progress.detail, !detail.isEmpty { parts.append(printable(detail)) }
-        return parts.joined(separator: ", ")
+        let amount = parts.isEmpty ? "" : " " + parts.joined(separator: ", ")
+        guard let detail = progress.detail, !detail.isEmpty else { return amount }
+        return amount + (amount.isEmpty ? " – " : ", ") + printable(detail)
     }
 
     private func fraction(_ progress: Progress) -> Double {

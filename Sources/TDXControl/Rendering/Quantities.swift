@@ -1,6 +1,6 @@
 internal import ControlInterface
 
-/// A size for people: exact where a binary unit divides it, otherwise with one decimal.
+/// A size for people: in the largest binary unit that it reaches, with one decimal unless that is 0, rounded down.
 func formatted(bytes: UInt64) -> String {
     let units: [(shift: UInt64, name: String)] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")]
     for unit in units where bytes >= 1 << unit.shift {
@@ -9,7 +9,8 @@ func formatted(bytes: UInt64) -> String {
         if rest == 0 { return "\(whole) \(unit.name)" }
         // Tenths, rounded down: a size is never said to be more than it is.
         let tenths = ((rest >> (unit.shift - 10)) * 10) >> 10
-        return "\(whole).\(tenths) \(unit.name)"
+        // "1.0" beside "1" would look like a measurement beside a size.
+        return tenths == 0 ? "\(whole) \(unit.name)" : "\(whole).\(tenths) \(unit.name)"
     }
     return "\(bytes) B"
 }

@@ -74,7 +74,7 @@ enum TeardownProofs {
         if let bytes = evidence.residentBytes {
             return TeardownProof(
                 name: residencyZero, holds: bytes == 0,
-                evidence: "cachestat(2) over \(evidence.duplicates) files: \(bytes) bytes resident")
+                evidence: "cachestat(2) over \(counted(evidence.duplicates, "file")): \(bytes) bytes resident")
         }
         let why = evidence.residencyUnknown ?? "there were no duplicates"
         guard evidence.filesSought > 0, nobodyHolds(evidence), evidence.processesUnseen == 0 else {
@@ -83,7 +83,8 @@ enum TeardownProofs {
         return TeardownProof(
             name: residencyZero, holds: true,
             evidence: "not measured: \(why); the kernel frees the pages of a file that no process holds, and none of "
-                + "\(evidence.processesSeen) processes holds one of the \(evidence.filesSought) files")
+                + "\(counted(evidence.processesSeen, "process", plural: "processes")) holds one of "
+                + "\(counted(evidence.filesSought, "file"))")
     }
 
     private static func closed(_ evidence: TeardownEvidence) -> TeardownProof {
@@ -91,7 +92,8 @@ enum TeardownProofs {
             name: duplicatesClosed, holds: evidence.duplicatesClosed,
             evidence: evidence.duplicates == 0
                 ? "tdxd has no duplicates"
-                : "\(evidence.duplicates) duplicates of tdxd are \(evidence.duplicatesClosed ? "closed" : "open")")
+                : "\(counted(evidence.duplicates, "duplicate")) of tdxd \(evidence.duplicates == 1 ? "is" : "are") "
+                    + (evidence.duplicatesClosed ? "closed" : "open"))
     }
 
     private static func nobodyHolds(_ evidence: TeardownEvidence) -> Bool {
@@ -107,9 +109,11 @@ enum TeardownProofs {
         guard evidence.holders.isEmpty else {
             return proof(false, "held by " + evidence.holders.prefix(8).joined(separator: ", "))
         }
-        var text = "none of \(evidence.processesSeen) processes holds one of \(evidence.filesSought) files"
+        let seen = counted(evidence.processesSeen, "process", plural: "processes")
+        var text = "none of \(seen) holds one of \(counted(evidence.filesSought, "file"))"
         if evidence.processesUnseen > 0 {
-            text += "; \(evidence.processesUnseen) processes of other users could not be looked into"
+            let unseen = counted(evidence.processesUnseen, "process", plural: "processes")
+            text += "; \(unseen) of other users could not be looked into"
         }
         return proof(true, text)
     }
