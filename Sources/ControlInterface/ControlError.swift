@@ -6,6 +6,8 @@ public enum ControlError: Error, Sendable, Hashable {
     /// `field` had `value`, and `limit` says what it may be.
     case invalidField(field: String, value: String, limit: String)
     case noSuchDomain(name: String)
+    /// `certificate` is the id or the name that was asked for.
+    case noSuchCertificate(certificate: String)
     case nameTaken(name: String)
     /// `needed` is the role or identity that the call takes.
     case notPermitted(needed: String, reason: String)
@@ -41,6 +43,8 @@ extension ControlError {
         case .invalidField(let field, let value, let limit):
             return make("InvalidField", Wire.InvalidField(field: field, value: value, limit: limit))
         case .noSuchDomain(let name): return make("NoSuchDomain", Wire.Name(name: name))
+        case .noSuchCertificate(let certificate):
+            return make("NoSuchCertificate", Wire.Certificate(certificate: certificate))
         case .nameTaken(let name): return make("NameTaken", Wire.Name(name: name))
         case .notPermitted(let needed, let reason):
             return make("NotPermitted", Wire.NotPermitted(needed: needed, reason: reason))
@@ -83,6 +87,8 @@ extension ControlError {
             let p = try reply.parameters(as: Wire.InvalidField.self)
             return .invalidField(field: p.field, value: p.value, limit: p.limit)
         case "NoSuchDomain": return .noSuchDomain(name: try reply.parameters(as: Wire.Name.self).name)
+        case "NoSuchCertificate":
+            return .noSuchCertificate(certificate: try reply.parameters(as: Wire.Certificate.self).certificate)
         case "NameTaken": return .nameTaken(name: try reply.parameters(as: Wire.Name.self).name)
         case "NotPermitted":
             let p = try reply.parameters(as: Wire.NotPermitted.self)
@@ -126,6 +132,7 @@ extension ControlError {
 /// The errors' parameters, as the interface files declare them.
 private enum Wire {
     struct Name: Codable { var name: String }
+    struct Certificate: Codable { var certificate: String }
     struct Reason: Codable { var reason: String }
     struct Message: Codable { var message: String }
     struct InvalidField: Codable { var field, value, limit: String }
@@ -182,6 +189,7 @@ extension ControlError: CustomStringConvertible {
         switch self {
         case .invalidField(let field, let value, let limit): "\(field) is \(value); it must be \(limit)"
         case .noSuchDomain(let name): "there is no TD named \(name)"
+        case .noSuchCertificate(let certificate): "there is no certificate of a TD with the name or id \(certificate)"
         case .nameTaken(let name): "a TD named \(name) exists already"
         case .notPermitted(let needed, let reason): "not permitted (\(needed) is needed): \(reason)"
         case .insufficientMemory(let needed, let available, let limit):

@@ -4,6 +4,7 @@ enum ExitStatus: Int32, Sendable {
     case failed = 1
     /// The command line, or a value on it, is not acceptable.
     case usage = 2
+    /// Or no such certificate.
     case noSuchDomain = 3
     case notPermitted = 4
     /// No key id or not enough memory.

@@ -57,7 +57,7 @@ extension Failure {
     private static func status(of error: ControlError) -> ExitStatus {
         switch error {
         case .invalidField: .usage
-        case .noSuchDomain: .noSuchDomain
+        case .noSuchDomain, .noSuchCertificate: .noSuchDomain
         case .notPermitted: .notPermitted
         case .insufficientMemory, .noKeyAvailable: .capacity
         case .tryAgain: .tryAgain
@@ -72,6 +72,7 @@ extension Failure {
         case .invalidField(let field, _, _):
             optionName(of: field).map { "on the command line that is \($0)" }
         case .noSuchDomain: "“tdxctl list” shows which TDs there are"
+        case .noSuchCertificate: "“tdxctl certificate list” shows which are kept"
         case .nameTaken(let name): "choose another name, or end that one with “tdxctl stop \(name)”"
         case .notPermitted: "run this as root, or as a member of the group that tdxd's configuration names"
         case .insufficientMemory: "ask for less memory, or end another TD: “tdxctl list” shows what each one has"

@@ -50,11 +50,16 @@ private let contracts: [Contract] = {
         method(manager, "Convert", M.Convert.Parameters.self, M.Convert.Reply.self),
         method(manager, "Map", M.Map.Parameters.self, M.Map.Reply.self),
         method(manager, "Stop", M.Stop.Parameters.self, M.Stop.Reply.self),
+        method(manager, "ListCertificates", NoParameters.self, M.ListCertificates.Reply.self),
+        method(manager, "GetCertificate", M.GetCertificate.Parameters.self, M.GetCertificate.Reply.self),
+        method(manager, "GetKeys", NoParameters.self, M.GetKeys.Reply.self),
+        method(manager, "Verify", M.Verify.Parameters.self, M.Verify.Reply.self),
         method(manager, "SelfTest", NoParameters.self, M.SelfTest.Reply.self),
         method(holder, "Build", H.Build.Parameters.self, H.Build.Reply.self),
         method(holder, "Describe", NoParameters.self, H.Describe.Reply.self),
         method(holder, "Convert", H.Convert.Parameters.self, H.Convert.Reply.self),
         method(holder, "Map", NoParameters.self, H.Map.Reply.self),
+        method(holder, "Verify", H.Verify.Parameters.self, H.Verify.Reply.self),
         method(holder, "GetBacking", NoParameters.self, H.GetBacking.Reply.self),
         method(holder, "Stop", NoParameters.self, H.Stop.Reply.self),
     ].flatMap { $0 }
@@ -144,13 +149,15 @@ private func mutilations(
         for name in [
             ManagerInterface.Check.method, ManagerInterface.Create.method, ManagerInterface.List.method,
             ManagerInterface.Show.method, ManagerInterface.Convert.method, ManagerInterface.Map.method,
-            ManagerInterface.Stop.method, ManagerInterface.SelfTest.method,
+            ManagerInterface.Stop.method, ManagerInterface.SelfTest.method, ManagerInterface.ListCertificates.method,
+            ManagerInterface.GetCertificate.method, ManagerInterface.GetKeys.method, ManagerInterface.Verify.method,
         ] {
             #expect(manager.methods.keys.contains { "io.tdxd.Manager." + $0 == name })
         }
         for name in [
             HolderInterface.Build.method, HolderInterface.Describe.method, HolderInterface.Convert.method,
             HolderInterface.Map.method, HolderInterface.GetBacking.method, HolderInterface.Stop.method,
+            HolderInterface.Verify.method,
         ] {
             #expect(holder.methods.keys.contains { "io.tdxd.Holder." + $0 == name })
         }
@@ -158,7 +165,8 @@ private func mutilations(
 }
 
 private let everyError: [ControlError] = [
-    .invalidField(field: "vcpus", value: "0", limit: "1 … 64"), .noSuchDomain(name: "a"), .nameTaken(name: "b"),
+    .invalidField(field: "vcpus", value: "0", limit: "1 … 64"), .noSuchDomain(name: "a"),
+    .noSuchCertificate(certificate: "c"), .nameTaken(name: "b"),
     .notPermitted(needed: "operate", reason: "uid 7"),
     .insufficientMemory(neededBytes: 1 << 62, availableBytes: 2, limit: "MemAvailable"),
     .noKeyAvailable(capacity: 15, inUse: 15), .firmwareRejected(path: "/f", reason: "is a directory"),

@@ -183,9 +183,63 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         #expect(keys(document) == ["backend", "emulated", "passed", "steps"])
     }
 
+    @Test func `certificate show asks for what was said, and an incomplete one is a failure`() throws {
+        let seen = Mutex<String?>(nil)
+        let manager = try ManagerStandIn([
+            "GetCertificate": { call in
+                let parameters = try? call.parameters(as: ManagerInterface.GetCertificate.Parameters.self)
+                seen.withLock { $0 = parameters?.certificate }
+                call.reply(ManagerInterface.GetCertificate.Reply(certificate: .sample(holds: false)))
+            },
+            "ListCertificates": { call in
+                call.reply(ManagerInterface.ListCertificates.Reply(certificates: [.init(.sample())]))
+            },
+        ])
+        let outcome = tdxctl("--socket", manager.path, "certificate", "show", "web1")
+        #expect(outcome.status == 1)
+        #expect(outcome.output == render(TeardownCertificate.sample(holds: false), .plain))
+        #expect(seen.withLock { $0 } == "web1")
+        let list = tdxctl("certificate", "list", "--json=short", "--socket", manager.path)
+        #expect(list.status == 0)
+        guard case .array(let rows) = try decoded(list.output) else { return #expect(Bool(false), "\(list.output)") }
+        #expect(
+            keys(rows.first) == [
+                "name", "id", "backend", "emulated", "path", "holder_died", "started_at", "milliseconds",
+                "released_bytes", "complete", "failure",
+            ])
+    }
+
+    @Test func `keys and verify give whole replies as JSON`() throws {
+        let reclaims = Mutex<[Bool]>([])
+        let manager = try ManagerStandIn([
+            "GetKeys": { call in
+                call.reply(
+                    ManagerInterface.GetKeys.Reply(
+                        backend: .tdx, capacity: 2, keys: [KeyHolding(keyID: nil, use: .reserved, name: nil, id: "a")]))
+            },
+            "Verify": { call in
+                guard let parameters = try? call.parameters(as: ManagerInterface.Verify.Parameters.self) else { return }
+                reclaims.withLock { $0.append(parameters.reclaim) }
+                call.reply(
+                    ManagerInterface.Verify.Reply(
+                        name: parameters.name, backend: .memfd, reclaimed: parameters.reclaim,
+                        HolderInterface.Verify.Reply(checkedBytes: 4096, ranges: [], milliseconds: 1)))
+            },
+        ])
+        #expect(
+            tdxctl("keys", "--json=short", "--socket", manager.path).output
+                == #"{"backend":"tdx","capacity":2,"draining":0,"emulated":false,"free":1,"in_use":0,"#
+                + #""keys":[{"id":"a","key_id":null,"name":null,"use":"reserved"}],"reserved":1}"# + "\n")
+        #expect(tdxctl("verify", "web1", "--socket", manager.path).status == 0)
+        let freed = tdxctl("verify", "web1", "--reclaim", "--json=short", "--socket", manager.path)
+        #expect(try decoded(freed.output) != .null)
+        #expect(reclaims.withLock { $0 } == [false, true])
+    }
+
     @Test(
         arguments: [
-            (.noSuchDomain(name: "x"), 3), (.notPermitted(needed: "admin", reason: "uid 7"), 4),
+            (.noSuchDomain(name: "x"), 3), (.noSuchCertificate(certificate: "x"), 3),
+            (.notPermitted(needed: "admin", reason: "uid 7"), 4),
             (.insufficientMemory(neededBytes: 2, availableBytes: 1, limit: "MemAvailable"), 5),
             (.noKeyAvailable(capacity: 1, inUse: 1), 5), (.tryAgain(reason: "draining"), 75),
             (.invalidField(field: "vcpus", value: "0", limit: "1 to 64"), 2), (.nameTaken(name: "x"), 1),

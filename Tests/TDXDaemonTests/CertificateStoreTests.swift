@@ -39,6 +39,38 @@ import Testing
         #expect(store.names() == ["td3-id3.json", "td4-id4.json", "td5-id5.json"])
     }
 
+    @Test func `a certificate is found by its id, or by its name the latest`() throws {
+        let place = try TemporaryDirectory()
+        let store = CertificateStore(directory: place.path)
+        func write(_ name: String, _ id: String, _ second: Int) throws {
+            var certificate = Sample.certificate(Sample.record(name, id: id))
+            certificate.startedAt = "2026-03-01T12:00:0\(second).000Z"
+            try store.write(certificate)
+        }
+        try write("web1", "b2", 2)
+        try write("web1", "a1", 1)
+        try write("web1-b2", "c3", 3)
+        // Its name is the other's id.
+        try write("a1", "d4", 4)
+        #expect(store.find("web1")?.id == "b2")
+        #expect(store.find("a1")?.id == "a1")
+        #expect(store.find("b2")?.id == "b2")
+        #expect(store.find("web1-b2")?.id == "c3")
+        #expect(store.find("web") == nil)
+        #expect(store.find("2") == nil)
+        #expect(store.all().map(\.id) == ["d4", "c3", "b2", "a1"])
+    }
+
+    @Test func `a file that is no certificate is told and left out`() throws {
+        let place = try TemporaryDirectory()
+        let store = CertificateStore(directory: place.path)
+        try store.write(Sample.certificate(Sample.record("web1")))
+        try DurableFile.write(Array("{}".utf8), name: "web1-x.json", in: place.path)
+        var flaws: [String] = []
+        #expect(store.all { flaws.append($0) }.map(\.name) == ["web1"])
+        #expect(flaws.count == 1 && flaws[0].hasPrefix("web1-x.json: "))
+    }
+
     @Test func `nothing half-written stays behind when writing fails`() throws {
         let place = try TemporaryDirectory()
         mkdir(place.path + "/x", 0o700)

@@ -9,6 +9,8 @@ extension Setting {
         // Holders' sockets live in it: their names take up to 75 bytes.
         path("service", "runtime_directory", \.service.runtimeDirectory, limit: 64),
         path("service", "state_directory", \.service.stateDirectory),
+        // All of them are listed in one answer.
+        number("service", "certificates_kept", \.service.certificatesKept, 1...10_000),
         choice("service", "on_stop", \.service.onStop),
         choice("service", "log_level", \.service.logLevel),
 

@@ -14,6 +14,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var runtimeDirectory = "/run/tdxd"
         /// Certificates and the registry.
         public var stateDirectory = "/var/lib/tdxd"
+        /// Teardown certificates that are kept; beyond it the oldest go.
+        public var certificatesKept = 1000
         /// What happens to TDs when tdxd is stopped.
         public var onStop = OnStop.keep
         public var logLevel = Logger.Level.info

@@ -219,6 +219,27 @@ final class Holder: Sendable {
         }
     }
 
+    // MARK: Verify
+
+    /// What the host pays for twice; with `reclaim`, what it did pay.
+    func verify(reclaim: Bool) throws(ControlError) -> HolderInterface.Verify.Reply {
+        let built = try runnable("Verify")
+        let start = MonotonicInstant.now
+        let found: MemoryVerification
+        do throws(TrustDomainError) {
+            found = try built.domain.verify(reclaiming: reclaim)
+        } catch {
+            throw ControlError(error, name: name)
+        }
+        return HolderInterface.Verify.Reply(
+            checkedBytes: found.checked.rawValue,
+            ranges: found.doubles.map {
+                ControlInterface.DoubleResidency(
+                    gpa: $0.range.start.rawValue, bytes: $0.range.size.rawValue,
+                    wasted: $0.wasted == .private ? .private : .shared, wastedBytes: $0.bytes.rawValue)
+            }, milliseconds: MonotonicInstant.now.milliseconds(since: start))
+    }
+
     // MARK: Stop
 
     /// - Throws: `.wrongState` while a TD is being built and after the first Stop.

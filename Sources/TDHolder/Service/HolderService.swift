@@ -30,7 +30,7 @@ final class HolderService: Sendable {
     var handlers: [String: VarlinkServer.Handler] {
         [
             "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
-            "GetBacking": guarded(getBacking), "Stop": guarded(stop),
+            "Verify": guarded(verify), "GetBacking": guarded(getBacking), "Stop": guarded(stop),
         ]
     }
 
@@ -99,6 +99,13 @@ final class HolderService: Sendable {
         let parameters = try call.parameters(as: HolderInterface.Convert.Parameters.self)
         worker.run { [holder] in
             Self.finish(call) { () throws(ControlError) in try holder.convert(parameters) }
+        }
+    }
+
+    private func verify(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let parameters = try call.parameters(as: HolderInterface.Verify.Parameters.self)
+        worker.run { [holder] in
+            Self.finish(call) { () throws(ControlError) in try holder.verify(reclaim: parameters.reclaim) }
         }
     }
 

@@ -8,14 +8,15 @@ struct Tdxctl: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tdxctl", abstract: "Creates, shows, converts and ends the trust domains (TDs) of this host.",
         discussion: """
-            Exit status: 0 ok, 1 failed, 2 usage, 3 no such TD, 4 not permitted, 5 no capacity (key ids, memory), \
-            69 tdxd is not available, 75 try again.
+            Exit status: 0 ok, 1 failed, 2 usage, 3 no such TD or certificate, 4 not permitted, 5 no capacity (key ids, \
+            memory), 69 tdxd is not available, 75 try again.
             """,
         version: ControlInterfaceVersion.text,
         subcommands: [
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
-            MapCommand.self, SelfTestCommand.self, StopCommand.self, ExplainCommand.self, ModelCommand.self,
-            TraceCommand.self, VersionCommand.self,
+            MapCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self, CertificateCommand.self,
+            SelfTestCommand.self, EstimateCommand.self, ExplainCommand.self, ModelCommand.self, TraceCommand.self,
+            VersionCommand.self,
         ])
 
     @OptionGroup var options: GlobalOptions

@@ -34,6 +34,27 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
     return text
 }
 
+/// The table of `tdxctl certificate list`.
+func render(_ certificates: [CertificateSummary], _ style: Style) -> String {
+    guard !certificates.isEmpty else { return "There are no certificates.\n" }
+    var table = Table(
+        ("NAME", .left), ("ID", .left), ("BEGAN", .left), ("TOOK", .right), ("RELEASED", .right), ("PATH", .left),
+        ("VERDICT", .left), ("BACKEND", .left))
+    for certificate in certificates {
+        table.add([
+            .init(text: printable(certificate.name), paint: .bold), .init(text: printable(certificate.id)),
+            .init(text: printable(certificate.startedAt)),
+            .init(text: formatted(milliseconds: certificate.milliseconds)),
+            .init(text: formatted(bytes: certificate.releasedBytes)), .init(text: printable(certificate.path)),
+            .init(
+                text: (certificate.complete ? "complete" : "INCOMPLETE")
+                    + (certificate.holderDied ? ", holder died" : ""), paint: certificate.complete ? .good : .bad),
+            .init(text: formatted(backend: certificate.backend, emulated: certificate.emulated)),
+        ])
+    }
+    return table.rendered(style)
+}
+
 private func phaseTable(_ phases: [TeardownPhase]) -> Table {
     var table = Table(("PHASE", .left), ("TIME", .right), ("BYTES", .right), ("CALLS", .right), ("DETAIL", .left))
     for phase in phases {

@@ -34,6 +34,18 @@ func completed(_ value: some Encodable, as typeName: String) -> JSONValue {
     }
 }
 
+/// A whole reply of one of the manager's methods, likewise.
+func completedReply(_ value: some Encodable, of method: String) -> JSONValue {
+    do {
+        let interface = try VarlinkInterface(parsing: InterfaceDescription.manager)
+        let plain = try JSONDecoder().decode(JSONValue.self, from: try JSONEncoder().encode(value))
+        guard let fields = interface.methods[method]?.reply else { preconditionFailure("no method \(method)") }
+        return interface.filled(plain, .structure(fields))
+    } catch {
+        preconditionFailure("\(error)")
+    }
+}
+
 extension VarlinkInterface {
     fileprivate func filled(_ value: JSONValue, _ type: VarlinkType) -> JSONValue {
         switch (resolve(type), value) {

@@ -29,9 +29,35 @@ struct CertificateStore: Sendable {
 
     /// The certificate of a TD; nil when there is none.
     func read(name: String, id: String) throws -> TeardownCertificate? {
+        try read(file: "\(name)-\(id).json")
+    }
+
+    /// Every certificate that can be read, the latest first.
+    ///
+    /// - Parameter onFlaw: is told of each file that cannot.
+    func all(onFlaw: (String) -> Void = { _ in }) -> [TeardownCertificate] {
+        names().compactMap { readable($0, onFlaw: onFlaw) }.sorted { $0.startedAt > $1.startedAt }
+    }
+
+    /// The certificate of the TD with that id; otherwise the latest of the TDs with that name; nil when there is neither.
+    func find(_ idOrName: String, onFlaw: (String) -> Void = { _ in }) -> TeardownCertificate? {
+        // Both may contain a hyphen, so that a file's name only narrows the search.
+        let candidates = names().filter { $0.hasPrefix(idOrName + "-") || $0.hasSuffix("-\(idOrName).json") }
+            .compactMap { readable($0, onFlaw: onFlaw) }.sorted { $0.startedAt > $1.startedAt }
+        return candidates.first { $0.id == idOrName } ?? candidates.first { $0.name == idOrName }
+    }
+
+    private func readable(_ file: String, onFlaw: (String) -> Void) -> TeardownCertificate? {
+        do { return try read(file: file) } catch {
+            onFlaw("\(file): \(error)")
+            return nil
+        }
+    }
+
+    private func read(file: String) throws -> TeardownCertificate? {
         let bytes: [UInt8]
         do throws(DurableFile.Failure) {
-            bytes = try DurableFile.read(path: "\(directory)/\(name)-\(id).json")
+            bytes = try DurableFile.read(path: "\(directory)/\(file)")
         } catch {
             if error.errno == ENOENT { return nil }
             throw error

@@ -84,6 +84,13 @@ struct HolderLink: Sendable {
         }.runs
     }
 
+    func verify(reclaim: Bool, timeout: Duration) throws(ControlError) -> HolderInterface.Verify.Reply {
+        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(
+                HolderInterface.Verify.method, HolderInterface.Verify.Parameters(reclaim: reclaim), timeout: timeout)
+        }
+    }
+
     /// Duplicates of the TD's backing files, each checked to be the file that the holder says it is.
     func backing(timeout: Duration) throws(ControlError) -> Backing {
         let answer = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in

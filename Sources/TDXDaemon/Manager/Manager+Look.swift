@@ -104,6 +104,25 @@ extension Manager {
             milliseconds: answer.milliseconds)
     }
 
+    // MARK: Verify
+
+    /// Finds what the host pays for twice, and frees it where that is asked for.
+    func verify(_ name: DomainName, reclaim: Bool) throws(ControlError) -> ManagerInterface.Verify.Reply {
+        let (domain, holder) = try findRunnable(name, "verify")
+        // Every backing file is counted through: it is given the time of other long work.
+        let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
+        let found = try holder.link.verify(reclaim: reclaim, timeout: timeout)
+        if found.wastedBytes > 0 {
+            log.notice(
+                reclaim ? "freed memory that was paid for twice" : "memory is paid for twice",
+                metadata: [
+                    "td": "\(name)", "bytes": "\(found.wastedBytes)", "ranges": "\(found.ranges.count)",
+                ])
+        }
+        return ManagerInterface.Verify.Reply(
+            name: name.text, backend: domain.record.backend ?? .memfd, reclaimed: reclaim, found)
+    }
+
     // MARK: Check and SelfTest
 
     /// What this host offers, as a child reads it.

@@ -26,7 +26,6 @@ final class Manager: Sendable {
     let core: Mutex<Core>
     let places: Places
     let program: HolderProgram
-    let store: CertificateStore
     let events = VMEventLog()
     let loop: EventLoop
     let log: Logger
@@ -45,7 +44,6 @@ final class Manager: Sendable {
         self.loop = loop
         self.log = log
         self.ownUID = ownUID
-        store = CertificateStore(directory: places.certificates)
         let capacity = Self.hostKeyCapacity ?? Int(configuration.backends.emulatedKeyIDs)
         core = Mutex(Core(ledger: KeyLedger(capacity: capacity), configuration: configuration))
     }
@@ -56,6 +54,11 @@ final class Manager: Sendable {
             return nil
         }
         return min(Int(clamping: tdx.amount), 1 << 12)
+    }
+
+    /// Certificates, as many as are configured at this moment.
+    var store: CertificateStore {
+        CertificateStore(directory: places.certificates, retained: configuration.service.certificatesKept)
     }
 
     var configuration: TDXDConfiguration { core.withLock { $0.configuration } }

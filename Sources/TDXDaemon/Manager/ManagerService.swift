@@ -22,6 +22,10 @@ final class ManagerService: Sendable {
             "Create": { self.create($0) },
             "Convert": { self.convert($0) },
             "Stop": { self.stop($0) },
+            "ListCertificates": { self.listCertificates($0) },
+            "GetCertificate": { self.getCertificate($0) },
+            "GetKeys": { self.getKeys($0) },
+            "Verify": { self.verify($0) },
             "SelfTest": { self.selfTest($0) },
         ]
     }
@@ -52,7 +56,30 @@ final class ManagerService: Sendable {
         }
     }
 
+    private func listCertificates(_ call: VarlinkCall) {
+        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in manager.certificates() }
+    }
+
+    private func getCertificate(_ call: VarlinkCall) {
+        answer(call, .observe, ManagerInterface.GetCertificate.Parameters.self, on: manager.lookers) {
+            manager, parameters throws(ControlError) in
+            try manager.certificate(parameters.certificate)
+        }
+    }
+
+    private func getKeys(_ call: VarlinkCall) {
+        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in try manager.keys() }
+    }
+
     // MARK: Calls that change
+
+    /// Changes something even where it only looks: conversions wait meanwhile.
+    private func verify(_ call: VarlinkCall) {
+        answer(call, .change, ManagerInterface.Verify.Parameters.self, on: manager.workers) {
+            manager, parameters throws(ControlError) in
+            try manager.verify(try DomainName(validating: parameters.name), reclaim: parameters.reclaim)
+        }
+    }
 
     private func create(_ call: VarlinkCall) {
         answer(call, .change, CallParameters.Create.self, on: manager.workers) {

@@ -3,9 +3,9 @@ internal import ControlInterface
 /// Who may do what. Root and the daemon's own user may do everything.
 struct PeerPolicy: Hashable, Sendable {
     enum Operation: Hashable, Sendable {
-        /// Look: Check, List, Show, Map.
+        /// Look: Check, List, Show, Map, ListCertificates, GetCertificate, GetKeys.
         case observe
-        /// Change: Create, Convert, Stop, SelfTest.
+        /// Change: Create, Convert, Verify, Stop, SelfTest.
         case change
     }
 

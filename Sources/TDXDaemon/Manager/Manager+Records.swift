@@ -1,0 +1,60 @@
+internal import ControlInterface
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+extension Manager {
+    // MARK: Certificates
+
+    func certificates() -> ManagerInterface.ListCertificates.Reply {
+        ManagerInterface.ListCertificates.Reply(
+            certificates: store.all(onFlaw: unreadable).map { CertificateSummary($0) })
+    }
+
+    /// - Parameter text: a TD's id or name.
+    /// - Throws: `invalidField` for what is neither; `noSuchCertificate`.
+    func certificate(_ text: String) throws(ControlError) -> ManagerInterface.GetCertificate.Reply {
+        // An id is made of the same characters.
+        guard let name = try? DomainName(validating: text) else {
+            throw .invalidField(field: "certificate", value: ControlError.quoting(text), limit: DomainName.limit)
+        }
+        guard let certificate = store.find(name.text, onFlaw: unreadable) else {
+            throw .noSuchCertificate(certificate: name.text)
+        }
+        return ManagerInterface.GetCertificate.Reply(certificate: certificate)
+    }
+
+    private func unreadable(_ flaw: String) {
+        log.warning("a certificate is not readable", metadata: ["reason": "\(flaw)"])
+    }
+
+    // MARK: Keys
+
+    /// The pool of key ids and who holds which. Blocks where the host was not looked at yet.
+    func keys() throws(ControlError) -> ManagerInterface.GetKeys.Reply {
+        let known = core.withLock { $0.backend }
+        let backend = if let known { known } else { try check().backend }
+        return core.withLock { core in
+            let holdings = core.ledger.holdings.sorted { $0.key.rawValue < $1.key.rawValue }
+            return ManagerInterface.GetKeys.Reply(
+                backend: backend, capacity: core.ledger.capacity,
+                keys: holdings.map { key, holding in
+                    KeyHolding(
+                        // On hardware the ledger's numbers are names only.
+                        keyID: backend == .tdx ? nil : key.rawValue, use: KeyUse(holding.use),
+                        name: core.registry[holding.holder]?.record.name, id: holding.holder)
+                })
+        }
+    }
+}
+
+extension KeyUse {
+    init(_ use: KeyLedger.Use) {
+        switch use {
+        case .reserved: self = .reserved
+        case .inUse: self = .inUse
+        case .draining: self = .draining
+        }
+    }
+}
