@@ -1,0 +1,51 @@
+internal import ArgumentParser
+internal import MemoryUnits
+
+struct EstimateCommand: ControlCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "estimate",
+        abstract: "Tells by a model how long the end of a TD takes on hardware. Needs no daemon.",
+        discussion: """
+            The model is fitted to posted times of TDX hosts; nothing is measured here. Without --terminate both ways to \
+            end a TD are shown.
+            """)
+
+    enum Terminate: String, CaseIterable, ExpressibleByArgument {
+        case yes, no
+    }
+
+    @Option(
+        help: ArgumentHelp("The TD's resident private memory, such as 400G (powers of 1,024).", valueName: "size"),
+        transform: parseSize)
+    var memory: ByteCount
+
+    @Option(help: ArgumentHelp("How many virtual CPUs it has.", valueName: "count"))
+    var vcpus = 1
+
+    @Flag(help: "The CPU has the partial-write erratum: every reclaimed page is reset.")
+    var erratum = false
+
+    @Option(help: "Whether the kernel has KVM_TDX_TERMINATE_VM: yes or no.")
+    var terminate: Terminate?
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func validate() throws {
+        guard (1...4096).contains(vcpus) else {
+            throw ValidationError("--vcpus is \(vcpus): it must be from 1 to 4096")
+        }
+    }
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let paths: [TeardownModel.Path] =
+            switch terminate {
+            case .yes: [.terminateFirst]
+            case .no: [.dynamicRemoval]
+            case nil: TeardownModel.Path.allCases
+            }
+        let estimate = TeardownEstimate(memory: memory, vcpus: vcpus, erratum: erratum, paths: paths)
+        context.show(estimate, text: render(estimate, context.console.style))
+        return .ok
+    }
+}
