@@ -56,7 +56,10 @@ import Varlink
         let answer = try VarlinkClient.connect("\(host.runtime)/holders/\(domain.id)/socket").callWithDescriptors(
             HolderInterface.GetBacking.method, as: HolderInterface.GetBacking.Reply.self, timeout: .seconds(60))
         for file in answer.reply.files {
-            let descriptor = try #require(answer.descriptors.takeFirst())
+            guard let descriptor = answer.descriptors.takeFirst() else {
+                Issue.record("fewer descriptors than files")
+                return
+            }
             // Pages that somebody else's writing has left on both sides, private and shared.
             for gpa in [UInt64(0), 17 << 20] where file.gpa <= gpa && gpa < file.gpa + file.bytes {
                 try FileMemory.allocate(
