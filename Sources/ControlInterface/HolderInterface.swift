@@ -202,6 +202,7 @@ public enum HolderInterface {
 
     public enum Stop {
         public static let method = InterfaceName.holder + ".Stop"
+        public typealias Parameters = StopChoice
 
         /// Progress while it lasts; everything else in the last reply, after which the process exits.
         public struct Reply: Codable, Hashable, Sendable {

@@ -143,7 +143,7 @@ public enum ManagerInterface {
 
     public enum Stop {
         public static let method = InterfaceName.manager + ".Stop"
-        public typealias Parameters = DomainName
+        public typealias Parameters = DomainStop
 
         /// Progress while it lasts; the certificate in the last reply.
         public struct Reply: Codable, Hashable, Sendable {

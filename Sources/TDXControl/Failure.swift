@@ -94,7 +94,7 @@ private func optionName(of field: String) -> String? {
     switch field {
     case "memory_bytes": "--memory"
     case "bytes": "--size"
-    case "vcpus", "gpa", "firmware", "mrconfigid", "mrowner", "mrownerconfig", "to": "--\(field)"
+    case "vcpus", "gpa", "policy", "firmware", "mrconfigid", "mrowner", "mrownerconfig", "to": "--\(field)"
     default: nil
     }
 }

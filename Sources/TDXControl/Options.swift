@@ -119,6 +119,14 @@ func parseSide(_ text: String) throws -> MemorySide {
     return side
 }
 
+func parsePolicy(_ text: String) throws -> StopPolicy {
+    guard let policy = StopPolicy(rawValue: text) else {
+        let known = StopPolicy.allCases.map(\.rawValue).joined(separator: ", ")
+        throw ValidationError("“\(printable(text))” is no policy: that is one of \(known)")
+    }
+    return policy
+}
+
 /// The current directory; nil when it was removed or cannot be read.
 private func workingDirectory() -> String? {
     guard let text = tdxd_working_directory() else { return nil }

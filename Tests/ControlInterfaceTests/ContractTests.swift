@@ -50,6 +50,7 @@ private let contracts: [Contract] = {
         method(manager, "Convert", M.Convert.Parameters.self, M.Convert.Reply.self),
         method(manager, "Map", M.Map.Parameters.self, M.Map.Reply.self),
         method(manager, "Stop", M.Stop.Parameters.self, M.Stop.Reply.self),
+        method(manager, "PlanStop", M.PlanStop.Parameters.self, M.PlanStop.Reply.self),
         method(manager, "ListCertificates", NoParameters.self, M.ListCertificates.Reply.self),
         method(manager, "GetCertificate", M.GetCertificate.Parameters.self, M.GetCertificate.Reply.self),
         method(manager, "GetKeys", NoParameters.self, M.GetKeys.Reply.self),
@@ -61,7 +62,8 @@ private let contracts: [Contract] = {
         method(holder, "Map", NoParameters.self, H.Map.Reply.self),
         method(holder, "Verify", H.Verify.Parameters.self, H.Verify.Reply.self),
         method(holder, "GetBacking", NoParameters.self, H.GetBacking.Reply.self),
-        method(holder, "Stop", NoParameters.self, H.Stop.Reply.self),
+        method(holder, "PlanStop", H.PlanStop.Parameters.self, H.PlanStop.Reply.self),
+        method(holder, "Stop", H.Stop.Parameters.self, H.Stop.Reply.self),
     ].flatMap { $0 }
 }()
 
@@ -151,13 +153,14 @@ private func mutilations(
             ManagerInterface.Show.method, ManagerInterface.Convert.method, ManagerInterface.Map.method,
             ManagerInterface.Stop.method, ManagerInterface.SelfTest.method, ManagerInterface.ListCertificates.method,
             ManagerInterface.GetCertificate.method, ManagerInterface.GetKeys.method, ManagerInterface.Verify.method,
+            ManagerInterface.PlanStop.method,
         ] {
             #expect(manager.methods.keys.contains { "io.tdxd.Manager." + $0 == name })
         }
         for name in [
             HolderInterface.Build.method, HolderInterface.Describe.method, HolderInterface.Convert.method,
             HolderInterface.Map.method, HolderInterface.GetBacking.method, HolderInterface.Stop.method,
-            HolderInterface.Verify.method,
+            HolderInterface.Verify.method, HolderInterface.PlanStop.method,
         ] {
             #expect(holder.methods.keys.contains { "io.tdxd.Holder." + $0 == name })
         }

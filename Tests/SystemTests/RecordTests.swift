@@ -66,7 +66,7 @@ import Varlink
                     descriptor: descriptor.rawValue, offset: ByteCount(gpa - file.gpa), length: ByteCount(2 * page))
             }
         }
-        let resident = try host.show("web1").residentBytes
+        let resident = try #require(try host.show("web1").residentBytes)
         #expect(try wasted(host) == 4 * page)
         let freed = try JSONValue(host.tdxctl("verify", "web1", "--reclaim", "--json=short"))
         #expect(freed["reclaimed"] == .bool(true) && freed["wasted_bytes"].number == Double(4 * page))

@@ -159,6 +159,9 @@ public final class TrustDomain: Sendable {
         }
     }
 
+    /// Whether the kernel announced KVM_TDX_TERMINATE_VM when this TD was made.
+    public var terminateSupport: TerminateSupport { terminate }
+
     /// What `stop` would do now.
     public func teardownPlan(
         policy: TeardownPolicy = TeardownPolicy()

@@ -19,6 +19,7 @@ extension Setting {
 
         choice("backend", "backend", \.backends.backend),
         number("backend", "emulated_key_ids", \.backends.emulatedKeyIDs, 1...4096),
+        choice("backend", "emulated_terminate", \.backends.emulatedTerminate),
 
         size(
             "memory", "shard_minimum", \.memory.shardMinimum, .mebibytes(2)...(.gibibytes(1024)),
@@ -28,6 +29,8 @@ extension Setting {
             multipleOf: .mebibytes(2)),
         number("memory", "release_threads", \.memory.releaseThreads, 1...64),
         size("memory", "reserve", \.memory.reserve, .zero...(.gibibytes(1024)), multipleOf: ByteCount(pageSize)),
+
+        choice("teardown", "policy", \.teardown.policy),
 
         number("limits", "trust_domains", \.limits.trustDomains, 1...4096),
         size(

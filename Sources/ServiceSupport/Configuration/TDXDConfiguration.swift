@@ -34,6 +34,14 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var backend = BackendChoice.auto
         /// Key ids that an emulated backend has for TDs.
         public var emulatedKeyIDs: UInt16 = 32
+        /// What an emulated kernel makes of KVM_TDX_TERMINATE_VM.
+        public var emulatedTerminate = EmulatedTerminate.announced
+    }
+
+    /// How TDs are ended.
+    public struct Teardown: Hashable, Sendable {
+        /// Where a client does not say.
+        public var policy = TeardownPolicy.auto
     }
 
     /// How guest memory is held and given back.
@@ -104,10 +112,28 @@ public struct TDXDConfiguration: Hashable, Sendable {
         case memfd
     }
 
+    public enum EmulatedTerminate: String, Hashable, Sendable, CaseIterable {
+        /// The kernel has it and says so.
+        case announced
+        /// It has it, and only the call tells.
+        case unannounced
+        case absent
+    }
+
+    public enum TeardownPolicy: String, Hashable, Sendable, CaseIterable {
+        /// Terminate first where the kernel can.
+        case auto
+        /// Refuse where the kernel does not announce that it can.
+        case terminateFirst = "terminate-first"
+        /// Never terminate.
+        case dynamicRemoval = "dynamic-removal"
+    }
+
     public var service = Service()
     public var access = Access()
     public var backends = Backends()
     public var memory = Memory()
+    public var teardown = Teardown()
     public var limits = Limits()
     public var deadlines = Deadlines()
 

@@ -7,6 +7,7 @@ internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits
 internal import Synchronization
+internal import SystemPackage
 internal import TDXEmulator
 
 /// The one TD of this process, from nothing to its end. The methods that begin something decide at once; those that do
@@ -243,19 +244,49 @@ final class Holder: Sendable {
     // MARK: Stop
 
     /// - Throws: `.wrongState` while a TD is being built and after the first Stop.
-    func beginStop() throws(ControlError) {
+    ///   `.kernelRefused` for terminate-first on a kernel that does not announce it.
+    func beginStop(_ order: TeardownPolicy.Order = .auto) throws(ControlError) {
+        let built = state.withLock { $0.built }
+        if order == .terminateFirst, let built { try Self.checkTerminates(built.domain) }
         try changing(named: name) { (state: inout State) throws(OperationRefused) in try state.lifecycle.stop() }
     }
 
+    /// What Stop would do now. Blocks for about 20 ms a resident GiB.
+    func planStop(_ order: TeardownPolicy.Order) throws(ControlError) -> HolderInterface.PlanStop.Reply {
+        let domain = try runnable("PlanStop").domain
+        if order == .terminateFirst { try Self.checkTerminates(domain) }
+        do throws(TrustDomainError) {
+            return HolderInterface.PlanStop.Reply(try domain.teardownPlan(policy: ordered(order)))
+        } catch {
+            throw ControlError(error, name: name)
+        }
+    }
+
+    private static func checkTerminates(_ domain: ConfidentialMemory.TrustDomain) throws(ControlError) {
+        guard domain.terminateSupport != .present else { return }
+        throw .kernelRefused(
+            operation: "KVM_TDX_TERMINATE_VM", errno: Errno.notSupported.rawValue, errnoName: Errno.notSupported.name,
+            tdxStatus: nil,
+            detail: "the kernel does not announce it and the policy is terminate-first; nothing was changed")
+    }
+
+    private func ordered(_ order: TeardownPolicy.Order) -> TeardownPolicy {
+        var policy = policy
+        policy.order = order
+        return policy
+    }
+
     /// Ends what `beginStop` was told of. Never fails: what went wrong is in the reply.
-    func stop(progress: @escaping @Sendable (Progress) -> Void) -> HolderInterface.Stop.Reply {
+    func stop(_ order: TeardownPolicy.Order = .auto, progress: @escaping @Sendable (Progress) -> Void)
+        -> HolderInterface.Stop.Reply
+    {
         let built = state.withLock { $0.built }
         guard let built else {
             state.withLock { $0.lifecycle.stopped(failure: nil) }
             log.info("stopped without a TD")
             return HolderInterface.Stop.Reply(phases: [], proofs: [], path: "none", releasedBytes: 0, failure: nil)
         }
-        let reply = end(built, progress: progress)
+        let reply = end(built, ordered(order), progress: progress)
         state.withLock { $0.lifecycle.stopped(failure: reply.failure) }
         log.info(
             "TD has ended",
@@ -264,7 +295,7 @@ final class Holder: Sendable {
     }
 
     private func end(
-        _ built: Built, progress: @escaping @Sendable (Progress) -> Void
+        _ built: Built, _ policy: TeardownPolicy, progress: @escaping @Sendable (Progress) -> Void
     ) -> HolderInterface.Stop.Reply {
         let files = built.domain.memory.shardRanges.count
         do {

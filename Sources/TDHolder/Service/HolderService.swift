@@ -1,3 +1,4 @@
+internal import ConfidentialMemory
 internal import ControlInterface
 internal import LinuxSystem
 internal import MemoryUnits
@@ -30,7 +31,8 @@ final class HolderService: Sendable {
     var handlers: [String: VarlinkServer.Handler] {
         [
             "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
-            "Verify": guarded(verify), "GetBacking": guarded(getBacking), "Stop": guarded(stop),
+            "Verify": guarded(verify), "PlanStop": guarded(planStop), "GetBacking": guarded(getBacking),
+            "Stop": guarded(stop),
         ]
     }
 
@@ -127,11 +129,26 @@ final class HolderService: Sendable {
         }
     }
 
+    private func planStop(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let order = try order(of: call)
+        inspector.run { [holder] in
+            Self.finish(call) { () throws(ControlError) in try holder.planStop(order) }
+        }
+    }
+
+    private func order(of call: VarlinkCall) throws(VarlinkErrorReply) -> TeardownPolicy.Order {
+        let parameters = try call.parameters(as: HolderInterface.Stop.Parameters.self)
+        return try answering { () throws(ControlError) in
+            TeardownPolicy.Order(try StopPolicy(validating: parameters.policy, standard: .auto))
+        }
+    }
+
     private func stop(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        try answering { () throws(ControlError) in try holder.beginStop() }
+        let order = try order(of: call)
+        try answering { () throws(ControlError) in try holder.beginStop(order) }
         let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
         worker.run { [holder, onFinished] in
-            call.reply(holder.stop(progress: throttle.report))
+            call.reply(holder.stop(order, progress: throttle.report))
             onFinished()
         }
     }

@@ -111,15 +111,36 @@ struct StopCommand: ControlCommand {
     @Argument(help: "The TD's name.", transform: parseName)
     var name: String
 
+    @Option(
+        help: ArgumentHelp(
+            "auto, terminate-first (refuse where the kernel cannot) or dynamic-removal (default: as tdxd is configured).",
+            valueName: "policy"), completion: .list(StopPolicy.allCases.map(\.rawValue)), transform: parsePolicy)
+    var policy: StopPolicy?
+
+    @Flag(help: "Only show what would be done.")
+    var dryRun = false
+
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
 
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        let parameters = ManagerInterface.Stop.Parameters(name: name, policy: policy?.rawValue)
+        guard !dryRun else { return try plan(context, parameters) }
         let certificate = try context.follow(
-            "stop \(name)", ManagerInterface.Stop.method, ManagerInterface.Stop.Parameters(name: name),
-            as: ManagerInterface.Stop.Reply.self, progress: \.progress, result: \.certificate)
+            "stop \(name)", ManagerInterface.Stop.method, parameters, as: ManagerInterface.Stop.Reply.self,
+            progress: \.progress, result: \.certificate)
         context.show(
             completed(certificate, as: "Certificate"), text: render(certificate, context.console.style))
         return certificate.complete ? .ok : .failed
+    }
+
+    private func plan(_ context: Context, _ parameters: ManagerInterface.DomainStop) throws(Failure) -> ExitStatus {
+        let plan = try context.withManager { client throws(VarlinkClientError) in
+            try client.call(
+                ManagerInterface.PlanStop.method, parameters, as: ManagerInterface.PlanStop.Reply.self,
+                timeout: .seconds(300))
+        }
+        context.show(StopPlanRecord(plan), text: render(plan, context.console.style))
+        return .ok
     }
 }

@@ -79,7 +79,7 @@ private func proofTable(_ proofs: [TeardownProof]) -> Table {
     return table
 }
 
-private func indented(_ text: String) -> String {
+func indented(_ text: String) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false)
         .map { line in
             let trimmed = line.lastIndex { $0 != " " }.map { line[...$0] } ?? ""

@@ -116,13 +116,22 @@ struct HolderLink: Sendable {
         return Backing(files: files)
     }
 
+    func planStop(_ policy: StopPolicy, timeout: Duration) throws(ControlError) -> HolderInterface.PlanStop.Reply {
+        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(
+                HolderInterface.PlanStop.method, HolderInterface.PlanStop.Parameters(policy: policy.rawValue),
+                timeout: timeout)
+        }
+    }
+
     func stop(
-        silence: Duration, progress: (Progress) -> Void
+        _ policy: StopPolicy, silence: Duration, progress: (Progress) -> Void
     ) throws(ControlError) -> HolderInterface.Stop.Reply {
         var last: HolderInterface.Stop.Reply?
         try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.callMore(
-                HolderInterface.Stop.method, NoParameters(), as: HolderInterface.Stop.Reply.self, timeout: silence
+                HolderInterface.Stop.method, HolderInterface.Stop.Parameters(policy: policy.rawValue),
+                as: HolderInterface.Stop.Reply.self, timeout: silence
             ) { reply, isLast in
                 if let step = reply.progress { progress(step) }
                 if isLast { last = reply }

@@ -31,7 +31,9 @@ struct HolderProgram: Sendable {
             path: path,
             arguments: [
                 "serve", "--directory", directory, "--backend", configuration.backends.backend.rawValue,
-                "--release-chunk", String(chunk - chunk % 2), "--log-level", configuration.service.logLevel.rawValue,
+                "--release-chunk", String(chunk - chunk % 2),
+                "--emulated-terminate", configuration.backends.emulatedTerminate.rawValue, "--log-level",
+                configuration.service.logLevel.rawValue,
             ], environment: Self.environment,
             workingDirectory: "/", descriptors: [], newSession: true)
         return HolderProcess(try program.start(), isChild: true)

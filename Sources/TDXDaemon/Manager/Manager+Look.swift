@@ -67,7 +67,7 @@ extension Manager {
         }
     }
 
-    private func findRunnable(
+    func findRunnable(
         _ name: DomainName, _ operation: String
     ) throws(ControlError) -> (Registry.Domain, LiveHolder) {
         let (domain, holder, _) = try find(name)

@@ -13,8 +13,15 @@ extension Manager {
     /// Ends a TD and proves it. Blocks.
     ///
     /// - Returns: The certificate, which is on disk by then.
-    /// - Throws: `noSuchDomain`, or `wrongState` while the TD is being built or ended; nothing is changed then.
-    func stop(_ name: DomainName, progress: (Progress) -> Void) throws(ControlError) -> TeardownCertificate {
+    /// - Parameter policy: nil for the configured one.
+    /// - Throws: `noSuchDomain`, `wrongState` while the TD is being built or ended, or `kernelRefused` for terminate-first
+    ///   where the kernel does not announce it; nothing is changed then.
+    func stop(
+        _ name: DomainName, policy: StopPolicy? = nil, progress: (Progress) -> Void
+    ) throws(ControlError) -> TeardownCertificate {
+        let policy = policy ?? configuredPolicy
+        // The holder would refuse, too, but a Stop that fails is taken for a holder that is lost.
+        if policy == .terminateFirst, isRunnable(name) { _ = try planStop(name, policy: policy) }
         let decision = try decideStop(name)
         switch decision {
         case .ended(let certificate): return certificate
@@ -22,7 +29,7 @@ extension Manager {
             guard let holder = core.withLock({ $0.holders[domain.record.id] }) else {
                 preconditionFailure("a running TD has a holder")
             }
-            return end(domain, holder, aftermath: .forget, progress: progress)
+            return end(domain, holder, policy: policy, aftermath: .forget, progress: progress)
         case .proveAgain(let domain):
             let known = core.withLock { core in
                 core.endings[domain.record.id].flatMap { ending in
@@ -32,6 +39,38 @@ extension Manager {
             guard let (ending, holder) = known else { preconditionFailure("a draining TD has an ending") }
             return proveAgain(ending, holder, aftermath: .forget)
         }
+    }
+
+    /// What Stop would do now: the holder's steps and those of tdxd behind them.
+    func planStop(
+        _ name: DomainName, policy: StopPolicy? = nil
+    ) throws(ControlError) -> ManagerInterface.PlanStop.Reply {
+        let policy = policy ?? configuredPolicy
+        let (domain, holder) = try findRunnable(name, "plan its stop")
+        // Every backing file is counted through.
+        let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
+        let plan = try holder.link.planStop(policy, timeout: timeout)
+        let duplicates = holder.backing?.files.count ?? 0
+        return ManagerInterface.PlanStop.Reply(
+            name: name.text, backend: domain.record.backend ?? .memfd, policy: policy,
+            memoryBytes: domain.record.memoryBytes, plan,
+            further: [
+                PlannedStep(name: "exit", detail: "holder process \(domain.record.holderPID ?? 0)"),
+                PlannedStep(name: "close-duplicates", detail: counted(duplicates, "duplicate") + " of tdxd"),
+                PlannedStep(name: "prove", detail: "then key id \(domain.record.keyID) is free in the ledger"),
+            ])
+    }
+
+    private var configuredPolicy: StopPolicy {
+        switch configuration.teardown.policy {
+        case .auto: .auto
+        case .terminateFirst: .terminateFirst
+        case .dynamicRemoval: .dynamicRemoval
+        }
+    }
+
+    private func isRunnable(_ name: DomainName) -> Bool {
+        core.withLock { (try? $0.registry.find(name: name))?.state == .runnable }
     }
 
     private func decideStop(_ name: DomainName) throws(ControlError) -> Registry.StopDecision {
@@ -44,16 +83,18 @@ extension Manager {
 
     /// Asks the holder to end its TD, and takes over from a holder that fails.
     func end(
-        _ domain: Registry.Domain, _ holder: LiveHolder, aftermath: Registry.Aftermath, progress: (Progress) -> Void
+        _ domain: Registry.Domain, _ holder: LiveHolder, policy: StopPolicy = .auto, aftermath: Registry.Aftermath,
+        progress: (Progress) -> Void
     ) -> TeardownCertificate {
         var ending = Ending(record: domain.record, holderDied: false)
+        ending.policy = policy.rawValue
         ending.record.ending = true
         // A next tdxd then knows that the end has begun. Without the note it would adopt a TD that is being stopped,
         // which its holder tells it as well.
         try? write(ending.record, in: holder.directory)
         log.info("stopping a TD", metadata: ["td": "\(domain.record.name)", "id": "\(domain.record.id)"])
         do throws(ControlError) {
-            let answer = try holder.link.stop(silence: configuration.deadlines.stop, progress: progress)
+            let answer = try holder.link.stop(policy, silence: configuration.deadlines.stop, progress: progress)
             ending.phases = answer.phases ?? []
             ending.holderProofs = answer.proofs ?? []
             ending.path = answer.path ?? ending.path
@@ -110,7 +151,9 @@ extension Manager {
             for (name, _) in running {
                 workers.submit { [self] in
                     guard let name = try? DomainName(validating: name) else { return }
-                    _ = try? stop(name) { _ in }
+                    // All must go: a kernel that cannot terminate is no reason to stay.
+                    let policy = configuredPolicy
+                    _ = try? stop(name, policy: policy == .terminateFirst ? .auto : policy) { _ in }
                 }
             }
             let left = core.withLock { core in

@@ -22,6 +22,7 @@ final class ManagerService: Sendable {
             "Create": { self.create($0) },
             "Convert": { self.convert($0) },
             "Stop": { self.stop($0) },
+            "PlanStop": { self.planStop($0) },
             "ListCertificates": { self.listCertificates($0) },
             "GetCertificate": { self.getCertificate($0) },
             "GetKeys": { self.getKeys($0) },
@@ -54,6 +55,19 @@ final class ManagerService: Sendable {
             manager, parameters throws(ControlError) in
             try manager.map(try DomainName(validating: parameters.name))
         }
+    }
+
+    private func planStop(_ call: VarlinkCall) {
+        answer(call, .observe, ManagerInterface.PlanStop.Parameters.self, on: manager.lookers) {
+            manager, parameters throws(ControlError) in
+            let name = try DomainName(validating: parameters.name)
+            return try manager.planStop(name, policy: try Self.policy(parameters))
+        }
+    }
+
+    private static func policy(_ parameters: ManagerInterface.DomainStop) throws(ControlError) -> StopPolicy? {
+        guard let text = parameters.policy else { return nil }
+        return try StopPolicy(validating: text, standard: .auto)
     }
 
     private func listCertificates(_ call: VarlinkCall) {
@@ -108,9 +122,11 @@ final class ManagerService: Sendable {
     }
 
     private func stop(_ call: VarlinkCall) {
-        answer(call, .change, CallParameters.Name.self, on: manager.workers) {
+        answer(call, .change, ManagerInterface.Stop.Parameters.self, on: manager.workers) {
             manager, parameters throws(ControlError) in
-            let certificate = try manager.stop(try DomainName(validating: parameters.name)) {
+            let name = try DomainName(validating: parameters.name)
+            let policy = try Self.policy(parameters)
+            let certificate = try manager.stop(name, policy: policy) {
                 call.replyContinues(ManagerInterface.Stop.Reply(progress: $0))
             }
             return ManagerInterface.Stop.Reply(certificate: certificate)

@@ -3,7 +3,7 @@ internal import ControlInterface
 /// Who may do what. Root and the daemon's own user may do everything.
 struct PeerPolicy: Hashable, Sendable {
     enum Operation: Hashable, Sendable {
-        /// Look: Check, List, Show, Map, ListCertificates, GetCertificate, GetKeys.
+        /// Look: Check, List, Show, Map, PlanStop, ListCertificates, GetCertificate, GetKeys.
         case observe
         /// Change: Create, Convert, Verify, Stop, SelfTest.
         case change

@@ -1,0 +1,151 @@
+/// In which order a TD is ended. The raw values are those on the wire.
+public enum StopPolicy: String, Codable, Hashable, Sendable, CaseIterable {
+    /// Terminate first where the kernel can.
+    case auto
+    /// Refuse where the kernel does not announce that it can.
+    case terminateFirst = "terminate-first"
+    /// Never terminate: every private page is removed from the living TD.
+    case dynamicRemoval = "dynamic-removal"
+
+    /// - Parameter text: as it came over the wire; nil for `standard`.
+    /// - Throws: `ControlError.invalidField`.
+    public init(validating text: String?, standard: Self) throws(ControlError) {
+        guard let text else {
+            self = standard
+            return
+        }
+        guard let policy = Self(rawValue: text) else {
+            let shown = text.unicodeScalars.prefix(64).map { $0.properties.generalCategory == .control ? "?" : $0 }
+            throw .invalidField(
+                field: "policy", value: String(String.UnicodeScalarView(shown)),
+                limit: "one of " + Self.allCases.map(\.rawValue).joined(separator: ", "))
+        }
+        self = policy
+    }
+}
+
+/// Whether the kernel has KVM_TDX_TERMINATE_VM.
+public enum TerminateAnnouncement: String, Codable, Hashable, Sendable, CaseIterable {
+    /// It announces it.
+    case present
+    case absent
+    /// Only the call would tell.
+    case unknown
+}
+
+/// One step of the end of a TD, before it is taken.
+public struct PlannedStep: Codable, Hashable, Sendable {
+    public var name: String
+    public var detail: String
+    /// What the step gives back to the host.
+    public var bytes: UInt64
+
+    public init(name: String, detail: String, bytes: UInt64 = 0) {
+        self.name = name
+        self.detail = detail
+        self.bytes = bytes
+    }
+}
+
+extension ManagerInterface {
+    /// The parameters of a method about the end of one TD.
+    public struct DomainStop: Codable, Hashable, Sendable {
+        public var name: String
+        /// A `StopPolicy`; nil for the configured one.
+        public var policy: String?
+
+        public init(name: String, policy: String? = nil) {
+            self.name = name
+            self.policy = policy
+        }
+    }
+
+    public enum PlanStop {
+        public static let method = InterfaceName.manager + ".PlanStop"
+        public typealias Parameters = DomainStop
+
+        public struct Reply: Codable, Hashable, Sendable {
+            public var name: String
+            public var backend: Backend
+            public var emulated: Bool
+            public var policy: String
+            /// `terminate-first` or `dynamic-removal`.
+            public var path: String
+            public var terminate: TerminateAnnouncement
+            public var vcpus: Int
+            public var memoryBytes: UInt64
+            /// nil where not every backing file could be counted.
+            public var residentPrivateBytes: UInt64?
+            public var residentSharedBytes: UInt64?
+            /// In the order in which they are taken.
+            public var steps: [PlannedStep]
+
+            /// - Parameter further: what tdxd does behind the holder's steps.
+            public init(
+                name: String, backend: Backend, policy: StopPolicy, memoryBytes: UInt64,
+                _ plan: HolderInterface.PlanStop.Reply, further: [PlannedStep]
+            ) {
+                self.name = name
+                self.backend = backend
+                self.emulated = backend.isEmulated
+                self.policy = policy.rawValue
+                self.memoryBytes = memoryBytes
+                path = plan.path
+                terminate = plan.terminate
+                vcpus = plan.vcpus
+                residentPrivateBytes = plan.residentPrivateBytes
+                residentSharedBytes = plan.residentSharedBytes
+                steps = plan.steps + further
+            }
+
+            enum CodingKeys: String, CodingKey {
+                case name, backend, emulated, policy, path, terminate, vcpus
+                case memoryBytes = "memory_bytes"
+                case residentPrivateBytes = "resident_private_bytes"
+                case residentSharedBytes = "resident_shared_bytes"
+                case steps
+            }
+        }
+    }
+}
+
+extension HolderInterface {
+    public struct StopChoice: Codable, Hashable, Sendable {
+        /// A `StopPolicy`; nil for `auto`.
+        public var policy: String?
+        public init(policy: String? = nil) { self.policy = policy }
+    }
+
+    public enum PlanStop {
+        public static let method = InterfaceName.holder + ".PlanStop"
+        public typealias Parameters = StopChoice
+
+        public struct Reply: Codable, Hashable, Sendable {
+            public var path: String
+            public var terminate: TerminateAnnouncement
+            public var vcpus: Int
+            public var residentPrivateBytes: UInt64?
+            public var residentSharedBytes: UInt64?
+            public var steps: [PlannedStep]
+
+            public init(
+                path: String, terminate: TerminateAnnouncement, vcpus: Int, residentPrivateBytes: UInt64?,
+                residentSharedBytes: UInt64?, steps: [PlannedStep]
+            ) {
+                self.path = path
+                self.terminate = terminate
+                self.vcpus = vcpus
+                self.residentPrivateBytes = residentPrivateBytes
+                self.residentSharedBytes = residentSharedBytes
+                self.steps = steps
+            }
+
+            enum CodingKeys: String, CodingKey {
+                case path, terminate, vcpus
+                case residentPrivateBytes = "resident_private_bytes"
+                case residentSharedBytes = "resident_shared_bytes"
+                case steps
+            }
+        }
+    }
+}
