@@ -100,3 +100,14 @@ uint64_t peer_metadata_accept(struct peer_metadata *metadata);
 uint64_t peer_metadata_block(struct peer_metadata *metadata, uint64_t epoch);
 uint64_t peer_metadata_remove(struct peer_metadata *metadata);
 uint64_t peer_metadata_reclaim(struct peer_metadata *metadata);
+
+// ---- A program that ends ---------------------------------------------------------------------------------------------
+
+// A child that holds one guest_memfd of so many bytes, all present; pid is −1 on failure.
+struct peer_program {
+    int pid;
+    int order;
+};
+struct peer_program peer_program_start(uint64_t bytes);
+// Tells it to close the file and exit, and waits until it is gone; 0 when it failed.
+uint64_t peer_program_end(struct peer_program program);

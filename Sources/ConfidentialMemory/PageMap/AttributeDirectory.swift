@@ -37,16 +37,18 @@ struct AttributeDirectory {
     @inlinable
     func state(_ page: UInt64) -> PageState {
         let entry = entry(Int(truncatingIfNeeded: page >> 18))
-        if entry < 4 { return PageState(bits: entry) }
         let node = AttributeNode(entry)
         let index = Int(truncatingIfNeeded: page) & (MapGeometry.pagesPerNode &- 1)
         let word: UInt64
+        // First, because it is where memory is slowest; the four states have no flat bit.
         if node.isFlat {
-            word = node.flatWords[index >> 5]
+            word = node.flatWords[index &>> 5]
+        } else if entry < 4 {
+            return PageState(bits: entry)
         } else {
-            let leaf = node.entries[index >> 9]
+            let leaf = node.entries[index &>> 9]
             if leaf < 4 { return PageState(bits: UInt(leaf)) }
-            word = node.words(leaf)[(index & 511) >> 5]
+            word = node.words(leaf)[(index & 511) &>> 5]
         }
         return PageState(bits: UInt(truncatingIfNeeded: word &>> UInt64(2 &* (index & 31))) & 3)
     }
@@ -85,17 +87,62 @@ struct AttributeDirectory {
     func forEachRun(_ first: UInt64, _ end: UInt64, _ body: (UInt64, UInt64, PageState) -> Bool) {
         guard first < end else { return }
         var start = first
-        var (state, stop) = stretch(first, limit: end)
-        while stop < end {
-            let next = stretch(stop, limit: end)
-            if next.state != state {
-                guard body(start, stop, state) else { return }
-                start = stop
-                state = next.state
+        var page = first
+        var state = UInt(self.state(first).rawValue)
+        while page < end {
+            let number = Int(truncatingIfNeeded: page &>> 18)
+            let entry = entry(number)
+            if entry < 4 {
+                if entry != state {
+                    guard body(start, page, PageState(bits: state)) else { return }
+                    start = page
+                    state = entry
+                }
+                guard number < count else { break }
+                page = (page | 0x3_ffff) &+ 1
+                continue
             }
-            stop = next.end
+            let node = AttributeNode(entry)
+            let leaf = Int(truncatingIfNeeded: page &>> 9) & (MapGeometry.leavesPerNode &- 1)
+            let leafEnd = (page | 0x1ff) &+ 1
+            guard let words = node.words(leaf: leaf) else {
+                let uniform = UInt(node.entries[leaf])
+                if uniform != state {
+                    guard body(start, page, PageState(bits: state)) else { return }
+                    start = page
+                    state = uniform
+                }
+                page = leafEnd
+                continue
+            }
+            let stop = min(end, leafEnd)
+            // Pages in front of `first` are not looked at: they would seem to begin runs.
+            var allowed: UInt64 = ~0 &<< (2 &* (page & 31))
+            while page < stop {
+                let value = words[Int(truncatingIfNeeded: page & 0x1ff) &>> 5]
+                let wordStart = page & ~31
+                // Pages that differ from the page in front of them; for the first one looked at that is `state`.
+                let shifted = value &<< 2
+                let low = allowed & (0 &- allowed)
+                let before = (shifted & ~(low | low &<< 1)) | UInt64(state) &* low
+                var difference = value ^ before
+                difference = (difference | difference &>> 1) & MapGeometry.lowBits & allowed
+                if stop < wordStart &+ 32 {
+                    difference &= ~(~0 &<< (2 &* (stop &- wordStart)))
+                }
+                while difference != 0 {
+                    let bit = UInt64(truncatingIfNeeded: difference.trailingZeroBitCount)
+                    let border = wordStart &+ bit &>> 1
+                    guard body(start, border, PageState(bits: state)) else { return }
+                    start = border
+                    state = UInt(truncatingIfNeeded: value &>> bit & 3)
+                    difference &= difference &- 1
+                }
+                allowed = ~0
+                page = wordStart &+ 32
+            }
         }
-        _ = body(start, end, state)
+        _ = body(start, end, PageState(bits: state))
     }
 
     /// The first page of `first ..< end` in a state.
@@ -143,41 +190,60 @@ struct AttributeDirectory {
         return nil
     }
 
-    /// - Complexity: O(nodes + leaves at the two ends).
+    /// - Complexity: O(nodes, and leaves or groups at the two ends).
+    @usableFromInline
     func counts(_ first: UInt64, _ end: UInt64) -> SIMD4<UInt64> {
-        var result = SIMD4<UInt64>.zero
+        var (toPrivate, toShared, privately) = (UInt64(0), UInt64(0), UInt64(0))
         var page = first
         while page < end {
-            let number = Int(truncatingIfNeeded: page >> 18)
-            let entry = entry(number)
-            let stop = number < count ? min(end, (page | 0x3_ffff) + 1) : end
+            let number = Int(truncatingIfNeeded: page &>> 18)
+            // Behind the last entry everything is shared.
+            guard number < count else { break }
+            let entry = entries[number]
+            let stop = min(end, (page | 0x3_ffff) &+ 1)
             if entry < 4 {
-                result[Int(entry)] += stop - page
-            } else if stop - page == UInt64(MapGeometry.pagesPerNode) {
-                result &+= SIMD4<UInt64>(truncatingIfNeeded: AttributeNode(entry).header.pointee.counts)
+                let pages = stop &- page
+                switch entry {
+                case 1: privately &+= pages
+                case 2: toPrivate &+= pages
+                case 3: toShared &+= pages
+                default: break
+                }
+            } else if stop &- page == UInt64(MapGeometry.pagesPerNode) {
+                let counts = AttributeNode(entry).counts
+                privately &+= UInt64(counts[1])
+                toPrivate &+= UInt64(counts[2])
+                toShared &+= UInt64(counts[3])
             } else {
-                let base = Int(truncatingIfNeeded: page) & (MapGeometry.pagesPerNode - 1)
-                result &+= Self.counts(AttributeNode(entry), base, base + Int(stop - page))
+                let base = Int(truncatingIfNeeded: page) & (MapGeometry.pagesPerNode &- 1)
+                let part = Self.counts(AttributeNode(entry), base, base &+ Int(truncatingIfNeeded: stop &- page))
+                privately &+= UInt64(PackedCounts.private(part))
+                toPrivate &+= UInt64(PackedCounts.convertingToPrivate(part))
+                toShared &+= UInt64(PackedCounts.convertingToShared(part))
+            }
+            page = stop
+        }
+        return SIMD4(end &- first &- privately &- toPrivate &- toShared, privately, toPrivate, toShared)
+    }
+
+    private static func counts(_ node: AttributeNode, _ first: Int, _ end: Int) -> UInt64 {
+        if node.isFlat { return node.packedCounts(flatPages: end) &- node.packedCounts(flatPages: first) }
+        var result: UInt64 = 0
+        var page = first
+        while page < end {
+            let stop = min(end, (page | 511) &+ 1)
+            let entry = node.entries[page &>> 9]
+            if entry < 4 {
+                result &+= UInt64(truncatingIfNeeded: stop &- page) &* PackedCounts.unit(UInt64(entry))
+            } else {
+                let words = node.words(entry)
+                let start = page & ~511
+                result &+= PackedCounts.of(words, pages: stop &- start)
+                if page > start { result &-= PackedCounts.of(words, pages: page &- start) }
             }
             page = stop
         }
         return result
-    }
-
-    private static func counts(_ node: AttributeNode, _ first: Int, _ end: Int) -> SIMD4<UInt64> {
-        var result = SIMD4<UInt32>.zero
-        var page = first
-        while page < end {
-            let stop = min(end, (page | 511) + 1)
-            if let words = node.words(leaf: page >> 9) {
-                let leafStart = page & ~511
-                result &+= AttributeNode.count(words, page - leafStart, stop - leafStart)
-            } else {
-                result[Int(node.entries[page >> 9])] &+= UInt32(stop - page)
-            }
-            page = stop
-        }
-        return SIMD4<UInt64>(truncatingIfNeeded: result)
     }
 }
 

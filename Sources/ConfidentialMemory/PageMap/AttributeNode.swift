@@ -9,6 +9,9 @@ enum MapGeometry {
     @inlinable static var leavesPerNode: Int { 512 }
     @inlinable static var pagesPerNode: Int { 1 << 18 }
     @inlinable static var wordsPerNode: Int { 1 << 13 }
+    /// A group is 16 MiB: what a flat node keeps counts of.
+    @inlinable static var wordsPerGroup: Int { 1 << 7 }
+    @inlinable static var groupsPerNode: Int { 1 << 6 }
     /// 16 TiB.
     @inlinable static var maximumNodes: Int { 1 << 14 }
     /// Bit 0 of every page's pair.
@@ -25,7 +28,8 @@ enum MapGeometry {
 ///
 /// *Sparse*, while at most half of its leaves are fragmented: one entry a leaf, below 4 the state of all its pages,
 /// otherwise 4 + the slot of its 128 bytes in a pool, which grows by doubling up to 32 KiB. *Flat*: the two bits of every
-/// page in order, 64 KiB. With its header a node never takes more than 2.002 bits a page.
+/// page in order, 64 KiB, and the counts of each 16 MiB, so that what counts the end of a range does not read all of
+/// that. With its header a node never takes more than 2.02 bits a page.
 ///
 /// A handle over manually counted memory: the map and its snapshots share nodes, and who writes must hold the only
 /// reference. References are taken only by who owns one already, so a count of one cannot grow behind the writer's back.
@@ -78,10 +82,33 @@ struct AttributeNode {
         UnsafeMutablePointer(bitPattern: bits &+ Self.headerSize).unsafelyUnwrapped
     }
 
+    /// A flat node's words lie so far behind its header's first byte; its groups' counts lie in between, so that a change of
+    /// a page finds all counts on one page of the host.
+    @inlinable static var flatWordsOffset: UInt { headerSize &+ 8 &* UInt(MapGeometry.groupsPerNode) }
+
     @inlinable
     var flatWords: UnsafeMutablePointer<UInt64> {
-        // Sound: `allocate` leaves room for a flat node's words behind the header.
-        UnsafeMutablePointer(bitPattern: (bits & ~Self.flatBit) &+ Self.headerSize).unsafelyUnwrapped
+        // Sound: `allocate` leaves room for a flat node's words behind the counts. `bits` has the flat bit set.
+        UnsafeMutablePointer(bitPattern: bits &+ (Self.flatWordsOffset &- Self.flatBit)).unsafelyUnwrapped
+    }
+
+    /// A flat node's counts of each group, as `PackedCounts`.
+    @inlinable
+    var groups: UnsafeMutablePointer<UInt64> {
+        // Sound: `allocate` leaves room for them behind the header.
+        UnsafeMutablePointer(bitPattern: bits &+ (Self.headerSize &- Self.flatBit)).unsafelyUnwrapped
+    }
+
+    /// Pages of the node in a state. Read as one number: as an element of the vector it would wait for the stores of the
+    /// other counts.
+    @inline(__always)
+    func pages(in state: PageState) -> UInt32 { counts[Int(state.rawValue)] }
+
+    /// The four counts one by one.
+    @inline(__always)
+    var counts: UnsafeMutablePointer<UInt32> {
+        // Sound: the four lanes of `Header.counts` lie one after the other, at a multiple of 16 behind the reference count.
+        UnsafeMutableRawPointer(header).advanced(by: 16).assumingMemoryBound(to: UInt32.self)
     }
 
     /// The words of a sparse node's slot.
@@ -104,7 +131,10 @@ struct AttributeNode {
     static let maximumCapacity: Int32 = 256
 
     private static func allocate(counts: SIMD4<UInt32>, flat: Bool, capacity: Int32) -> Self {
-        let behind = flat ? MapGeometry.wordsPerNode * 8 : MapGeometry.leavesPerNode * MemoryLayout<UInt16>.stride
+        let behind =
+            flat
+            ? (MapGeometry.wordsPerNode + MapGeometry.groupsPerNode) * 8
+            : MapGeometry.leavesPerNode * MemoryLayout<UInt16>.stride
         precondition(MemoryLayout<Header>.stride <= Int(headerSize))
         let raw = UnsafeMutableRawPointer.allocate(byteCount: Int(headerSize) + behind, alignment: 64)
         let pool =
@@ -112,7 +142,8 @@ struct AttributeNode {
         raw.bindMemory(to: Header.self, capacity: 1)
             .initialize(to: Header(counts: counts, pool: pool, capacity: capacity))
         if flat {
-            (raw + Int(headerSize)).bindMemory(to: UInt64.self, capacity: MapGeometry.wordsPerNode)
+            (raw + Int(headerSize)).bindMemory(
+                to: UInt64.self, capacity: MapGeometry.wordsPerNode + MapGeometry.groupsPerNode)
         } else {
             (raw + Int(headerSize)).bindMemory(to: UInt16.self, capacity: MapGeometry.leavesPerNode)
         }
@@ -145,7 +176,7 @@ struct AttributeNode {
     var storageBytes: Int {
         Int(Self.headerSize)
             + (isFlat
-                ? MapGeometry.wordsPerNode * 8
+                ? (MapGeometry.wordsPerNode + MapGeometry.groupsPerNode) * 8
                 : MapGeometry.leavesPerNode * MemoryLayout<UInt16>.stride
                     + Int(header.pointee.capacity) * MapGeometry.wordsPerLeaf * 8)
     }
@@ -156,7 +187,7 @@ struct AttributeNode {
     func copy() -> Self {
         if isFlat {
             let node = Self.allocate(counts: header.pointee.counts, flat: true, capacity: 0)
-            node.flatWords.initialize(from: flatWords, count: MapGeometry.wordsPerNode)
+            node.groups.initialize(from: groups, count: MapGeometry.groupsPerNode + MapGeometry.wordsPerNode)
             return node
         }
         var capacity = Self.firstCapacity
@@ -182,6 +213,10 @@ struct AttributeNode {
                 target.initialize(
                     repeating: UInt64(entries[leaf]) &* MapGeometry.lowBits, count: MapGeometry.wordsPerLeaf)
             }
+        }
+        for group in 0..<MapGeometry.groupsPerNode {
+            let words = node.flatWords + group * MapGeometry.wordsPerGroup
+            (node.groups + group).initialize(to: PackedCounts.of(words, pages: MapGeometry.wordsPerGroup * 32))
         }
         return node
     }

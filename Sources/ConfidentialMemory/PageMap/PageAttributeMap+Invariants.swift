@@ -30,6 +30,12 @@ extension PageAttributeMap {
                 }
                 counted &+= pages
             }
+            for group in 0..<(node.isFlat ? MapGeometry.groupsPerNode : 0) {
+                let words = node.flatWords + group * MapGeometry.wordsPerGroup
+                let recounted = PackedCounts.of(words, pages: MapGeometry.wordsPerGroup * 32)
+                guard node.groups[group] != recounted else { continue }
+                return "node \(number), group \(group): counts \(node.groups[group]), recounted \(recounted)"
+            }
             if counted != node.header.pointee.counts {
                 return "node \(number): counts \(node.header.pointee.counts), recounted \(counted)"
             }

@@ -4,7 +4,7 @@ public import MemoryUnits
 ///
 /// KVM keeps the same knowledge but has no call to read it (reference: kvm.md §3), so this map is the only place where
 /// a VMM can look. It is adaptive: a uniform GiB costs 8 bytes, a uniform 2 MiB 2 bytes, and a fragmented 2 MiB 128
-/// bytes; the worst case is 2.002 bits a page. Nothing is allocated per page.
+/// bytes; the worst case is 2.02 bits a page. Nothing is allocated per page.
 ///
 /// A value with one owner. Put it behind a lock to share it, or hand out snapshots, which cost a reference a GiB.
 public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
@@ -64,8 +64,14 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
 
     /// Pages of a range by state.
     /// - Complexity: O(GiBs + leaves at the two ends).
+    @inlinable
     public borrowing func counts(in frames: Range<GuestFrameNumber>) -> PageStateCounts {
         precondition(Self.holds(frames), "a range lies behind 16 TiB")
+        let first = frames.lowerBound.rawValue
+        if Int(truncatingIfNeeded: first &>> 18) >= directory.count {
+            // What is not there yet is shared.
+            return PageStateCounts(SIMD4(frames.upperBound.rawValue &- first, 0, 0, 0))
+        }
         return PageStateCounts(directory.counts(frames.lowerBound.rawValue, frames.upperBound.rawValue))
     }
 
@@ -119,7 +125,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
         guard node.isUnique, !node.mustFlatten else { return nil }
         let changed = node.set(Int(truncatingIfNeeded: page & 0x3_ffff), to: state)
         log.append(PageRun(frames, state), count: changed)
-        if node.header.pointee.counts[Int(state.rawValue)] == UInt32(MapGeometry.pagesPerNode) {
+        if node.pages(in: state) == UInt32(MapGeometry.pagesPerNode) {
             directory.entries[number] = UInt(state.rawValue)
             node.release()
         }
@@ -135,14 +141,14 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
             directory.entries[number] = tag
             guard entry >= 4 else { return pages }
             let node = AttributeNode(entry)
-            let same = UInt64(node.header.pointee.counts[Int(tag)])
+            let same = UInt64(node.pages(in: state))
             node.release()
             return pages - same
         }
         let node = writableNode(number)
         let base = page & ~UInt64(0x3_ffff)
         let changed = UInt64(node.set(Int(page - base), Int(end - base), to: state))
-        if node.header.pointee.counts[Int(tag)] == UInt32(pages) {
+        if node.pages(in: state) == UInt32(pages) {
             directory.entries[number] = tag
             node.release()
         } else if node.isFlat, end - page >= Self.worthThinning, let thinner = node.sparse() {

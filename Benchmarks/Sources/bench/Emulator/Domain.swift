@@ -84,6 +84,36 @@ struct Domain: @unchecked Sendable {
         return time
     }
 
+    /// VP.FLUSH of every vCPU; returns how many calls that takes. Where no processor holds state of one the module says so.
+    func flushAll() throws -> UInt64 {
+        for tdvpr in tdvprs {
+            var registers = Registers(.vpFlush, rcx: tdvpr)
+            let status = module.seamcall(&registers, on: processor)
+            guard status.isSuccess || status.base == .vcpuNotAssociated else {
+                throw CallFailed(leaf: .vpFlush, status: status)
+            }
+        }
+        return UInt64(tdvprs.count)
+    }
+
+    /// As Linux removes a page from a TD that lives: block, track, remove, write its lines back.
+    func removeOneByOne(_ pages: UInt64) throws {
+        for page in 0..<pages {
+            try host.must(Registers(.memRangeBlock, rcx: page * 4096, rdx: tdr))
+            try host.must(Registers(.memTrack, rcx: tdr))
+            var registers = Registers(.memPageRemove, rcx: page * 4096, rdx: tdr)
+            let status = module.seamcall(&registers, on: processor)
+            guard status.isSuccess else { throw CallFailed(leaf: .memPageRemove, status: status) }
+            try host.must(Registers(.phymemPageWbinvd, rcx: registers.rcx))
+        }
+    }
+
+    /// RECLAIM of everything but the TD's memory, its root page last; only for the one TD of a host. Returns the calls.
+    func reclaimControlPages() throws -> UInt64 {
+        for page in host.controlPages.reversed() { try host.must(Registers(.phymemPageReclaim, rcx: page)) }
+        return UInt64(host.controlPages.count)
+    }
+
     /// From runnable to teardown: what must happen once before pages are reclaimed. vCPUs have been flushed.
     func releaseKey() throws {
         try host.must(Registers(.mngVpflushdone, rcx: tdr))

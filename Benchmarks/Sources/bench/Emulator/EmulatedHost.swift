@@ -16,6 +16,8 @@ final class EmulatedHost: @unchecked Sendable {
     let module: TDXModule
     let platform: PlatformDescription
     private var nextPage: UInt64
+    /// What `page()` handed out, in order.
+    private(set) var controlPages: [UInt64] = []
     private let parameters = ParameterMemory()
 
     init(_ platform: PlatformDescription) throws {
@@ -29,6 +31,7 @@ final class EmulatedHost: @unchecked Sendable {
     /// A page that was never used.
     func page() -> UInt64 {
         defer { nextPage += 4096 }
+        controlPages.append(nextPage)
         return nextPage
     }
 

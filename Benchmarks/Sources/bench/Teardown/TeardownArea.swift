@@ -1,3 +1,7 @@
 var teardownArea: [Bench.Group] {
-    []
+    [
+        Bench.Group(name: "module", measure: measureModuleTeardown),
+        Bench.Group(name: "stop", measure: measureStop),
+        Bench.Group(name: "many", measure: measureManyStops),
+    ]
 }
