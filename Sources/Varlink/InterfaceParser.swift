@@ -21,6 +21,8 @@ private struct InterfaceParser {
     private var index = 0
     private var usedTypes: [(name: String, line: Int)] = []
     private var depth = 0
+    /// Types and structures that may be open at once: both are read, and later freed, by recursion.
+    private static let depthLimit = 64
 
     init(_ text: String) {
         var line = 1
@@ -34,7 +36,7 @@ private struct InterfaceParser {
             } else if rest.hasPrefix("->") {
                 tokens.append((.symbol("->"), line))
                 rest.removeFirst(2)
-            } else if Self.isWordPart(character) {
+            } else if Self.isWordPart(character), character != "-" {
                 let word = rest.prefix(while: Self.isWordPart)
                 // "->" may follow a word at once; a name cannot end with a dash.
                 let trimmed = word.hasSuffix("-") ? word.dropLast() : word
@@ -93,7 +95,7 @@ private struct InterfaceParser {
         guard accept(.symbol("(")) else { throw failure("expected “(”") }
         depth += 1
         defer { depth -= 1 }
-        guard depth <= 32 else { throw failure("nested too deeply") }
+        guard depth <= Self.depthLimit else { throw failure("nested too deeply") }
         if accept(.symbol(")")) { return .structure([]) }
         var fields: [VarlinkField] = []
         var names: [String] = []
@@ -112,6 +114,9 @@ private struct InterfaceParser {
     }
 
     private mutating func type() throws(InterfaceError) -> VarlinkType {
+        depth += 1
+        defer { depth -= 1 }
+        guard depth <= Self.depthLimit else { throw failure("nested too deeply") }
         if accept(.symbol("?")) {
             guard peek != .symbol("?") else { throw failure("“??” is no type") }
             return .optional(try type())

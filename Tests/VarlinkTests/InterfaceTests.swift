@@ -44,6 +44,12 @@ import Testing
             ("interface io.e.x\ntype A (_x: int)", 2), ("interface io.e.x\nthing A ()", 2),
             ("interface io.e.x\ntype A (x: [int]int)", 2), ("interface io.e.x\ntype A (x: int", 2),
             ("interface io.e.x\ntype A \(String(repeating: "(x: ", count: 40))", 2),
+            // A dash that begins no arrow begins no word either, and must not stop the reader for ever.
+            ("interface io.e.x\n-", 2), ("interface io.e.x\n--", 2), ("interface io.e.x\ntype A -(x: int)", 2),
+            ("interface io.e.x\nmethod A() - > ()", 2), ("interface io.e.x\nmethod A() --> ()", 2),
+            // Reading a type recurses: lists of lists must not use up the stack.
+            ("interface io.e.x\ntype A (x: \(String(repeating: "[]", count: 20_000))int)", 2),
+            ("interface io.e.x\ntype A (x: \(String(repeating: "?[string]", count: 10_000))int)", 2),
         ] as [(String, Int)])
     func `what is wrong is told with its line`(_ text: String, _ line: Int) {
         let error = #expect(throws: InterfaceError.self) { try VarlinkInterface(parsing: text) }
