@@ -33,6 +33,8 @@ extension GuestPhysicalAddress {
 
 private func parseNumber(_ text: some StringProtocol) throws(UnitParsingError) -> UInt64 {
     guard !text.isEmpty else { throw .empty }
+    // The Kelvin sign, for one, has a plain “k” for its lower case.
+    guard text.utf8.allSatisfy({ $0 < 0x80 }) else { throw .notANumber(String(text)) }
     let lowered = text.lowercased()
     if lowered.hasPrefix("0x") {
         let digits = lowered.dropFirst(2)

@@ -15,6 +15,8 @@ import Testing
         ("", UnitParsingError.empty), ("x", .notANumber("x")), ("0x", .notANumber("0x")), ("-1", .notANumber("-1")),
         ("1.5G", .unknownUnit(".5g")), ("1Q", .unknownUnit("q")), ("16777216T", .overflow("16777216T")),
         ("18446744073709551616", .overflow("18446744073709551616")), ("0xg", .notANumber("0xg")),
+        // The Kelvin sign, whose lower case is k.
+        ("1\u{212A}", .notANumber("1\u{212A}")), ("1\u{212A}iB", .notANumber("1\u{212A}iB")),
     ])
     func `that make no sense are refused by reason`(text: String, reason: UnitParsingError) {
         #expect(throws: reason) { try ByteCount(parsing: text) }
