@@ -74,6 +74,15 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
         #expect(try configuration("[\(setting.section)]\n\(setting.key) = \(text)") == TDXDConfiguration())
     }
 
+    @Test func `writes a path that ends with a blank so that it reads it back`() throws {
+        let setting = try #require(Setting.all.first { $0.key == "state_directory" })
+        for path in ["/a ", "/a b\t"] {
+            let read = try configuration("[service]\nstate_directory = \"\(path)\"")
+            #expect(read.service.stateDirectory == path)
+            #expect(try configuration("[service]\nstate_directory = \(setting.text(in: read))") == read)
+        }
+    }
+
     @Test(
         arguments: [
             ("socket = /a\n", .outsideSection, 1),

@@ -51,7 +51,9 @@ extension Setting {
                 let parts = text.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
                 let isClean = parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
                 return text.hasPrefix("/") && isClean && text.utf8.count <= limit ? text : nil
-            }, print: { $0 })
+            },
+            // Blanks at the end stay only between quotes.
+            print: { $0.hasSuffix(" ") || $0.hasSuffix("\t") ? "\"\($0)\"" : $0 })
     }
 
     static func mode(
