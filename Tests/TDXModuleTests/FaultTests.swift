@@ -152,6 +152,15 @@ import Testing
         #expect(throws: TraceFormatError.self) { try TraceReplay(lines: [line]) }
     }
 
+    @Test func `whose memory reaches beyond 52 bits is refused`() throws {
+        let header = try recorded()[0]
+        let call =
+            #"{"kind":"seamcall","in":{},"out":{},"memory":[{"address":"0xfffffffffffff","key":0,"bytes":"0000"}]}"#
+        #expect(throws: TraceFormatError.badLine(2, "a memory address exceeds 52 bits")) {
+            try TraceReplay(lines: [header, call])
+        }
+    }
+
     @Test func `with a broken line is refused by number`() throws {
         let lines = try recorded()
         let error = #expect(throws: TraceFormatError.self) { try TraceReplay(lines: lines.prefix(3) + ["{}"]) }

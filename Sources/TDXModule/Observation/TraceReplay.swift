@@ -62,7 +62,8 @@ public struct TraceReplay: Sendable {
         _ event: TraceEvent, _ line: Int, _ module: TDXModule, _ memory: SimulatedMemory
     ) throws {
         for contents in event.contents {
-            guard contents.address >> 52 == 0 else {
+            // Checked one by one: the sum may exceed 64 bits.
+            guard contents.address >> 52 == 0, UInt64(contents.bytes.count) <= 1 << 52 - contents.address else {
                 throw TraceFormatError.badLine(line, "a memory address exceeds 52 bits")
             }
             memory.store(contents.bytes, at: contents.address, key: KeyID(contents.key))
