@@ -44,6 +44,13 @@ let package = Package(
                 "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits",
                 "TDXStatusCodes", "Varlink",
             ]),
+        // Rooms that read what others wrote, for the fuzzer, a package of its own.
+        .library(
+            name: "FuzzedRooms",
+            targets: [
+                "ControlInterface", "FirmwareImage", "MemoryUnits", "ServiceSupport", "TDXModule", "TDXStatusCodes",
+                "Varlink",
+            ]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
