@@ -17,7 +17,9 @@ final class ProgressThrottle: Sendable {
     func report(_ progress: Progress) {
         let now = MonotonicInstant.now
         let isDue = state.withLock { state in
-            guard state.phase != progress.phase || now >= state.next else { return false }
+            // A phase's beginning and its end are always told, however fast it was.
+            let isComplete = progress.totalBytes > 0 && progress.doneBytes >= progress.totalBytes
+            guard state.phase != progress.phase || isComplete || now >= state.next else { return false }
             state.phase = progress.phase
             state.next = now.adding(milliseconds: 50)
             return true
