@@ -66,7 +66,7 @@ extension FuzzTarget {
             for (method, declaration) in manager.methods where method == name || name.isEmpty {
                 do throws(TypeMismatch) {
                     try manager.check(parametersOf: bytes, against: declaration.parameters)
-                } catch { hold(!error.field.isEmpty, "a mismatch without a field: \(error)") }
+                } catch { hold(!error.description.isEmpty, "a mismatch without words") }
             }
             if let value = try? MessageCoding.parameters(JSONValue.self, of: bytes) { roundTrip(value, call.method) }
         } catch { hold(!error.description.isEmpty, "a violation without words") }
