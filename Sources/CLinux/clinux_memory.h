@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -33,6 +34,18 @@ static inline int64_t tdxd_pread(int fd, void *buffer, size_t size, int64_t offs
 static inline int64_t tdxd_pwrite(int fd, const void *buffer, size_t size, int64_t offset) {
     ssize_t n = pwrite(fd, buffer, size, offset);
     return n >= 0 ? n : -errno;
+}
+
+// Opens /dev/null for each of descriptors 0 to 2 that is closed. Bits of those that were, or -errno.
+static inline int tdxd_open_standard_descriptors(void) {
+    int closed = 0;
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        // The lowest free number is this one: those below are open.
+        if (open("/dev/null", O_RDWR) < 0) return -errno;
+        closed |= 1 << fd;
+    }
+    return closed;
 }
 
 static inline int64_t tdxd_write(int fd, const void *buffer, size_t size) {
@@ -175,6 +188,20 @@ struct tdxd_cachestat {
     uint64_t nr_evicted;
     uint64_t nr_recently_evicted;
 };
+
+// Whether a file's pages are all the memory it has, and i_blocks counts them: shmem, which serves memfds and tmpfs.
+// 1, 0 or -errno.
+static inline int tdxd_is_shmem(int fd) {
+    struct statfs s;
+    if (fstatfs(fd, &s) != 0) return -errno;
+    return s.f_type == 0x01021994;  // TMPFS_MAGIC
+}
+
+// lseek(2) for SEEK_DATA (data = 1) or SEEK_HOLE (data = 0): the place found, or -errno; ENXIO: none before the end.
+static inline int64_t tdxd_seek_content(int fd, uint64_t from, int data) {
+    off_t found = lseek(fd, (off_t)from, data ? 3 : 4);
+    return found >= 0 ? found : -errno;
+}
 
 // cachestat(2), system call 451 since Linux 6.5; glibc 2.36 has no wrapper. Length 0 means to the end.
 static inline int tdxd_cachestat_range(int fd, uint64_t offset, uint64_t length, struct tdxd_cachestat *result) {

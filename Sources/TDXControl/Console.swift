@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Synchronization
 internal import SystemPackage
 
 /// Where output goes, and what it may contain there.
@@ -13,6 +14,8 @@ struct Console: Sendable {
     var style: Style
     var write: @Sendable (String) -> Void
     var writeError: @Sendable (String) -> Void
+    /// Whether some of what went to `write` got lost, as on a full disk.
+    var lostOutput: @Sendable () -> Bool = { false }
 
     static func current(environment: [String: String]) -> Console {
         let output = tdxd_is_terminal(1) == 1
@@ -20,19 +23,24 @@ struct Console: Sendable {
         let columns = Int(tdxd_terminal_columns(2))
         return Console(
             outputIsTerminal: output, errorIsTerminal: tdxd_is_terminal(2) == 1, width: columns > 0 ? columns : 80,
-            style: colours ? .colours : .plain, write: { put($0, 1) }, writeError: { put($0, 2) })
+            style: colours ? .colours : .plain,
+            write: { if !put($0, 1) { outputIsLost.store(true, ordering: .relaxed) } },
+            writeError: { _ = put($0, 2) }, lostOutput: { outputIsLost.load(ordering: .relaxed) })
     }
 }
 
-private func put(_ text: String, _ descriptor: Int32) {
+private let outputIsLost = Atomic(false)
+
+/// - Returns: Whether all of it was written.
+private func put(_ text: String, _ descriptor: Int32) -> Bool {
     var rest = Array(text.utf8)[...]
     while !rest.isEmpty {
         let count = Int(rest.withUnsafeBytes { tdxd_write(descriptor, $0.baseAddress!, $0.count) })
         if count == -Int(Errno.interrupted.rawValue) { continue }
-        // Nobody is left to be told that nobody reads.
-        guard count > 0 else { return }
+        guard count > 0 else { return false }
         rest.removeFirst(count)
     }
+    return true
 }
 
 /// What a piece of text is, which a terminal may show by a colour.

@@ -1,19 +1,28 @@
 internal import ArgumentParser
 internal import CLinux
+internal import LinuxSystem
 
 /// The program tdxctl: reads its command line, asks tdxd, and shows the answer.
 public enum ControlTool {
     /// Runs with the process's own arguments and environment, and exits.
     public static func main() -> Never {
         let environment = environmentVariables()
-        let status = run(
-            Array(CommandLine.arguments.dropFirst()), environment: environment,
-            console: .current(environment: environment))
+        var console = Console.current(environment: environment)
+        // A socket that got the number of a closed standard output would be sent what is printed.
+        if (try? CurrentProcess.openStandardDescriptors())?.contains(1) != false { console.lostOutput = { true } }
+        let status = run(Array(CommandLine.arguments.dropFirst()), environment: environment, console: console)
         tdxd_exit(status)
     }
 
     /// Runs one command line; gives the exit status.
     static func run(_ arguments: [String], environment: [String: String], console: Console) -> Int32 {
+        let status = perform(arguments, environment: environment, console: console)
+        guard status == ExitStatus.ok.rawValue, console.lostOutput() else { return status }
+        console.writeError("tdxctl: the answer could not be written to standard output\n")
+        return ExitStatus.failed.rawValue
+    }
+
+    private static func perform(_ arguments: [String], environment: [String: String], console: Console) -> Int32 {
         let parsed: any ParsableCommand
         do {
             parsed = try Tdxctl.parseAsRoot(arguments)

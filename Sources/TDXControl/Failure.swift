@@ -82,7 +82,8 @@ extension Failure {
         case .kernelRefused: "“tdxctl ok” shows what this host offers, “journalctl -u tdxd -k” what happened"
         case .conversionIncomplete: "the rest is as it was: convert it again, or look at it with “tdxctl map”"
         case .wrongState: "“tdxctl show” tells the TD's state"
-        case .holderFailed(let name, _): "“tdxctl stop \(name)” gives its memory and key id back"
+        case .holderFailed(let name, _):
+            "where “tdxctl list” still shows it, “tdxctl stop \(name)” gives its memory and key id back"
         case .tryAgain: "try again in a while"
         case .other: nil
         }

@@ -46,6 +46,7 @@ struct Serve: ParsableCommand {
     var logLevel = Logger.Level.info
 
     func validate() throws {
+        guard directory.hasPrefix("/") else { throw ValidationError("--directory is an absolute path.") }
         guard (1...3600).contains(idleTimeout) else { throw ValidationError("--idle-timeout is 1 to 3600 seconds.") }
         guard (2...64).contains(releaseChunk), releaseChunk % 2 == 0 else {
             throw ValidationError("--release-chunk is an even number of MiB from 2 to 64.")

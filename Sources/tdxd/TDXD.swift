@@ -31,6 +31,7 @@ struct TDXD: ParsableCommand {
             configuration: config, socket: socket.map(absolute), runtimeDirectory: runtimeDirectory.map(absolute),
             stateDirectory: stateDirectory.map(absolute))
         do throws(StartFailure) {
+            try Daemon.openStandardDescriptors()
             try Daemon.run(options)
         } catch {
             let line = Array("tdxd: \(error)\n".utf8)

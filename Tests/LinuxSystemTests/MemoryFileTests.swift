@@ -89,6 +89,45 @@ struct MemoryFileTests {
         }
     }
 
+    @Test func `a file is counted without cachestat as exactly as with it`() throws {
+        let file = try MemoryFile(name: "test", size: .mebibytes(4))
+        let copy = try file.duplicateDescriptor()
+        func count(_ offset: ByteCount = .zero, _ length: ByteCount = .zero) throws -> ByteCount {
+            try FileMemory.sharedMemoryBytes(descriptor: copy.rawValue, offset: offset, length: length)
+        }
+        #expect(try count() == .zero)
+        // Made by fallocate(2) alone: charged to the file, and no data yet.
+        try FileMemory.allocate(descriptor: copy.rawValue, offset: .mebibytes(1), length: .mebibytes(2))
+        #expect(try count() == .mebibytes(2))
+        try file.touch(offset: .mebibytes(1), length: .mebibytes(2))
+        #expect(try count() == .mebibytes(2))
+        #expect(try count(.zero, .mebibytes(1)) == .zero)
+        #expect(try count(.kibibytes(1020), .kibibytes(8)) == page)
+        #expect(try count(.mebibytes(2)) == .mebibytes(1))
+        #expect(try count(.mebibytes(1), .mebibytes(64)) == .mebibytes(2))
+        #expect(try count(.mebibytes(4), page) == .zero)
+        // Every other page of 32.
+        for index in stride(from: UInt64(0), to: 32, by: 2) {
+            try file.punchHole(offset: .mebibytes(1) + ByteCount(index * 4096), length: page)
+        }
+        #expect(try count(.mebibytes(1), .kibibytes(128)) == .kibibytes(64))
+        #expect(try count() == .mebibytes(2) - .kibibytes(64))
+        try expectResident(file, try count())
+        try file.punchHole(offset: .zero, length: .mebibytes(4))
+        #expect(try count() == .zero)
+        #expect(try count(page, .mebibytes(3)) == .zero)
+    }
+
+    @Test func `only a file of shared memory is counted without cachestat`() throws {
+        let other = try OwnedDescriptor.open(path: "/proc/self/exe", .readOnly)
+        do throws(LinuxError) {
+            _ = try FileMemory.residentBytes(descriptor: other.rawValue)
+            #expect(FileMemory.hasCachestat)
+        } catch {
+            #expect(!FileMemory.hasCachestat && error.errno == Errno(named: "ENOSYS"))
+        }
+    }
+
     private func expectClosed(_ call: () throws -> Void) {
         #expect { try call() } throws: { ($0 as? LinuxError)?.errno == .badFileDescriptor }
     }

@@ -103,8 +103,9 @@ import Testing
         #expect(certificate.complete, "\(certificate)")
     }
 
-    @Test func `when both were killed the next tdxd says what the kernel took back`() throws {
-        let host = try PrivateHost(settings: "emulated_key_ids = 1")
+    @Test(arguments: backends)
+    func `when both were killed the next tdxd says what the kernel took back`(backend: String) throws {
+        let host = try PrivateHost(backend: backend, settings: "emulated_key_ids = 1")
         let domain = try host.create("web1")
         host.kill(.kill)
         kill(domain.holderPID, SIGKILL)

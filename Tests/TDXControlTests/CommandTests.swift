@@ -56,6 +56,15 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
                     mrowner: digest.lowercased()))
     }
 
+    @Test func `an answer that cannot be written is a failure`() {
+        let lost = tdxctl(["explain", "0xc000030000000001"], losesOutput: true)
+        #expect(lost.status == 1)
+        #expect(lost.error.contains("could not be written"))
+        // What went wrong otherwise keeps its status.
+        #expect(tdxctl(["explain", "nonsense"], losesOutput: true).status == 2)
+        #expect(tdxctl(["explain", "0xc000030000000001"]).status == 0)
+    }
+
     @Test func `a quick create without a terminal says nothing on standard error`() throws {
         let manager = try ManagerStandIn([
             "Create": { call in

@@ -51,7 +51,7 @@ func tdxctl(
 }
 
 func tdxctl(
-    _ arguments: [String], environment: [String: String] = [:], errorIsTerminal: Bool = false
+    _ arguments: [String], environment: [String: String] = [:], errorIsTerminal: Bool = false, losesOutput: Bool = false
 ) -> Outcome {
     let output = Captured()
     let error = Captured()
@@ -59,7 +59,8 @@ func tdxctl(
         arguments, environment: environment,
         console: Console(
             outputIsTerminal: false, errorIsTerminal: errorIsTerminal, width: 80,
-            style: .plain, write: { output.add($0) }, writeError: { error.add($0) }))
+            style: .plain, write: { output.add($0) }, writeError: { error.add($0) },
+            lostOutput: { losesOutput }))
     return Outcome(status: status, output: output.text, error: error.text)
 }
 

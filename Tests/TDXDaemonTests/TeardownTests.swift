@@ -185,4 +185,20 @@ import Testing
                 $0.holders = ["pid 7"]
             } == ["no_other_holder", "vm_destroyed"])
     }
+
+    @Test func `an end that came while no tdxd listened is not waited for, and follows from nobody holding its files`()
+    {
+        typealias Machine = TeardownEvidence.Machine
+        #expect(Machine.unannounced(creators: [7], lostEvents: false, wasKept: false) == .perhapsEndedUnheard)
+        #expect(
+            Machine.unannounced(creators: [8, 7], lostEvents: false, wasKept: true) == .notDestroyed(creators: [7, 8]))
+        #expect(Machine.unannounced(creators: [7], lostEvents: true, wasKept: true) == .unobservable)
+        #expect(Machine.unannounced(creators: [], lostEvents: false, wasKept: true) == .unobservable)
+        #expect(Self.failing { $0.machine = .perhapsEndedUnheard } == [])
+        #expect(
+            Self.failing {
+                $0.machine = .perhapsEndedUnheard
+                $0.holders = ["pid 7"]
+            } == ["no_other_holder", "vm_destroyed"])
+    }
 }

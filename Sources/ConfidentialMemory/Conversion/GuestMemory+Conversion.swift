@@ -34,7 +34,7 @@ extension GuestMemory {
             throw .invalid(
                 .invalid(
                     field: "chunk", value: "\(chunk)",
-                    limit: "it must be a multiple of \(Self.chunkAlignment), at most \(Self.maximumChunk)"))
+                    limit: "a multiple of \(Self.chunkAlignment), at most \(Self.maximumChunk)"))
         }
         do {
             _ = try validParts(range)

@@ -215,14 +215,14 @@ public final class GuestMemory: Sendable {
         _ range: GuestPhysicalRange
     ) throws(GuestMemoryError) -> [(shard: Shard, part: GuestPhysicalRange)] {
         guard range.start.isPageAligned else {
-            throw .invalid(field: "gpa", value: "\(range.start)", limit: "it must be a multiple of 4,096")
+            throw .invalid(field: "gpa", value: "\(range.start)", limit: "a multiple of 4,096")
         }
         guard range.size > .zero, range.size.isPageAligned else {
-            throw .invalid(field: "size", value: "\(range.size)", limit: "it must be a multiple of 4,096 and not 0")
+            throw .invalid(field: "size", value: "\(range.size)", limit: "a multiple of 4,096 and not 0")
         }
         guard let parts = parts(of: range) else {
             throw .invalid(
-                field: "gpa", value: "\(range)", limit: "it must lie in the guest's memory: \(memoryDescription)")
+                field: "gpa", value: "\(range)", limit: "inside the guest's memory: \(memoryDescription)")
         }
         return parts
     }

@@ -12,7 +12,7 @@ public enum GuestMemoryError: Error, Hashable, Sendable {
 extension GuestMemoryError: CustomStringConvertible {
     public var description: String {
         switch self {
-        case .invalid(let field, let value, let limit): "\(field) is \(value); \(limit)"
+        case .invalid(let field, let value, let limit): "\(field) is \(value); it must be \(limit)"
         case .refused(let error): error.description
         }
     }

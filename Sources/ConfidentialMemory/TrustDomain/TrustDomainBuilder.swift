@@ -71,14 +71,14 @@ struct TrustDomainBuilder: ~Copyable {
             ("mrownerconfig", configuration.mrOwnerConfig),
         ]
         for (field, bytes) in identities where bytes.count != MeasurementRegister.byteCount {
-            throw .invalid(field: field, value: "\(bytes.count) bytes", limit: "it must be 48 bytes")
+            throw .invalid(field: field, value: "\(bytes.count) bytes", limit: "48 bytes")
         }
         guard configuration.vcpus > 0 else {
-            throw .invalid(field: "vcpus", value: "\(configuration.vcpus)", limit: "it must be at least 1")
+            throw .invalid(field: "vcpus", value: "\(configuration.vcpus)", limit: "at least 1")
         }
         guard configuration.name.utf8.count <= 200 else {
             throw .invalid(
-                field: "name", value: "\(configuration.name.utf8.count) bytes", limit: "it must be at most 200 bytes")
+                field: "name", value: "\(configuration.name.utf8.count) bytes", limit: "at most 200 bytes")
         }
     }
 
@@ -95,7 +95,7 @@ struct TrustDomainBuilder: ~Copyable {
         }
         guard configuration.vcpus <= limit else {
             throw .invalid(
-                field: "vcpus", value: "\(configuration.vcpus)", limit: "this host allows at most \(limit)")
+                field: "vcpus", value: "\(configuration.vcpus)", limit: "at most \(limit) on this host")
         }
         let mapGPARange = 1 << 12
         if hypercalls & mapGPARange != 0 {
@@ -115,7 +115,7 @@ struct TrustDomainBuilder: ~Copyable {
         guard attributes & ~capabilities.supportedAttributes == 0 else {
             throw .invalid(
                 field: "attributes", value: hexadecimal(attributes),
-                limit: "this host allows \(hexadecimal(capabilities.supportedAttributes))")
+                limit: "within \(hexadecimal(capabilities.supportedAttributes)), which this host allows")
         }
         let xfam =
             configuration.xfam
@@ -123,7 +123,7 @@ struct TrustDomainBuilder: ~Copyable {
         guard xfam & ~capabilities.supportedXFAM == 0 else {
             throw .invalid(
                 field: "xfam", value: hexadecimal(xfam),
-                limit: "this host allows \(hexadecimal(capabilities.supportedXFAM))")
+                limit: "within \(hexadecimal(capabilities.supportedXFAM)), which this host allows")
         }
         do {
             try machine.tdxInitialize(

@@ -72,7 +72,7 @@ public enum TrustDomainError: Error, Hashable, Sendable {
 extension TrustDomainError: CustomStringConvertible {
     public var description: String {
         switch self {
-        case .invalid(let field, let value, let limit): "\(field) is \(value); \(limit)"
+        case .invalid(let field, let value, let limit): "\(field) is \(value); it must be \(limit)"
         case .wrongState(let state, let operation): "the TD is \(state.rawValue); \(operation) is not possible"
         case .noKeyAvailable(let error): "no key id is free: \(error.description)"
         case .refused(let error): error.description

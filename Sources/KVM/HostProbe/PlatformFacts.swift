@@ -63,6 +63,7 @@ public struct PlatformFacts: Hashable, Sendable {
 
     private static func tryCachestat() -> Finding<Bool> {
         do throws(LinuxError) {
+            guard FileMemory.hasCachestat else { return Finding(false, "cachestat: ENOSYS") }
             let file = try MemoryFile(name: "cachestat-probe", size: ByteCount(2 * pageSize))
             try file.allocate(offset: .zero, length: ByteCount(pageSize))
             let resident = try file.residentBytes()

@@ -43,15 +43,21 @@ public enum FileMemory {
         }
     }
 
-    /// cachestat(2): bytes of the range that are present.
+    /// Bytes of the range that are present: by cachestat(2), and where the kernel lacks it by `sharedMemoryBytes`, which
+    /// knows memfds alone.
     /// - Parameter length: 0 means to the end of the file.
-    /// - Throws: ENOSYS before Linux 6.5.
+    /// - Throws: ENOSYS for a guest_memfd on a kernel without cachestat(2).
     public static func residentBytes(
         descriptor: Int32, offset: ByteCount = .zero, length: ByteCount = .zero
     ) throws(LinuxError) -> ByteCount {
         var counters = tdxd_cachestat()
-        try LinuxError.retrying("cachestat", detail(offset, length)) {
-            tdxd_cachestat_range(descriptor, offset.rawValue, length.rawValue, &counters)
+        do throws(LinuxError) {
+            try LinuxError.retrying("cachestat", detail(offset, length)) {
+                tdxd_cachestat_range(descriptor, offset.rawValue, length.rawValue, &counters)
+            }
+        } catch {
+            guard error.errno == .noFunction, tdxd_is_shmem(descriptor) == 1 else { throw error }
+            return try sharedMemoryBytes(descriptor: descriptor, offset: offset, length: length)
         }
         return PageCount(counters.nr_cache).bytes
     }

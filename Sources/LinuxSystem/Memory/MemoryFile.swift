@@ -41,6 +41,13 @@ public final class MemoryFile: Sendable {
         try withDescriptor("fallocate(KEEP_SIZE)") { number throws(LinuxError) in
             try FileMemory.allocate(descriptor: number, offset: offset, length: length)
         }
+        // Without cachestat(2) only pages that were touched can be counted in a part of the file.
+        if !FileMemory.hasCachestat { try touch(offset: offset, length: length) }
+    }
+
+    /// Pages that fallocate(2) made become data to lseek(2).
+    package func touch(offset: ByteCount, length: ByteCount) throws(LinuxError) {
+        try map(offset: offset, length: length).populate(offset: .zero, length: length)
     }
 
     /// The range's pages are freed; what is touched next reads zero.
@@ -50,7 +57,7 @@ public final class MemoryFile: Sendable {
         }
     }
 
-    /// Bytes present, by cachestat(2). Length 0 means to the end.
+    /// Bytes present, as `FileMemory.residentBytes`. Length 0 means to the end.
     public func residentBytes(offset: ByteCount = .zero, length: ByteCount = .zero) throws(LinuxError) -> ByteCount {
         try withDescriptor("cachestat") { number throws(LinuxError) in
             try FileMemory.residentBytes(descriptor: number, offset: offset, length: length)

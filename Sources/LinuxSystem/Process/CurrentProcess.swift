@@ -15,6 +15,15 @@ public enum CurrentProcess {
         try LinuxError.check(tdxd_tgkill(pid, thread, signal.rawValue), "tgkill", "thread \(thread), \(signal)")
     }
 
+    /// Standard input, output and error of a program that was started without them become /dev/null, so that no other
+    /// file gets their numbers, and with them what is printed. For the first moment of a program.
+    /// - Returns: the numbers that were closed.
+    @discardableResult
+    public static func openStandardDescriptors() throws(LinuxError) -> [Int32] {
+        let closed = try LinuxError.check(tdxd_open_standard_descriptors(), "open", "/dev/null")
+        return (0...2).filter { closed & 1 << $0 != 0 }
+    }
+
     /// PR_SET_NAME: the calling thread's name, up to 15 bytes; the main thread's is what ps shows. Longer ones are cut.
     public static func setThreadName(_ name: String) { _ = tdxd_set_name(name) }
 

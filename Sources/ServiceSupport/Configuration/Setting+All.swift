@@ -6,8 +6,8 @@ extension Setting {
     public static let all: [Setting] = [
         path("service", "socket", \.service.socket, limit: maximumSocketPath),
         mode("service", "socket_mode", \.service.socketMode),
-        // Holders' sockets live in it: their names take up to 75 bytes.
-        path("service", "runtime_directory", \.service.runtimeDirectory, limit: 64),
+        // Holders' sockets live in it: their names take up to 60 of a socket path's 107 bytes.
+        path("service", "runtime_directory", \.service.runtimeDirectory, limit: 47),
         path("service", "state_directory", \.service.stateDirectory),
         // All of them are listed in one answer.
         number("service", "certificates_kept", \.service.certificatesKept, 1...10_000),

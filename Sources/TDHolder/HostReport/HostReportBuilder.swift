@@ -156,7 +156,8 @@ struct HostReportBuilder {
         let finding = readings.platform.cachestat
         return row(
             "linux/cachestat", "cachestat", finding.value == true, finding.evidence, otherwise: .fail,
-            hint: "Linux 6.5 and later have cachestat(2), unless built without it; no residency can be proven otherwise"
+            hint:
+                "Linux 6.5 and later have cachestat(2), unless built without it; without it a guest_memfd's residency cannot be proven, only a memfd's"
         )
     }
 

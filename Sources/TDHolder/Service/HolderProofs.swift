@@ -1,5 +1,6 @@
 internal import ConfidentialMemory
 internal import ControlInterface
+internal import LinuxSystem
 internal import MemoryUnits
 internal import TDXEmulator
 
@@ -12,9 +13,9 @@ enum HolderProofs {
             TeardownProof(
                 name: "holder_residency", holds: report.remaining == .zero,
                 evidence: report.remaining.map {
-                    "cachestat(2) counted \($0.rawValue) bytes in the files of \(counted(shards, "shard")) "
-                        + "before they were closed"
-                } ?? "cachestat(2) could not be read before the files were closed")
+                    "\(FileMemory.residencyMethod) counted \($0.rawValue) bytes in the files of "
+                        + "\(counted(shards, "shard")) before they were closed"
+                } ?? "residency could not be read before the files were closed")
         ]
         if let inspection { proofs += emulated(inspection) }
         return proofs

@@ -40,7 +40,7 @@ func render(_ domain: TrustDomain, _ style: Style) -> String {
         (
             "Resident",
             domain.residentBytes == nil
-                ? "unknown: not counted yet, or the kernel has no cachestat(2)"
+                ? "unknown: not counted yet, or the kernel cannot count (no cachestat(2))"
                 : "\(formatted(bytes: domain.residentBytes ?? 0)) "
                     + "(private \(formatted(bytes: domain.residentPrivateBytes ?? 0)), "
                     + "shared \(formatted(bytes: domain.residentSharedBytes ?? 0)))"

@@ -6,6 +6,10 @@ internal import ServiceSupport
 internal import Synchronization
 
 extension Manager {
+    /// How long tdxd's own start waits for one holder's figures: many that are stuck must not keep everybody waiting. A TD
+    /// whose holder is silent is adopted as its record says.
+    private static let adoptionPatience = Duration.seconds(2)
+
     /// Finds the holders that a former tdxd left, and what it left of dead ones. Before anybody is served. Blocks for a
     /// few seconds at most for each holder that does not answer.
     func adoptAll() {
@@ -34,7 +38,7 @@ extension Manager {
         guard process != nil else { return bury(record, holder) }
         let answer: HolderInterface.Description?
         do throws(ControlError) {
-            answer = try holder.figures(timeout: configuration.deadlines.holderReply)
+            answer = try holder.figures(timeout: min(configuration.deadlines.holderReply, Self.adoptionPatience))
         } catch {
             log.warning("a holder does not answer", metadata: ["td": "\(record.name)", "reason": "\(error)"])
             answer = nil

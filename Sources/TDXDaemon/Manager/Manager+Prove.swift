@@ -128,8 +128,10 @@ extension Manager {
             }
             return .absentFromDebugFS(Self.debugDirectory)
         }
-        return creators.isEmpty || events.lostEvents(since: since)
-            ? .unobservable : .notDestroyed(creators: creators.sorted())
+        // An adopted holder that tdxd has no duplicates from: its VM may have gone while no tdxd was there to hear it.
+        return .unannounced(
+            creators: creators, lostEvents: events.lostEvents(since: since),
+            wasKept: ending.duplicates > 0 || holder.process?.isChild == true)
     }
 
     /// Frees or keeps the key id, writes the certificate, and clears up what is proven gone.

@@ -26,6 +26,13 @@ public final class Daemon {
     /// What `--version` prints.
     public static var version: String { ControlInterfaceVersion.text }
 
+    /// Before anything is opened: what is logged must not go to a file that got the number of a closed standard error.
+    public static func openStandardDescriptors() throws(StartFailure) {
+        do throws(LinuxError) { _ = try CurrentProcess.openStandardDescriptors() } catch {
+            throw StartFailure("\(error)")
+        }
+    }
+
     /// Runs the daemon until it is told to stop.
     /// - Throws: when it cannot start; nothing has been changed then, apart from directories that were made.
     public static func run(_ options: DaemonOptions) throws(StartFailure) {

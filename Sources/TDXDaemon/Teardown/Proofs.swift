@@ -6,10 +6,12 @@ internal import MemoryUnits
 struct TeardownEvidence: Hashable, Sendable {
     /// How the holder's process is known to be gone; nil while it lives.
     var holderExit: String?
-    /// Bytes by cachestat over tdxd's duplicates; nil where there were none or they could not be read.
+    /// Bytes present in the files of tdxd's duplicates; nil where there were none or they could not be read.
     var residentBytes: UInt64?
     /// Why there is no figure.
     var residencyUnknown: String?
+    /// The calls that the figure comes from.
+    var residencyMethod = FileMemory.residencyMethod
     /// Files that tdxd had duplicates of, and whether those are closed.
     var duplicates: Int
     var duplicatesClosed: Bool
@@ -36,6 +38,20 @@ struct TeardownEvidence: Hashable, Sendable {
         case listedInDebugFS(String)
         /// KVM's announcements do not reach this process.
         case unobservable
+        /// It may have ended before this process listened: whether it did follows from nobody holding its files.
+        case perhapsEndedUnheard
+
+        /// What follows where neither an announcement nor debugfs tells the end.
+        ///
+        /// - Parameters:
+        ///   - creators: the threads that created VMs in the holder; empty when no announcement ever came through.
+        ///   - lostEvents: announcements were lost since the end began.
+        ///   - wasKept: this process held the VM by duplicates of its files, or started its holder: then it cannot have
+        ///     ended unheard.
+        static func unannounced(creators: Set<Int32>, lostEvents: Bool, wasKept: Bool) -> Self {
+            if creators.isEmpty || lostEvents { return .unobservable }
+            return wasKept ? .notDestroyed(creators: creators.sorted()) : .perhapsEndedUnheard
+        }
     }
 }
 
@@ -74,7 +90,8 @@ enum TeardownProofs {
         if let bytes = evidence.residentBytes {
             return TeardownProof(
                 name: residencyZero, holds: bytes == 0,
-                evidence: "cachestat(2) over \(counted(evidence.duplicates, "file")): \(bytes) bytes resident")
+                evidence: "\(evidence.residencyMethod) over \(counted(evidence.duplicates, "file")): "
+                    + "\(bytes) bytes resident")
         }
         let why = evidence.residencyUnknown ?? "there were no duplicates"
         guard evidence.filesSought > 0, nobodyHolds(evidence), evidence.processesUnseen == 0 else {
@@ -131,11 +148,14 @@ enum TeardownProofs {
             return proof(false, "KVM has not announced the end of a VM that thread \(creators) created")
         case .absentFromDebugFS(let path): return proof(true, "\(path) lists no VM of the holder")
         case .listedInDebugFS(let path): return proof(false, "\(path) still exists")
-        case .unobservable:
+        case .unobservable: return concluded("KVM's announcements do not reach this process")
+        case .perhapsEndedUnheard: return concluded("the VM's end, if announced, was before this tdxd listened")
+        }
+        func concluded(_ reason: String) -> TeardownProof {
             let gone = evidence.holderExit != nil && nobodyHolds(evidence) && evidence.duplicatesClosed
             return proof(
                 gone,
-                "KVM's announcements do not reach this process; "
+                reason + "; "
                     + (gone ? "no process holds a file that would keep the VM" : "something may still keep the VM"))
         }
     }
