@@ -1,5 +1,5 @@
 internal import CLinux
-public import MemoryUnits
+package import MemoryUnits
 internal import SystemPackage
 
 extension FileMemory {
