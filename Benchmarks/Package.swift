@@ -1,10 +1,6 @@
 // swift-tools-version: 6.1
 import PackageDescription
 
-/// The regression benchmarks build on ordo-one/benchmark, which takes minutes to build; scripts/bench does without them.
-/// `TDXD_REGRESSION=1 swift package benchmark` has them.
-let hasRegression = Context.environment["TDXD_REGRESSION"] != nil
-
 let rooms: [Target.Dependency] = [
     .product(name: "BenchmarkedRooms", package: "tdxd"),
     .product(name: "TDXModule", package: "tdxd"),
@@ -23,9 +19,7 @@ let package = Package(
         .package(name: "tdxd", path: ".."),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
-    ]
-        + (hasRegression
-            ? [.package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: [])] : []),
+    ],
     targets: [
         // What is measured against, in C.
         .target(
@@ -38,14 +32,6 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
-    ]
-        + (hasRegression
-            ? [
-                .executableTarget(
-                    name: "Regression",
-                    dependencies: rooms + [.product(name: "Benchmark", package: "benchmark")],
-                    path: "Regression", swiftSettings: strict,
-                    plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")])
-            ] : []),
+    ],
     swiftLanguageModes: [.v6]
 )
