@@ -75,7 +75,9 @@ let package = Package(
         // The kernel's uAPI, the module, and the kernel's half in software.
         room("KVM", ["CKVM", "CLinux", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
         room("TDXModule", ["MemoryUnits", "TDXStatusCodes", crypto]),
-        room("TDXEmulator", ["KVM", "LinuxSystem", "MemoryUnits", "TDXModule", "TDXStatusCodes", system]),
+        room(
+            "TDXEmulator",
+            ["KVM", "LinuxSystem", "MemoryUnits", "TDXModule", "TDXStatusCodes", "TransitionModel", system]),
 
         // A guest kernel's page transitions, explored; knows nothing of KVM.
         room("TransitionModel"),
@@ -128,7 +130,10 @@ let package = Package(
         tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", crypto]),
         tests(
             "TDXEmulator",
-            ["TDXEmulator", "TDXModule", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
+            [
+                "TDXEmulator", "TDXModule", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "TransitionModel",
+                system,
+            ]),
         tests("TransitionModel", ["TransitionModel"]),
         tests("FirmwareImage", ["FirmwareImage", "MemoryUnits", crypto]),
         tests(

@@ -125,6 +125,10 @@ import Testing
         #expect(
             try td.vcpus[0].run()
                 == .memoryFault(isPrivate: false, address: GuestPhysicalAddress(0x1000), size: ByteCount(4096)))
+        // The access was not made: it starts again, and works once the page is shared.
+        try td.vm.setMemoryAttributes(td.range(0x1000, 0x1000), isPrivate: false)
+        #expect(try td.vcpus[0].run() == .halt)
+        #expect(td.shared.baseAddress.load(fromByteOffset: 0x1000, as: UInt8.self) == 3)
         td.close()
         td.expectNothingLeft()
     }
@@ -377,6 +381,8 @@ final class MutexBox<Value: Sendable>: Sendable {
     func append<Element: Sendable>(_ element: Element) where Value == [Element] {
         storage.withLock { $0.append(element) }
     }
+    func set(_ value: Value) { storage.withLock { $0 = value } }
+    func with(_ body: (inout Value) -> Void) { storage.withLock { body(&$0) } }
 }
 
 private final class Counter: Sendable {

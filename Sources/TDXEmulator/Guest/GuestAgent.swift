@@ -27,4 +27,6 @@ public enum GuestFault: Error, Hashable, Sendable {
     case stopped
     /// #VE: the page at this address is pending, so the guest must accept it first.
     case virtualizationException(GuestPhysicalAddress)
+    /// #PF: the guest's page tables have nothing present at this address.
+    case pageFault(GuestVirtualAddress)
 }

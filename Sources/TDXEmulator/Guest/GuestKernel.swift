@@ -1,10 +1,11 @@
 public import MemoryUnits
 internal import TDXStatusCodes
+public import TransitionModel
 
-/// The memory side of a confidential guest's kernel, for programs that do not want to care: it accepts pages, eagerly or
-/// when they are first touched, and converts ranges until the host has done all of them.
+/// The memory side of a confidential guest's kernel on one CPU: it accepts pages, eagerly or when they are first touched,
+/// reads and writes through page tables, and converts ranges by a transition protocol.
 public struct GuestKernel: Sendable {
-    /// When private pages are accepted.
+    /// When private pages that no conversion made are accepted.
     public enum Acceptance: Hashable, Sendable {
         /// Before they are used, by `accept(_:)` alone: a touch of another page is a fault.
         case eager
@@ -14,11 +15,23 @@ public struct GuestKernel: Sendable {
 
     public let processor: GuestProcessor
     public let acceptance: Acceptance
+    /// The page tables, of which the kernels of a TD's other CPUs use the same.
+    public let tables: GuestPageTables
+    /// The order of steps by which this kernel converts.
+    public let transition: TransitionProtocol
 
-    public init(_ processor: GuestProcessor, acceptance: Acceptance = .lazy) {
+    public init(
+        _ processor: GuestProcessor, acceptance: Acceptance = .lazy, tables: GuestPageTables = GuestPageTables(),
+        transition: TransitionProtocol = .presentClearingMerged
+    ) {
         self.processor = processor
         self.acceptance = acceptance
+        self.tables = tables
+        self.transition = transition
+        tables.attach(processor)
     }
+
+    // MARK: Acceptance
 
     /// Accepts every page of a range: 2 MiB at a time where the range has an aligned block, 4 KiB where the host mapped it
     /// that way. Pages that were accepted before are left alone.
@@ -42,34 +55,62 @@ public struct GuestKernel: Sendable {
         return true
     }
 
-    /// Reads private memory.
+    // MARK: Loads and stores
+
+    /// Reads memory, private or shared as the page tables say.
+    /// - Throws: `GuestFault.pageFault` at the first page that is not present; `.virtualizationException` at a page that was
+    ///   not accepted, when acceptance is eager.
+    public func read(_ address: GuestVirtualAddress, count: Int) throws(GuestFault) -> [UInt8] {
+        try load(address, count: count) { address throws(GuestFault) in throw .pageFault(address) }
+    }
+
+    /// Reads as a kernel does that loads whole words and may so run over the end of what it knows: what lies on a page
+    /// that is not present reads as zeros, by the ordinary fix-up of such a load.
+    public func readPadded(_ address: GuestVirtualAddress, count: Int) throws(GuestFault) -> [UInt8] {
+        try load(address, count: count) { _ in }
+    }
+
+    /// Writes memory, private or shared as the page tables say; errors as those of `read`, with the pages before written.
+    public func write(_ address: GuestVirtualAddress, _ bytes: [UInt8]) throws(GuestFault) {
+        try eachPage(address, bytes.count) { start, part throws(GuestFault) in
+            if try access(start, part.count, writing: Array(bytes[part])) == nil { throw .pageFault(start) }
+        }
+    }
+
+    /// Reads through the linear map.
     public func read(_ address: GuestPhysicalAddress, count: Int) throws(GuestFault) -> [UInt8] {
-        while true {
-            do throws(GuestFault) { return try processor.read(address, count: count) } catch { try settle(error) }
-        }
+        try read(tables.linear(address), count: count)
     }
 
-    /// Writes private memory. A write that reaches over pages may be made again from its beginning.
+    /// Writes through the linear map.
     public func write(_ address: GuestPhysicalAddress, _ bytes: [UInt8]) throws(GuestFault) {
-        while true {
-            do throws(GuestFault) { return try processor.write(address, bytes) } catch { try settle(error) }
-        }
+        try write(tables.linear(address), bytes)
     }
 
-    /// Asks the host to convert a range, again from where it stopped as long as it says "retry"; a range that became
-    /// private is accepted when acceptance is eager.
-    /// - Returns: false when the host refused, or a page could not be accepted.
-    public func convert(_ range: GuestPhysicalRange, toShared: Bool) throws(GuestFault) -> Bool {
-        var rest = range
-        while true {
-            let answer = try processor.mapGPA(rest, toShared: toShared)
-            if answer.status == GHCIStatus.success { break }
-            guard answer.status == GHCIStatus.retry else { return false }
-            let next = GuestPhysicalAddress(answer.next & ~processor.sharedBit)
-            guard rest.contains(next) else { return false }
-            rest = GuestPhysicalRange(start: next, size: range.end - next)
+    private func load(
+        _ address: GuestVirtualAddress, count: Int, notPresent: (GuestVirtualAddress) throws(GuestFault) -> Void
+    ) throws(GuestFault) -> [UInt8] {
+        var bytes: [UInt8] = []
+        try eachPage(address, count) { start, part throws(GuestFault) in
+            if let loaded = try access(start, part.count, writing: nil) {
+                bytes += loaded
+            } else {
+                try notPresent(start)
+                bytes += [UInt8](repeating: 0, count: part.count)
+            }
         }
-        return toShared || acceptance == .lazy ? true : try accept(range)
+        return bytes
+    }
+
+    /// An access inside one page; a #VE of a page that may be accepted lazily is settled. Nil after a page fault.
+    private func access(
+        _ address: GuestVirtualAddress, _ count: Int, writing bytes: [UInt8]?
+    ) throws(GuestFault) -> [UInt8]? {
+        while true {
+            do throws(GuestFault) {
+                return try processor.access(address, count: count, writing: bytes, by: tables)
+            } catch { try settle(error) }
+        }
     }
 
     /// Accepts the page whose #VE was raised, or passes the fault on.
@@ -78,5 +119,57 @@ public struct GuestKernel: Sendable {
         let page = GuestPhysicalAddress(address.rawValue & ~(pageSize - 1))
         let status = try processor.accept(page)
         guard status.isSuccess || status.base == .pageAlreadyAccepted else { throw fault }
+    }
+
+    private func eachPage(
+        _ address: GuestVirtualAddress, _ count: Int,
+        _ body: (GuestVirtualAddress, Range<Int>) throws(GuestFault) -> Void
+    ) throws(GuestFault) {
+        var done = 0
+        while done < count {
+            let start = address + ByteCount(UInt64(done))
+            let length = min(count - done, Int(pageSize - start.rawValue % pageSize))
+            try body(start, done..<done + length)
+            done += length
+        }
+    }
+
+    // MARK: Conversion
+
+    /// A conversion whose steps the caller makes.
+    public func beginConversion(_ range: GuestVirtualRange, _ direction: TransitionDirection) -> GuestConversion {
+        GuestConversion(self, range, direction)
+    }
+
+    /// Converts a range by the protocol's steps. Contents are lost in either direction.
+    public func convert(
+        _ range: GuestVirtualRange, _ direction: TransitionDirection
+    ) throws(GuestFault) -> GuestConversion.Outcome {
+        var conversion = beginConversion(range, direction)
+        while try conversion.step() {}
+        return conversion.outcome!
+    }
+
+    /// Converts a range of the linear map.
+    /// - Returns: false when the host refused, or a page could not be accepted.
+    public func convert(_ range: GuestPhysicalRange, toShared: Bool) throws(GuestFault) -> Bool {
+        let range = GuestVirtualRange(start: tables.linear(range.start), size: range.size)
+        return try convert(range, toShared ? .toShared : .toPrivate) == .done
+    }
+
+    /// MapGPA, again from where it stopped as long as the host says "retry"; the GHCI status at the end.
+    func ask(
+        _ range: GuestPhysicalRange, toShared: Bool, count: () -> Void
+    ) throws(GuestFault) -> UInt64 {
+        var rest = range
+        while true {
+            let answer = try processor.mapGPA(rest, toShared: toShared)
+            count()
+            guard answer.status == GHCIStatus.retry else { return answer.status }
+            let next = GuestPhysicalAddress(answer.next & ~processor.sharedBit)
+            // A host that sends the guest elsewhere is not to be followed.
+            guard rest.contains(next) else { return GHCIStatus.invalidOperand }
+            rest = GuestPhysicalRange(start: next, size: range.end - next)
+        }
     }
 }

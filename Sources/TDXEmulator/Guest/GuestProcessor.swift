@@ -13,6 +13,8 @@ public final class GuestProcessor: @unchecked Sendable {
     // Unowned: the machine stops the program before it goes.
     private unowned let machine: TDXMachine
     private let thread: GuestThread
+    /// What this CPU remembers of its guest's page tables, by virtual page. Touched with the vCPU's guest lock held.
+    private var tlb: [UInt64: GuestPageTableEntry] = [:]
 
     init(_ core: VCPUCore, machine: TDXMachine, thread: GuestThread) {
         id = core.id
@@ -87,7 +89,7 @@ public final class GuestProcessor: @unchecked Sendable {
 
     // MARK: Memory
 
-    /// Reads private memory; within one 4 KiB page a read is atomic towards removal.
+    /// Reads private memory, by no page tables; within one 4 KiB page a read is atomic towards removal.
     public func read(_ address: GuestPhysicalAddress, count: Int) throws(GuestFault) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
         try eachPage(address, count) { start, part throws(GuestFault) in
@@ -149,11 +151,92 @@ public final class GuestProcessor: @unchecked Sendable {
     }
 
     private func shared(_ access: SharedAccess) throws(GuestFault) -> [UInt8] {
-        try inGuest { module, tdvpr in .done(()) }
+        while true {
+            try inGuest { module, tdvpr in .done(()) }
+            if let bytes = try sharedOnce(access) { return bytes }
+        }
+    }
+
+    /// Lets the host perform the access. Nil when it did not: the instruction starts again.
+    private func sharedOnce(_ access: SharedAccess) throws(GuestFault) -> [UInt8]? {
         leave(.externalInterrupt)
         thread.yield(.sharedAccess(access))
         if thread.isStopping { throw .stopped }
         return core.sharedResult
+    }
+
+    // MARK: Memory by the guest's page tables
+
+    /// A load or a store inside one page, by this CPU's TLB or else the page tables. It is translated anew whenever it starts
+    /// again, as an instruction is.
+    /// - Parameter bytes: what is stored; nil for a load.
+    /// - Returns: what was loaded; nil after a page fault.
+    func access(
+        _ address: GuestVirtualAddress, count: Int, writing bytes: [UInt8]?, by tables: GuestPageTables
+    ) throws(GuestFault) -> [UInt8]? {
+        enum Attempt {
+            case bytes([UInt8])
+            case virtualizationException(GuestPhysicalAddress)
+            case shared(GuestPhysicalAddress)
+            case pageFault
+        }
+        while true {
+            let attempt: Attempt = try inGuest { module, tdvpr in
+                guard let place = translate(address, tables) else { return .done(.pageFault) }
+                if place.isShared { return .done(.shared(place.address)) }
+                switch module.access(place.address, write: bytes != nil, vcpu: tdvpr) {
+                case .memory(let host, _):
+                    var result = [UInt8](repeating: 0, count: bytes == nil ? count : 0)
+                    machine.host.frames.withPage(of: host, count: count, writes: bytes != nil) { page in
+                        if let bytes {
+                            page.copyBytes(from: bytes)
+                        } else {
+                            result.withUnsafeMutableBytes { $0.copyBytes(from: page) }
+                        }
+                    }
+                    return .done(.bytes(result))
+                case .virtualizationException: return .done(.virtualizationException(place.address))
+                case .shared: preconditionFailure("a private address carries no shared bit")
+                case .exit(let exit): return .exit(exit)
+                case .notInside: return .again
+                }
+            }
+            switch attempt {
+            case .bytes(let bytes): return bytes
+            case .virtualizationException(let address): throw .virtualizationException(address)
+            case .pageFault: return nil
+            case .shared(let place):
+                var access = SharedAccess(address: place, count: count, writing: bytes)
+                // The host performs the access some time later: a flush in between must not find it still on its way.
+                access.isCurrent = { [self] in
+                    translate(address, tables).map { $0 == (place, true) } ?? false
+                }
+                if let result = try sharedOnce(access) { return result }
+            }
+        }
+    }
+
+    /// The guest-physical address and attribute that this CPU uses; nil for a page fault. The guest lock is held.
+    private func translate(
+        _ address: GuestVirtualAddress, _ tables: GuestPageTables
+    ) -> (address: GuestPhysicalAddress, isShared: Bool)? {
+        if tlb[address.page] == nil {
+            guard let entry = tables.entry(ofPage: address.page), entry.isPresent else { return nil }
+            tlb[address.page] = entry
+        }
+        let entry = tlb[address.page]!
+        return (entry.frame.address + ByteCount(address.rawValue % pageSize), entry.isShared)
+    }
+
+    /// Forgets what the TLB holds of these pages, after the guest's step that is under way.
+    func flushTLB(_ pages: [UInt64]) { core.guestLock.withLock { for page in pages { tlb[page] = nil } } }
+
+    /// A step of the guest that calls nobody; like any other it may be interrupted before.
+    func step(_ body: () -> Void) throws(GuestFault) {
+        try inGuest { _, _ in
+            body()
+            return .done(())
+        }
     }
 
     private func eachPage(
@@ -218,4 +301,6 @@ struct SharedAccess {
     var count: Int
     /// Nil for a read.
     var writing: [UInt8]?
+    /// Whether the CPU would still make this access; asked with its guest lock held, right before the access is performed.
+    var isCurrent: () -> Bool = { true }
 }

@@ -115,7 +115,9 @@ extension TDXMachine {
     /// The guest's access to a shared page: the slot's userspace memory, or an exit.
     private func accessShared(_ access: SharedAccess, _ vcpu: VCPUCore) throws(KVMError) -> VCPUExit? {
         let page = GuestPhysicalAddress(access.address.rawValue / pageSize * pageSize)
+        vcpu.sharedResult = nil
         return mmuLock.withReadLock {
+            guard vcpu.guestLock.withLock(access.isCurrent) else { return nil }
             guard !attributes.isPrivate(access.address) else {
                 return .memoryFault(isPrivate: false, address: page, size: ByteCount(pageSize))
             }

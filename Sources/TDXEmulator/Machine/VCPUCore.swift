@@ -31,8 +31,8 @@ final class VCPUCore: @unchecked Sendable {
     var pending: PendingExit?
     /// The registers that the guest gets back from its last VMCALL.
     var answer = VMCallAnswer()
-    /// What the guest's last read of shared memory gave.
-    var sharedResult: [UInt8] = []
+    /// What the guest's last access to shared memory gave; nil when it was not performed and starts again.
+    var sharedResult: [UInt8]?
 
     /// Innermost lock: whether the vCPU is inside the guest, and every step that its guest makes there. Who forces vCPUs
     /// out takes it while holding `mmuLock`, so nothing inside it may wait for any other lock of the machine.
