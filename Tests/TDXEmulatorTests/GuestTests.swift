@@ -276,7 +276,7 @@ import Testing
     // MARK: Removal under a running guest
 
     @Test(arguments: TestHost.available)
-    func `A guest that reads in a loop meets a memory fault when its slot is deleted`(host: TestHost) throws {
+    func `E1 a guest that reads in a loop meets a memory fault when its slot is deleted`(host: TestHost) throws {
         let page = GuestPhysicalAddress(0x2000)
         let rounds = Counter()
         let td = try launch(host) { processor throws(GuestFault) in
@@ -352,7 +352,7 @@ import Testing
 
     // MARK: Who may call
 
-    @Test func `Another process gets EIO from the VM and may use the file`() throws {
+    @Test func `X1 another process gets EIO from the VM and may use the file`() throws {
         let td = try TestTD(.memfd)
         try td.add([UInt8](repeating: 1, count: 4096), at: 0)
         let child = childProcess {

@@ -74,7 +74,7 @@ import Testing
     }
 
     @Test(arguments: TestHost.available)
-    func `After the VM is closed its file can be punched, allocated and closed`(host: TestHost) throws {
+    func `C12 after the VM is closed its file can be punched, allocated and closed`(host: TestHost) throws {
         let td = try TestTD(host)
         try td.add([UInt8](repeating: 1, count: 4096), at: 0)
         td.vcpus.forEach { $0.close() }
@@ -148,7 +148,7 @@ import Testing
     }
 
     @Test(arguments: TestHost.available)
-    func `Closing the file under a slot takes its pages and leaves the slot`(host: TestHost) throws {
+    func `X5 closing the file under a slot takes its pages and leaves the slot`(host: TestHost) throws {
         let td = try TestTD(host)
         try td.add([UInt8](repeating: 5, count: 8192), at: 0)
         td.memory.close()
@@ -164,7 +164,7 @@ import Testing
     // MARK: Attributes (§3, §7.3)
 
     @Test(arguments: TestHost.available)
-    func `A page count drops at the punch, not at the conversion`(host: TestHost) throws {
+    func `X7 a page count drops at the punch, not at the conversion`(host: TestHost) throws {
         let td = try TestTD(host)
         try td.add([UInt8](repeating: 5, count: 4 * 4096), at: 0)
         try td.vm.tdxFinalize()
@@ -183,7 +183,7 @@ import Testing
     }
 
     @Test(arguments: TestHost.available)
-    func `Setting an attribute that is there already changes and removes nothing`(host: TestHost) throws {
+    func `X6 setting an attribute that is there already changes and removes nothing`(host: TestHost) throws {
         let td = try TestTD(host)
         try td.add([UInt8](repeating: 5, count: 4096), at: 0)
         let before = td.vm.inspection
