@@ -47,14 +47,16 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
     public var keyID: UInt16?
     public var phases: [TeardownPhase]
     public var proofs: [TeardownProof]
-    /// Every proof holds and nothing failed.
+    /// The end is over, every proof holds and nothing failed.
     public var complete: Bool
     public var failure: String?
+    /// What is still to come, such as memory that policy deferred holds back; nil when the end is over.
+    public var pending: String?
 
     public init(
         name: String, id: String, backend: Backend, policy: String, path: String, holderDied: Bool, startedAt: String,
         milliseconds: Double, memoryBytes: UInt64, releasedBytes: UInt64, keyID: UInt16?, phases: [TeardownPhase],
-        proofs: [TeardownProof], failure: String?
+        proofs: [TeardownProof], failure: String?, pending: String? = nil
     ) {
         self.name = name
         self.id = id
@@ -70,8 +72,9 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         self.keyID = keyID
         self.phases = phases
         self.proofs = proofs
-        self.complete = failure == nil && !proofs.isEmpty && proofs.allSatisfy(\.holds)
+        self.complete = failure == nil && pending == nil && !proofs.isEmpty && proofs.allSatisfy(\.holds)
         self.failure = failure
+        self.pending = pending
     }
 
     enum CodingKeys: String, CodingKey {
@@ -82,6 +85,6 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         case memoryBytes = "memory_bytes"
         case releasedBytes = "released_bytes"
         case keyID = "key_id"
-        case phases, proofs, complete, failure
+        case phases, proofs, complete, failure, pending
     }
 }

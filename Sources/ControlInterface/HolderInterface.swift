@@ -2,7 +2,7 @@
 public enum HolderInterface {
     /// Where a holder is in its one TD's life.
     public enum State: String, Codable, Hashable, Sendable, CaseIterable {
-        case empty, building, runnable, stopping, released, failed
+        case empty, building, runnable, stopping, halted, released, failed
     }
 
     /// One TD as its own process sees it.
@@ -27,12 +27,14 @@ public enum HolderInterface {
         public var firmware: String?
         public var createdAt: String
         public var ownerUID: UInt32
+        /// How far the end has come, while it lasts.
+        public var ending: Progress?
 
         public init(
             name: String, id: String, state: State, reason: String?, backend: Backend, memoryBytes: UInt64,
             privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
             residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, pid: Int32, mrtd: String?, firmware: String?,
-            createdAt: String, ownerUID: UInt32
+            createdAt: String, ownerUID: UInt32, ending: Progress? = nil
         ) {
             self.name = name
             self.id = id
@@ -53,6 +55,7 @@ public enum HolderInterface {
             self.firmware = firmware
             self.createdAt = createdAt
             self.ownerUID = ownerUID
+            self.ending = ending
         }
 
         enum CodingKeys: String, CodingKey {
@@ -68,6 +71,7 @@ public enum HolderInterface {
             case pid, mrtd, firmware
             case createdAt = "created_at"
             case ownerUID = "owner_uid"
+            case ending
         }
     }
 
@@ -202,7 +206,18 @@ public enum HolderInterface {
 
     public enum Stop {
         public static let method = InterfaceName.holder + ".Stop"
-        public typealias Parameters = StopChoice
+
+        public struct Parameters: Codable, Hashable, Sendable {
+            /// A `StopPolicy`; nil for `auto`.
+            public var policy: String?
+            /// The memory is kept until `Reclaim`.
+            public var hold: Bool?
+
+            public init(policy: String? = nil, hold: Bool? = nil) {
+                self.policy = policy
+                self.hold = hold
+            }
+        }
 
         /// Progress while it lasts; everything else in the last reply, after which the process exits.
         public struct Reply: Codable, Hashable, Sendable {

@@ -12,6 +12,8 @@ public struct CertificateSummary: Codable, Hashable, Sendable {
     public var releasedBytes: UInt64
     public var complete: Bool
     public var failure: String?
+    /// What of the end is still to come; nil when it is over.
+    public var pending: String?
 
     public init(_ certificate: TeardownCertificate) {
         name = certificate.name
@@ -25,6 +27,7 @@ public struct CertificateSummary: Codable, Hashable, Sendable {
         releasedBytes = certificate.releasedBytes
         complete = certificate.complete
         failure = certificate.failure
+        pending = certificate.pending
     }
 
     enum CodingKeys: String, CodingKey {
@@ -33,7 +36,7 @@ public struct CertificateSummary: Codable, Hashable, Sendable {
         case startedAt = "started_at"
         case milliseconds
         case releasedBytes = "released_bytes"
-        case complete, failure
+        case complete, failure, pending
     }
 }
 

@@ -143,7 +143,40 @@ public enum ManagerInterface {
 
     public enum Stop {
         public static let method = InterfaceName.manager + ".Stop"
-        public typealias Parameters = DomainStop
+
+        public struct Parameters: Codable, Hashable, Sendable {
+            public var name: String
+            /// A `StopPolicy`; nil for the configured one.
+            public var policy: String?
+            /// Nil for the configured pace.
+            public var bytesPerSecond: Int64?
+            /// What one punch gives back; nil for the configured size.
+            public var chunkBytes: Int64?
+            /// When the answer comes at the latest.
+            public var deadlineMilliseconds: Int64?
+            /// A `StopWait`; nil for the configured one.
+            public var wait: String?
+
+            public init(
+                name: String, policy: String? = nil, bytesPerSecond: Int64? = nil, chunkBytes: Int64? = nil,
+                deadlineMilliseconds: Int64? = nil, wait: String? = nil
+            ) {
+                self.name = name
+                self.policy = policy
+                self.bytesPerSecond = bytesPerSecond
+                self.chunkBytes = chunkBytes
+                self.deadlineMilliseconds = deadlineMilliseconds
+                self.wait = wait
+            }
+
+            enum CodingKeys: String, CodingKey {
+                case name, policy
+                case bytesPerSecond = "bytes_per_second"
+                case chunkBytes = "chunk_bytes"
+                case deadlineMilliseconds = "deadline_ms"
+                case wait
+            }
+        }
 
         /// Progress while it lasts; the certificate in the last reply.
         public struct Reply: Codable, Hashable, Sendable {
@@ -152,6 +185,31 @@ public enum ManagerInterface {
 
             public init(progress: Progress) { self.progress = progress }
             public init(certificate: TeardownCertificate) { self.certificate = certificate }
+        }
+    }
+
+    public enum Reclaim {
+        public static let method = InterfaceName.manager + ".Reclaim"
+        public typealias Reply = Stop.Reply
+
+        public struct Parameters: Codable, Hashable, Sendable {
+            public var name: String
+            /// Nil for as fast as it goes.
+            public var bytesPerSecond: Int64?
+            /// Nil for the configured size.
+            public var chunkBytes: Int64?
+
+            public init(name: String, bytesPerSecond: Int64? = nil, chunkBytes: Int64? = nil) {
+                self.name = name
+                self.bytesPerSecond = bytesPerSecond
+                self.chunkBytes = chunkBytes
+            }
+
+            enum CodingKeys: String, CodingKey {
+                case name
+                case bytesPerSecond = "bytes_per_second"
+                case chunkBytes = "chunk_bytes"
+            }
         }
     }
 

@@ -6,22 +6,42 @@ public enum StopPolicy: String, Codable, Hashable, Sendable, CaseIterable {
     case terminateFirst = "terminate-first"
     /// Never terminate: every private page is removed from the living TD.
     case dynamicRemoval = "dynamic-removal"
+    /// As `auto`, but memory comes back only when that is asked for, or at a pace.
+    case deferred
 
     /// - Parameter text: as it came over the wire; nil for `standard`.
     /// - Throws: `ControlError.invalidField`.
     public init(validating text: String?, standard: Self) throws(ControlError) {
-        guard let text else {
-            self = standard
-            return
-        }
-        guard let policy = Self(rawValue: text) else {
-            let shown = text.unicodeScalars.prefix(64).map { $0.properties.generalCategory == .control ? "?" : $0 }
-            throw .invalidField(
-                field: "policy", value: String(String.UnicodeScalarView(shown)),
-                limit: "one of " + Self.allCases.map(\.rawValue).joined(separator: ", "))
-        }
-        self = policy
+        self = try choice("policy", text) ?? standard
     }
+}
+
+/// What a Stop is answered after. The raw values are those on the wire.
+public enum StopWait: String, Codable, Hashable, Sendable, CaseIterable {
+    /// The end is proven, or as much of it as ever will be.
+    case proven
+    /// The TD runs no more; its memory follows.
+    case stopped
+
+    /// - Parameter text: as it came over the wire; nil for `standard`.
+    /// - Throws: `ControlError.invalidField`.
+    public init(validating text: String?, standard: Self) throws(ControlError) {
+        self = try choice("wait", text) ?? standard
+    }
+}
+
+/// - Returns: nil for nil.
+private func choice<Choice: RawRepresentable<String> & CaseIterable>(
+    _ field: String, _ text: String?
+) throws(ControlError) -> Choice? {
+    guard let text else { return nil }
+    guard let choice = Choice(rawValue: text) else {
+        let shown = text.unicodeScalars.prefix(64).map { $0.properties.generalCategory == .control ? "?" : $0 }
+        throw .invalidField(
+            field: field, value: String(String.UnicodeScalarView(shown)),
+            limit: "one of " + Choice.allCases.map(\.rawValue).joined(separator: ", "))
+    }
+    return choice
 }
 
 /// Whether the kernel has KVM_TDX_TERMINATE_VM.
@@ -48,7 +68,7 @@ public struct PlannedStep: Codable, Hashable, Sendable {
 }
 
 extension ManagerInterface {
-    /// The parameters of a method about the end of one TD.
+    /// What of a TD's end is to be planned.
     public struct DomainStop: Codable, Hashable, Sendable {
         public var name: String
         /// A `StopPolicy`; nil for the configured one.
@@ -114,6 +134,42 @@ extension HolderInterface {
         /// A `StopPolicy`; nil for `auto`.
         public var policy: String?
         public init(policy: String? = nil) { self.policy = policy }
+    }
+
+    /// How fast memory is to come back.
+    public struct Pace: Codable, Hashable, Sendable {
+        /// Nil for as fast as it goes.
+        public var bytesPerSecond: UInt64?
+        public init(bytesPerSecond: UInt64?) { self.bytesPerSecond = bytesPerSecond }
+
+        enum CodingKeys: String, CodingKey { case bytesPerSecond = "bytes_per_second" }
+    }
+
+    public enum SetPace {
+        public static let method = InterfaceName.holder + ".SetPace"
+        public typealias Parameters = Pace
+    }
+
+    public enum Reclaim {
+        public static let method = InterfaceName.holder + ".Reclaim"
+        public typealias Reply = Stop.Reply
+
+        public struct Parameters: Codable, Hashable, Sendable {
+            /// Nil for as fast as it goes.
+            public var bytesPerSecond: UInt64?
+            /// A multiple of 2 MiB up to 64 MiB; nil for the holder's own.
+            public var chunkBytes: UInt64?
+
+            public init(bytesPerSecond: UInt64? = nil, chunkBytes: UInt64? = nil) {
+                self.bytesPerSecond = bytesPerSecond
+                self.chunkBytes = chunkBytes
+            }
+
+            enum CodingKeys: String, CodingKey {
+                case bytesPerSecond = "bytes_per_second"
+                case chunkBytes = "chunk_bytes"
+            }
+        }
     }
 
     public enum PlanStop {

@@ -49,6 +49,10 @@ public struct Progress: Codable, Hashable, Sendable {
     public var doneBytes: UInt64
     public var totalBytes: UInt64
     public var detail: String?
+    /// Over the last seconds; nil until it can be told.
+    public var bytesPerSecond: UInt64?
+    /// At that rate; nil where rate or total are not known.
+    public var etaSeconds: Double?
 
     public init(phase: String, doneBytes: UInt64, totalBytes: UInt64, detail: String? = nil) {
         self.phase = phase
@@ -62,6 +66,8 @@ public struct Progress: Codable, Hashable, Sendable {
         case doneBytes = "done_bytes"
         case totalBytes = "total_bytes"
         case detail
+        case bytesPerSecond = "bytes_per_second"
+        case etaSeconds = "eta_seconds"
     }
 }
 

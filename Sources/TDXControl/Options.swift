@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import CLinux
 internal import ControlInterface
+internal import LinuxSystem
 internal import MemoryUnits
 internal import SystemPackage
 
@@ -125,6 +126,47 @@ func parsePolicy(_ text: String) throws -> StopPolicy {
         throw ValidationError("“\(printable(text))” is no policy: that is one of \(known)")
     }
     return policy
+}
+
+func parseWait(_ text: String) throws -> StopWait {
+    guard let wait = StopWait(rawValue: text) else {
+        throw ValidationError("“\(printable(text))” is nothing to wait for: that is proven or stopped")
+    }
+    return wait
+}
+
+/// Bytes a second.
+func parsePace(_ text: String) throws -> UInt64 {
+    try parseLimited(text, "rate", "1M to 1T a second") { bytes throws(ControlError) in
+        try ReleaseLimits.checkedPace(bytes)
+    }
+}
+
+func parseChunk(_ text: String) throws -> UInt64 {
+    try parseLimited(text, "chunk", "2M to 64M, a multiple of 2M") { bytes throws(ControlError) in
+        try ReleaseLimits.checkedChunk(bytes)
+    }
+}
+
+private func parseLimited(
+    _ text: String, _ what: String, _ limit: String, _ check: (UInt64) throws(ControlError) -> UInt64
+) throws -> UInt64 {
+    let size: ByteCount
+    do { size = try ByteCount(parsing: text) } catch { throw ValidationError("the \(what) \(error)") }
+    do throws(ControlError) { return try check(size.rawValue) } catch {
+        throw ValidationError("the \(what) “\(printable(text))” is not \(limit)")
+    }
+}
+
+/// Milliseconds.
+func parseDeadline(_ text: String) throws -> UInt64 {
+    guard let time = Duration(parsing: text),
+        let checked = try? ReleaseLimits.checkedDeadline(milliseconds: time.wholeMilliseconds)
+    else {
+        throw ValidationError(
+            "the deadline “\(printable(text))” is not a time from 1s to 168h with unit ms, s, min or h")
+    }
+    return checked
 }
 
 /// The current directory; nil when it was removed or cannot be read.

@@ -50,6 +50,7 @@ private let contracts: [Contract] = {
         method(manager, "Convert", M.Convert.Parameters.self, M.Convert.Reply.self),
         method(manager, "Map", M.Map.Parameters.self, M.Map.Reply.self),
         method(manager, "Stop", M.Stop.Parameters.self, M.Stop.Reply.self),
+        method(manager, "Reclaim", M.Reclaim.Parameters.self, M.Reclaim.Reply.self),
         method(manager, "PlanStop", M.PlanStop.Parameters.self, M.PlanStop.Reply.self),
         method(manager, "ListCertificates", NoParameters.self, M.ListCertificates.Reply.self),
         method(manager, "GetCertificate", M.GetCertificate.Parameters.self, M.GetCertificate.Reply.self),
@@ -64,6 +65,8 @@ private let contracts: [Contract] = {
         method(holder, "GetBacking", NoParameters.self, H.GetBacking.Reply.self),
         method(holder, "PlanStop", H.PlanStop.Parameters.self, H.PlanStop.Reply.self),
         method(holder, "Stop", H.Stop.Parameters.self, H.Stop.Reply.self),
+        method(holder, "Reclaim", H.Reclaim.Parameters.self, H.Reclaim.Reply.self),
+        method(holder, "SetPace", H.SetPace.Parameters.self, NoParameters.self),
     ].flatMap { $0 }
 }()
 

@@ -154,9 +154,41 @@ final class PrivateHost: Sendable {
     }
 
     func stop(_ name: String) throws -> TeardownCertificate {
+        try stop(ManagerInterface.Stop.Parameters(name: name))
+    }
+
+    func stop(_ parameters: ManagerInterface.Stop.Parameters) throws -> TeardownCertificate {
         let reply: ManagerInterface.Stop.Reply = try client().call(
-            ManagerInterface.Stop.method, ManagerInterface.DomainName(name: name), timeout: .seconds(300))
+            ManagerInterface.Stop.method, parameters, timeout: .seconds(300))
         return try #require(reply.certificate)
+    }
+
+    func reclaim(_ name: String, bytesPerSecond: Int64? = nil) throws -> TeardownCertificate {
+        let reply: ManagerInterface.Reclaim.Reply = try client().call(
+            ManagerInterface.Reclaim.method,
+            ManagerInterface.Reclaim.Parameters(name: name, bytesPerSecond: bytesPerSecond), timeout: .seconds(300))
+        return try #require(reply.certificate)
+    }
+
+    /// Makes a TD's private memory resident as its guest would by using it, through tdxd's duplicates of memfds.
+    /// - Returns: Bytes that are resident now.
+    @discardableResult
+    func makeResident(_ bytes: UInt64) throws -> UInt64 {
+        var left = Int64(bytes)
+        for name in try TextFile.list("/proc/\(pid)/fd") {
+            let path = "/proc/\(pid)/fd/\(name)"
+            guard left > 0, let target = try? TextFile.linkTarget(path), target.contains("memfd") else { continue }
+            let file = open(path, O_RDWR | O_CLOEXEC)
+            guard file >= 0 else { continue }
+            defer { close(file) }
+            var status = Glibc.stat()
+            guard fstat(file, &status) == 0 else { continue }
+            let share = min(left, Int64(status.st_size))
+            let refusal = posix_fallocate(file, 0, off_t(share))
+            guard refusal == 0 else { throw LinuxError("posix_fallocate", Errno(rawValue: refusal)) }
+            left -= share
+        }
+        return bytes - UInt64(max(left, 0))
     }
 
     func convert(

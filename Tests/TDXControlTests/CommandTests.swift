@@ -214,7 +214,7 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         #expect(
             keys(rows.first) == [
                 "name", "id", "backend", "emulated", "path", "holder_died", "started_at", "milliseconds",
-                "released_bytes", "complete", "failure",
+                "released_bytes", "complete", "failure", "pending",
             ])
     }
 

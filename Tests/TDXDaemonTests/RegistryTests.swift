@@ -57,6 +57,68 @@ import Testing
                 == .wrongState(name: "web1", state: "stopping", operation: "stop"))
     }
 
+    @Test func `held memory waits for a reclaim, and nobody looks at it meanwhile`() throws {
+        var (registry, record) = try Self.running()
+        _ = try registry.beginStop(name: Self.name)
+        registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: true)
+        #expect(registry[record.id]?.state == .draining)
+        #expect(registry.takeDraining().isEmpty)
+        #expect(refusal { try registry.checkName(Self.name) } == .nameTaken(name: "web1"))
+        guard case .reclaim(let domain) = try registry.beginReclaim(name: Self.name) else {
+            Issue.record("held memory is asked for from its holder")
+            return
+        }
+        #expect(!domain.isHeld && domain.isEnding)
+        guard case .hurry = try registry.beginReclaim(name: Self.name) else {
+            Issue.record("somebody is at it")
+            return
+        }
+        #expect(
+            refusal { _ = try registry.beginStop(name: Self.name) }
+                == .wrongState(name: "web1", state: "draining", operation: "stop"))
+        registry.ended(id: record.id, certificate: Sample.certificate(record), aftermath: .forgetComplete)
+        #expect(registry.domains.isEmpty)
+    }
+
+    @Test func `a stop of a TD whose memory is held asks for the memory`() throws {
+        var (registry, record) = try Self.running()
+        _ = try registry.beginStop(name: Self.name)
+        registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: true)
+        guard case .reclaim = try registry.beginStop(name: Self.name) else {
+            Issue.record("the memory is held")
+            return
+        }
+    }
+
+    @Test func `a holder that dies with held memory is reaped once`() throws {
+        var (registry, record) = try Self.running()
+        _ = try registry.beginStop(name: Self.name)
+        registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: true)
+        guard case .reap = registry.holderExited(id: record.id, reason: "killed") else {
+            Issue.record("nobody else is at it")
+            return
+        }
+        #expect(registry.holderExited(id: record.id, reason: "killed") == .attended)
+    }
+
+    @Test func `an end that was answered early is remembered only if something is open`() throws {
+        for holds in [true, false] {
+            var (registry, record) = try Self.running()
+            _ = try registry.beginStop(name: Self.name)
+            registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: false)
+            registry.ended(
+                id: record.id, certificate: Sample.certificate(record, holds: holds), aftermath: .forgetComplete)
+            #expect(registry.domains.isEmpty == holds)
+        }
+    }
+
+    @Test func `only held memory can be reclaimed`() throws {
+        var (registry, _) = try Self.running()
+        #expect(
+            refusal { _ = try registry.beginReclaim(name: Self.name) }
+                == .wrongState(name: "web1", state: "runnable", operation: "reclaim"))
+    }
+
     @Test func `an unproven stop leaves the TD draining with what is open`() throws {
         var (registry, record) = try Self.running()
         _ = try registry.beginStop(name: Self.name)

@@ -26,13 +26,17 @@ final class ReleaseWork: Sendable {
 
     private let items: [Item]
     private let chunk: ByteCount
+    private let pace: ReleasePace
     private let state = Mutex(State())
     private let report: @Sendable (ByteCount) -> Void
 
     /// - Parameter report: hears the sum of bytes released, one call at a time.
-    init(_ items: [Item], chunk: ByteCount, report: @escaping @Sendable (ByteCount) -> Void) {
+    init(
+        _ items: [Item], chunk: ByteCount, pace: ReleasePace, report: @escaping @Sendable (ByteCount) -> Void
+    ) {
         self.items = items
         self.chunk = chunk
+        self.pace = pace
         self.report = report
     }
 
@@ -90,6 +94,7 @@ final class ReleaseWork: Sendable {
                 // Nil where it cannot be counted: it is released all the same, and nobody says how much it was.
                 let resident = isFull ? range.length : try? file.countedBytes(range)
                 guard resident != .zero else { continue }
+                pace.admit(resident ?? range.length) { state.withLock { report($0.outcome.released) } }
                 try file.punchHole(range)
                 state.withLock { state in
                     state.outcome.calls += 1

@@ -57,29 +57,60 @@ public struct Teardown {
     public func run(
         _ plan: TeardownPlan, progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
     ) -> TeardownReport {
+        finish(plan, after: begin(plan, progress: progress), progress: progress)
+    }
+
+    /// The first half: the TD runs no more and, where the kernel can, its key id is released. No memory is touched.
+    public func begin(
+        _ plan: TeardownPlan, progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
+    ) -> TeardownReport {
         var report = TeardownReport(path: .dynamicRemoval)
         let total = plan.resident ?? .zero
         for step in plan.steps {
-            let start = MonotonicInstant.now
-            var phase: TeardownPhase
             switch step {
             case .quiesce:
                 progress(TeardownProgress(phase: .quiesce, done: .zero, total: total))
-                phase = quiesce(&report)
+                measured(&report, quiesce)
             case .terminate(let mayBeAbsent):
                 progress(TeardownProgress(phase: .terminate, done: .zero, total: total))
-                phase = terminate(&report, mayBeAbsent: mayBeAbsent)
-            case .release(_, let threads, let chunk):
-                progress(TeardownProgress(phase: .release, done: .zero, total: total))
-                phase = release(&report, plan, threads: threads, chunk: chunk, progress)
-            case .close:
-                progress(TeardownProgress(phase: .close, done: report.released, total: total))
-                phase = close()
+                measured(&report) { terminate(&$0, mayBeAbsent: mayBeAbsent) }
+            case .release, .close: break
             }
-            phase.milliseconds = MonotonicInstant.now.milliseconds(since: start)
-            report.phases.append(phase)
         }
         return report
+    }
+
+    /// The second half: memory is given back and everything is closed. Blocks until then.
+    /// - Parameters:
+    ///   - first: what `begin` reported.
+    ///   - pace: may be changed while this runs.
+    public func finish(
+        _ plan: TeardownPlan, after first: TeardownReport, pace: ReleasePace = ReleasePace(),
+        progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
+    ) -> TeardownReport {
+        var report = first
+        let total = plan.resident ?? .zero
+        for step in plan.steps {
+            switch step {
+            case .quiesce, .terminate: break
+            case .release(_, let threads, let chunk):
+                progress(TeardownProgress(phase: .release, done: .zero, total: total))
+                measured(&report) { report in
+                    release(&report, plan, threads: threads, chunk: chunk, pace: pace, progress)
+                }
+            case .close:
+                progress(TeardownProgress(phase: .close, done: report.released, total: total))
+                measured(&report) { _ in close() }
+            }
+        }
+        return report
+    }
+
+    private func measured(_ report: inout TeardownReport, _ step: (inout TeardownReport) -> TeardownPhase) {
+        let start = MonotonicInstant.now
+        var phase = step(&report)
+        phase.milliseconds = MonotonicInstant.now.milliseconds(since: start)
+        report.phases.append(phase)
     }
 
     private func quiesce(_ report: inout TeardownReport) -> TeardownPhase {
@@ -121,12 +152,12 @@ public struct Teardown {
     }
 
     private func release(
-        _ report: inout TeardownReport, _ plan: TeardownPlan, threads: Int, chunk: ByteCount,
+        _ report: inout TeardownReport, _ plan: TeardownPlan, threads: Int, chunk: ByteCount, pace: ReleasePace,
         _ progress: @escaping @Sendable (TeardownProgress) -> Void
     ) -> TeardownPhase {
         let total = plan.resident ?? .zero
         let work = zip(memory?.shards ?? [], plan.facts.shards).map { ReleaseWork.Item(shard: $0, before: $1.resident) }
-        let release = ReleaseWork(work, chunk: chunk) { done in
+        let release = ReleaseWork(work, chunk: chunk, pace: pace) { done in
             progress(TeardownProgress(phase: .release, done: done, total: total))
         }
         release.run(threads: threads)
@@ -136,7 +167,8 @@ public struct Teardown {
         if let failure = outcome.failure { report.fail("release: \(failure)") }
         return TeardownPhase(
             name: .release, milliseconds: 0, bytes: outcome.released, calls: outcome.calls,
-            detail: "\(counted(memory?.shards.count ?? 0, "shard")), \(counted(threads, "thread"))")
+            detail: "\(counted(memory?.shards.count ?? 0, "shard")), \(counted(threads, "thread"))"
+                + (pace.bytesPerSecond.map { ", at most \(ByteCount($0)) a second" } ?? ""))
     }
 
     private func close() -> TeardownPhase {

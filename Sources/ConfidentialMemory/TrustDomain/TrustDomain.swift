@@ -30,7 +30,7 @@ public struct TrustDomainDescription: Hashable, Sendable {
     public var memory: ByteCount
     /// RAM and firmware by state.
     public var pages: PageStateCounts
-    /// Nil where cachestat(2) failed or the TD is stopping.
+    /// Nil where cachestat(2) failed or memory is being given back.
     public var resident: Residency?
     public var vcpus: Int
     public var measurement: MeasurementRegister
@@ -91,7 +91,8 @@ public final class TrustDomain: Sendable {
         let state = state
         return TrustDomainDescription(
             state: state, memory: ramSize, pages: memory.counts(),
-            resident: state == .runnable ? try? memory.residency() : nil, vcpus: vcpus.count, measurement: measurement)
+            resident: state == .runnable || state == .halted ? try? memory.residency() : nil, vcpus: vcpus.count,
+            measurement: measurement)
     }
 
     /// Moves a range to one side; see `GuestMemory.convert`. A stop cancels it at the next chunk.
@@ -140,7 +141,9 @@ public final class TrustDomain: Sendable {
     public func forEachBackingFile(
         _ body: (consuming BackingDescriptor) -> Void
     ) throws(TrustDomainError) {
-        try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("get backing") }
+        try lifecycle.withLock { lifecycle throws(TrustDomainError) in
+            try lifecycle.beginUse("get backing", evenHalted: true)
+        }
         defer { lifecycle.withLock { _ = $0.endUse() } }
         do {
             for shard in memory.shards {
@@ -177,17 +180,48 @@ public final class TrustDomain: Sendable {
         policy: TeardownPolicy = TeardownPolicy(),
         progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
     ) throws(TrustDomainError) -> TeardownReport {
+        try release(after: try halt(policy: policy, progress: progress), policy: policy, progress: progress)
+    }
+
+    /// The first half of `stop`: the TD runs no more and, where the kernel can, is terminated. Its memory stays as it is
+    /// until `release`.
+    /// - Throws: as `stop`.
+    public func halt(
+        policy: TeardownPolicy = TeardownPolicy(),
+        progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
+    ) throws(TrustDomainError) -> TeardownReport {
         let teardown = teardown(policy)
-        // Refuse before anything changes; count what is resident when nothing is converted any more.
-        _ = try plan(teardown, policy, readsResidency: false)
-        var action = try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.stop() }
-        while action == .waitForUses {
-            usleep(500)
-            if lifecycle.withLock({ $0.uses == 0 }) { action = .tearDown }
+        // Refuse before anything changes.
+        let plan = try plan(teardown, policy, readsResidency: false)
+        if try lifecycle.withLock({ lifecycle throws(TrustDomainError) in try lifecycle.stop() }) == .waitForUses {
+            awaitUses()
         }
-        let report = teardown.run(try plan(teardown, policy), progress: progress)
-        lifecycle.withLock { $0.stopped() }
+        let report = teardown.begin(plan, progress: progress)
+        lifecycle.withLock { $0.halted() }
         return report
+    }
+
+    /// The second half of `stop`. Blocks until everything is closed.
+    /// - Parameters:
+    ///   - first: what `halt` reported.
+    ///   - policy: its chunk counts; the order was decided by `halt`.
+    ///   - pace: may be changed while this runs.
+    /// - Throws: `.wrongState` unless the TD is halted.
+    public func release(
+        after first: TeardownReport, policy: TeardownPolicy = TeardownPolicy(), pace: ReleasePace = ReleasePace(),
+        progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
+    ) throws(TrustDomainError) -> TeardownReport {
+        let teardown = teardown(policy)
+        try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.release() }
+        awaitUses()
+        // Nothing is converted any more: what is counted now is what is given back.
+        let report = teardown.finish(try plan(teardown, policy), after: first, pace: pace, progress: progress)
+        lifecycle.withLock { $0.released() }
+        return report
+    }
+
+    private func awaitUses() {
+        while lifecycle.withLock({ $0.uses > 0 }) { usleep(500) }
     }
 
     private func teardown(_ policy: TeardownPolicy) -> Teardown {

@@ -4,6 +4,8 @@ public enum TrustDomainState: String, Hashable, Sendable, CaseIterable {
     case runnable
     /// Being torn down.
     case stopping
+    /// It runs no more and was terminated where the kernel can; its memory is still there.
+    case halted
     /// Everything is closed.
     case released
 }
@@ -11,7 +13,7 @@ public enum TrustDomainState: String, Hashable, Sendable, CaseIterable {
 /// What may happen when. Pure: each method changes the state and says what the caller must do, or refuses and changes
 /// nothing.
 ///
-///     runnable ── stop ──▶ stopping ── stopped ──▶ released
+///     runnable ── stop ──▶ stopping ── halted ──▶ halted ── release ──▶ stopping ── released ──▶ released
 ///        └─ beginUse / endUse, any number at a time
 struct TrustDomainLifecycle: Hashable, Sendable {
     private(set) var state = TrustDomainState.runnable
@@ -25,8 +27,11 @@ struct TrustDomainLifecycle: Hashable, Sendable {
         case waitForUses
     }
 
-    mutating func beginUse(_ operation: String) throws(TrustDomainError) {
-        guard state == .runnable else { throw .wrongState(state, operation: operation) }
+    /// - Parameter evenHalted: the use only looks, and there is memory to look at.
+    mutating func beginUse(_ operation: String, evenHalted: Bool = false) throws(TrustDomainError) {
+        guard state == .runnable || (evenHalted && state == .halted) else {
+            throw .wrongState(state, operation: operation)
+        }
         uses += 1
     }
 
@@ -43,8 +48,18 @@ struct TrustDomainLifecycle: Hashable, Sendable {
         return uses == 0 ? .tearDown : .waitForUses
     }
 
-    mutating func stopped() {
-        precondition(state == .stopping && uses == 0, "only a stop that nobody holds up can end")
+    mutating func halted() {
+        precondition(state == .stopping && uses == 0, "only a stop that nobody holds up can halt")
+        state = .halted
+    }
+
+    mutating func release() throws(TrustDomainError) {
+        guard state == .halted else { throw .wrongState(state, operation: "release") }
+        state = .stopping
+    }
+
+    mutating func released() {
+        precondition(state == .stopping && uses == 0, "only what is being released can end")
         state = .released
     }
 

@@ -31,6 +31,8 @@ extension Setting {
         size("memory", "reserve", \.memory.reserve, .zero...(.gibibytes(1024)), multipleOf: ByteCount(pageSize)),
 
         choice("teardown", "policy", \.teardown.policy),
+        choice("teardown", "wait", \.teardown.wait),
+        pace("teardown", "rate", \.teardown.rate, .mebibytes(1)...(.gibibytes(1024))),
 
         number("limits", "trust_domains", \.limits.trustDomains, 1...4096),
         size(
@@ -45,6 +47,7 @@ extension Setting {
         duration("deadlines", "holder_reply", \.deadlines.holderReply, .milliseconds(100)...(.seconds(600))),
         duration("deadlines", "build", \.deadlines.build, .seconds(1)...(.seconds(86400))),
         duration("deadlines", "stop", \.deadlines.stop, .seconds(1)...(.seconds(86400))),
+        duration("deadlines", "prove", \.deadlines.prove, .milliseconds(100)...(.seconds(86400))),
         duration("deadlines", "check", \.deadlines.check, .seconds(1)...(.seconds(3600))),
         duration("deadlines", "first_message", \.deadlines.firstMessage, .milliseconds(100)...(.seconds(3600))),
         duration("deadlines", "client", \.deadlines.client, .milliseconds(100)...(.seconds(3600))),

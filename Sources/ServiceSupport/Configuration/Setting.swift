@@ -1,3 +1,4 @@
+internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits
 
@@ -120,6 +121,19 @@ extension Setting {
             }, print: { String("\($0)".filter { $0 != " " }) })
     }
 
+    /// Bytes a second; "none" stands for nil.
+    static func pace(
+        _ section: String, _ key: String, _ path: Place<ByteCount?>, _ range: ClosedRange<ByteCount>
+    ) -> Self {
+        Self(
+            section, key, path, expected: "a size a second from \(range.lowerBound) to \(range.upperBound), or none",
+            parse: { (text) -> ByteCount?? in
+                if text == "none" { return .some(nil) }
+                guard let size = try? ByteCount(parsing: text), range.contains(size) else { return nil }
+                return .some(size)
+            }, print: { $0.map { String("\($0)".filter { $0 != " " }) } ?? "none" })
+    }
+
     static func duration(
         _ section: String, _ key: String, _ path: Place<Duration>,
         _ range: ClosedRange<Duration>
@@ -127,31 +141,8 @@ extension Setting {
         Self(
             section, key, path,
             expected:
-                "a time from \(text(of: range.lowerBound)) to \(text(of: range.upperBound)), with unit ms, s, min or h",
-            parse: { text in duration(parsing: text).flatMap { range.contains($0) ? $0 : nil } },
-            print: { text(of: $0) })
-    }
-
-    private static let durationUnits: [(name: String, milliseconds: Int64)] = [
-        ("ms", 1), ("min", 60_000), ("s", 1000), ("h", 3_600_000),
-    ]
-
-    private static func duration(parsing text: String) -> Duration? {
-        let digits = text.prefix { $0.isASCII && $0.isNumber }
-        let unit = text.dropFirst(digits.count)
-        guard let number = Int64(digits), let scale = durationUnits.first(where: { $0.name == unit })?.milliseconds,
-            !number.multipliedReportingOverflow(by: scale).overflow
-        else { return nil }
-        return .milliseconds(number * scale)
-    }
-
-    /// The largest unit that divides the time.
-    private static func text(of duration: Duration) -> String {
-        let milliseconds =
-            duration.components.seconds * 1000 + duration.components.attoseconds / 1_000_000_000_000_000
-        let unit = durationUnits.filter { milliseconds % $0.milliseconds == 0 }.max {
-            $0.milliseconds < $1.milliseconds
-        }
-        return unit.map { "\(milliseconds / $0.milliseconds)\($0.name)" } ?? "\(milliseconds)ms"
+                "a time from \(range.lowerBound.inWords) to \(range.upperBound.inWords), with unit ms, s, min or h",
+            parse: { text in Duration(parsing: text).flatMap { range.contains($0) ? $0 : nil } },
+            print: { $0.inWords })
     }
 }

@@ -42,6 +42,10 @@ public struct TDXDConfiguration: Hashable, Sendable {
     public struct Teardown: Hashable, Sendable {
         /// Where a client does not say.
         public var policy = TeardownPolicy.auto
+        /// What a client that does not say waits for.
+        public var wait = TeardownWait.proven
+        /// Bytes that one TD gives back a second at most; nil for as fast as it goes.
+        public var rate: ByteCount?
     }
 
     /// How guest memory is held and given back.
@@ -79,6 +83,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var build = Duration.seconds(120)
         /// Tearing one TD down, without progress.
         public var stop = Duration.seconds(120)
+        /// Proofs of an end that do not hold yet are repeated.
+        public var prove = Duration.seconds(3)
         /// A holder's answer to any other call.
         public var holderReply = Duration.seconds(10)
         /// The host probe and the self-test.
@@ -127,6 +133,13 @@ public struct TDXDConfiguration: Hashable, Sendable {
         case terminateFirst = "terminate-first"
         /// Never terminate.
         case dynamicRemoval = "dynamic-removal"
+        /// As `auto`, but memory comes back only when that is asked for, or at a rate.
+        case deferred
+    }
+
+    public enum TeardownWait: String, Hashable, Sendable, CaseIterable {
+        case proven
+        case stopped
     }
 
     public var service = Service()

@@ -18,6 +18,10 @@ final class Holder: Sendable {
         var order: BuildOrder?
         var createdAt = ""
         var built: Built?
+        /// What was reported of a TD whose memory is held.
+        var halted: TeardownReport?
+        /// How far the end has come.
+        var ending: Progress?
     }
 
     /// A TD that is there.
@@ -32,6 +36,7 @@ final class Holder: Sendable {
     private let policy: TeardownPolicy
     private let log: Logger
     private let state = Mutex(State())
+    private let pace = ReleasePace()
 
     init(host: BackendHost, policy: TeardownPolicy, log: Logger) {
         self.host = host
@@ -163,7 +168,8 @@ final class Holder: Sendable {
             residentPrivateBytes: domain?.resident?.private.rawValue,
             residentSharedBytes: domain?.resident?.shared.rawValue, vcpus: now.order?.vcpus ?? 0,
             keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd, firmware: now.order?.firmware,
-            createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0)
+            createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0,
+            ending: now.ending)
     }
 
     func map() throws(ControlError) -> [MemoryRun] {
@@ -175,7 +181,11 @@ final class Holder: Sendable {
 
     /// The backing files with a duplicate of each, in the same order.
     func backing() throws(ControlError) -> (files: [HolderInterface.BackingFile], descriptors: [RetainedDescriptor]) {
-        let built = try runnable("GetBacking")
+        let now = state.withLock { $0 }
+        do throws(OperationRefused) { try now.lifecycle.useBacking("GetBacking") } catch {
+            throw ControlError(error, name: now.order?.name ?? "")
+        }
+        guard let built = now.built else { preconditionFailure("backing without a TD") }
         var files: [HolderInterface.BackingFile] = []
         var descriptors: [RetainedDescriptor] = []
         var failure: LinuxError?
@@ -277,41 +287,90 @@ final class Holder: Sendable {
     }
 
     /// Ends what `beginStop` was told of. Never fails: what went wrong is in the reply.
-    func stop(_ order: TeardownPolicy.Order = .auto, progress: @escaping @Sendable (Progress) -> Void)
-        -> HolderInterface.Stop.Reply
-    {
+    /// - Parameter holds: the memory stays until `reclaim`.
+    /// - Returns: the reply, and whether anything is held.
+    func stop(
+        _ order: TeardownPolicy.Order = .auto, holds: Bool = false, progress: @escaping @Sendable (Progress) -> Void
+    ) -> (reply: HolderInterface.Stop.Reply, isHeld: Bool) {
         let built = state.withLock { $0.built }
         guard let built else {
             state.withLock { $0.lifecycle.stopped(failure: nil) }
             log.info("stopped without a TD")
-            return HolderInterface.Stop.Reply(phases: [], proofs: [], path: "none", releasedBytes: 0, failure: nil)
+            return (.init(phases: [], proofs: [], path: "none", releasedBytes: 0, failure: nil), false)
         }
-        let reply = end(built, ordered(order), progress: progress)
+        let policy = ordered(order)
+        let report: TeardownReport
+        do throws(TrustDomainError) {
+            report = try built.domain.halt(policy: policy, progress: heard(progress))
+        } catch {
+            let reply = HolderInterface.Stop.Reply(
+                phases: [], proofs: HolderProofs.notBegun(error), path: "none", releasedBytes: 0, failure: "\(error)")
+            return (ended(reply), false)
+        }
+        guard holds else { return (release(built, report, policy, progress), false) }
+        log.info("TD runs no more; its memory is held", metadata: ["path": "\(report.path.rawValue)"])
+        let reply = HolderInterface.Stop.Reply(
+            phases: report.phases.map { ControlInterface.TeardownPhase($0) }, proofs: [], path: report.path.rawValue,
+            releasedBytes: 0, failure: report.failure)
+        state.withLock { state in
+            state.halted = report
+            state.lifecycle.halted()
+        }
+        return (reply, true)
+    }
+
+    /// - Throws: `.wrongState` unless memory is held.
+    func beginReclaim() throws(ControlError) {
+        try changing(named: name) { (state: inout State) throws(OperationRefused) in try state.lifecycle.reclaim() }
+    }
+
+    /// Gives back what a `stop` has held. Never fails: what went wrong is in the reply.
+    /// - Parameter chunk: nil for this holder's own.
+    func reclaim(chunk: ByteCount?, progress: @escaping @Sendable (Progress) -> Void) -> HolderInterface.Stop.Reply {
+        guard
+            let (built, report) = state.withLock({ state in state.built.flatMap { b in state.halted.map { (b, $0) } } })
+        else { preconditionFailure("halted without a TD") }
+        var policy = policy
+        if let chunk { policy.chunk = chunk }
+        return release(built, report, policy, progress)
+    }
+
+    /// Of what is being given back, and of what will be.
+    func setPace(_ bytesPerSecond: UInt64?) { pace.set(bytesPerSecond) }
+
+    private func release(
+        _ built: Built, _ first: TeardownReport, _ policy: TeardownPolicy,
+        _ progress: @escaping @Sendable (Progress) -> Void
+    ) -> HolderInterface.Stop.Reply {
+        let files = built.domain.memory.shardRanges.count
+        do throws(TrustDomainError) {
+            let report = try built.domain.release(
+                after: first, policy: policy, pace: pace, progress: heard(progress))
+            return ended(
+                HolderInterface.Stop.Reply(
+                    phases: report.phases.map { ControlInterface.TeardownPhase($0) },
+                    proofs: HolderProofs.make(report, shards: files, inspection: built.system.inspection),
+                    path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure))
+        } catch {
+            preconditionFailure("a halted TD is not released: \(error)")
+        }
+    }
+
+    private func ended(_ reply: HolderInterface.Stop.Reply) -> HolderInterface.Stop.Reply {
         state.withLock { $0.lifecycle.stopped(failure: reply.failure) }
         log.info(
-            "TD has ended",
-            metadata: ["path": "\(reply.path ?? "")", "failure": "\(reply.failure ?? "none")"])
+            "TD has ended", metadata: ["path": "\(reply.path ?? "")", "failure": "\(reply.failure ?? "none")"])
         return reply
     }
 
-    private func end(
-        _ built: Built, _ policy: TeardownPolicy, progress: @escaping @Sendable (Progress) -> Void
-    ) -> HolderInterface.Stop.Reply {
-        let files = built.domain.memory.shardRanges.count
-        do {
-            let report = try built.domain.stop(policy: policy) {
-                progress(
-                    Progress(
-                        phase: $0.phase.rawValue, doneBytes: $0.done.rawValue, totalBytes: $0.total.rawValue,
-                        detail: $0.detail))
-            }
-            return HolderInterface.Stop.Reply(
-                phases: report.phases.map { ControlInterface.TeardownPhase($0) },
-                proofs: HolderProofs.make(report, shards: files, inspection: built.system.inspection),
-                path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure)
-        } catch {
-            return HolderInterface.Stop.Reply(
-                phases: [], proofs: HolderProofs.notBegun(error), path: "none", releasedBytes: 0, failure: "\(error)")
+    /// Passes on how far the end has come, and keeps it for Describe.
+    private func heard(_ progress: @escaping @Sendable (Progress) -> Void) -> @Sendable (TeardownProgress) -> Void {
+        { [self] step in
+            let step = Progress(
+                phase: step.phase.rawValue, doneBytes: step.done.rawValue, totalBytes: step.total.rawValue,
+                detail: step.detail)
+            state.withLock { $0.ending = step }
+            progress(step)
         }
     }
 

@@ -14,6 +14,7 @@ struct OperationRefused: Error, Hashable, Sendable {
 ///     empty ── build ──▶ building ── built ──▶ runnable ── stop ──▶ stopping ── stopped ──▶ released
 ///       │                   └────── buildFailed ──▶ failed ── stop ──▶ stopping
 ///       └── stop ──▶ stopping
+///     and, where the memory is held: stopping ── halted ──▶ halted ── reclaim ──▶ stopping
 struct HolderLifecycle: Hashable, Sendable {
     private(set) var state = HolderState.empty
     /// Why the state is `failed`.
@@ -44,8 +45,24 @@ struct HolderLifecycle: Hashable, Sendable {
     mutating func stop() throws(OperationRefused) {
         switch state {
         case .empty, .runnable, .failed: state = .stopping
-        case .building, .stopping, .released: throw OperationRefused(operation: "Stop", state: state)
+        case .building, .stopping, .halted, .released: throw OperationRefused(operation: "Stop", state: state)
         }
+    }
+
+    /// The TD runs no more; its memory waits.
+    mutating func halted() {
+        precondition(state == .stopping)
+        state = .halted
+    }
+
+    mutating func reclaim() throws(OperationRefused) {
+        guard state == .halted else { throw OperationRefused(operation: "Reclaim", state: state) }
+        state = .stopping
+    }
+
+    /// Whether there are backing files that somebody may be given duplicates of.
+    func useBacking(_ operation: String) throws(OperationRefused) {
+        guard state == .runnable || state == .halted else { throw OperationRefused(operation: operation, state: state) }
     }
 
     mutating func stopped(failure: String?) {

@@ -32,16 +32,21 @@ final class HolderService: Sendable {
         [
             "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
             "Verify": guarded(verify), "PlanStop": guarded(planStop), "GetBacking": guarded(getBacking),
-            "Stop": guarded(stop),
+            "Stop": guarded(stop), "Reclaim": guarded(reclaim), "SetPace": guarded(setPace),
         ]
     }
 
     /// Ends the TD in an orderly way without anyone having called, behind whatever the worker is doing.
     func stopUnasked() {
         worker.run { [holder, onFinished] in
-            // A refusal means that a Stop was there first; the process ends with that one.
-            guard let _ = try? holder.beginStop() else { return }
-            _ = holder.stop { _ in }
+            if let _ = try? holder.beginReclaim() {
+                holder.setPace(nil)
+                _ = holder.reclaim(chunk: nil) { _ in }
+            } else {
+                // A refusal means that a Stop was there first; the process ends with that one.
+                guard let _ = try? holder.beginStop() else { return }
+                _ = holder.stop { _ in }
+            }
             onFinished()
         }
     }
@@ -130,27 +135,54 @@ final class HolderService: Sendable {
     }
 
     private func planStop(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let order = try order(of: call)
+        let order = try order(try call.parameters(as: HolderInterface.PlanStop.Parameters.self).policy)
         inspector.run { [holder] in
             Self.finish(call) { () throws(ControlError) in try holder.planStop(order) }
         }
     }
 
-    private func order(of call: VarlinkCall) throws(VarlinkErrorReply) -> TeardownPolicy.Order {
-        let parameters = try call.parameters(as: HolderInterface.Stop.Parameters.self)
-        return try answering { () throws(ControlError) in
-            TeardownPolicy.Order(try StopPolicy(validating: parameters.policy, standard: .auto))
-        }
-    }
-
     private func stop(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let order = try order(of: call)
+        let parameters = try call.parameters(as: HolderInterface.Stop.Parameters.self)
+        let order = try order(parameters.policy)
         try answering { () throws(ControlError) in try holder.beginStop(order) }
         let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
         worker.run { [holder, onFinished] in
-            call.reply(holder.stop(order, progress: throttle.report))
+            let (reply, isHeld) = holder.stop(order, holds: parameters.hold ?? false, progress: throttle.report)
+            call.reply(reply)
+            if !isHeld { onFinished() }
+        }
+    }
+
+    private func order(_ policy: String?) throws(VarlinkErrorReply) -> TeardownPolicy.Order {
+        try answering { () throws(ControlError) in
+            TeardownPolicy.Order(try StopPolicy(validating: policy, standard: .auto))
+        }
+    }
+
+    private func reclaim(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let parameters = try call.parameters(as: HolderInterface.Reclaim.Parameters.self)
+        let chunk = try parameters.chunkBytes.map { bytes throws(VarlinkErrorReply) in
+            try answering { () throws(ControlError) in ByteCount(try ReleaseLimits.checkedChunk(bytes)) }
+        }
+        let pace = try pace(parameters.bytesPerSecond)
+        try answering { () throws(ControlError) in try holder.beginReclaim() }
+        holder.setPace(pace)
+        let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Reclaim.Reply(progress: $0)) }
+        worker.run { [holder, onFinished] in
+            call.reply(holder.reclaim(chunk: chunk, progress: throttle.report))
             onFinished()
         }
+    }
+
+    private func setPace(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let parameters = try call.parameters(as: HolderInterface.SetPace.Parameters.self)
+        holder.setPace(try pace(parameters.bytesPerSecond))
+        call.reply(NoParameters())
+    }
+
+    private func pace(_ bytesPerSecond: UInt64?) throws(VarlinkErrorReply) -> UInt64? {
+        guard let bytesPerSecond else { return nil }
+        return try answering { () throws(ControlError) in try ReleaseLimits.checkedPace(bytesPerSecond) }
     }
 
     // MARK: Answers

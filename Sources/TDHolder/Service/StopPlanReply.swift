@@ -5,7 +5,7 @@ internal import MemoryUnits
 extension TeardownPolicy.Order {
     init(_ policy: StopPolicy) {
         switch policy {
-        case .auto: self = .auto
+        case .auto, .deferred: self = .auto
         case .terminateFirst: self = .terminateFirst
         case .dynamicRemoval: self = .dynamicRemoval
         }

@@ -48,6 +48,7 @@ struct CertificateShowCommand: ControlCommand {
             ).certificate
         }
         context.show(completed(found, as: "Certificate"), text: render(found, context.console.style))
+        guard found.pending == nil || found.failure != nil else { return .tryAgain }
         return found.complete ? .ok : .failed
     }
 }

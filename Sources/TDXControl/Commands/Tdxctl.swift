@@ -14,7 +14,8 @@ struct Tdxctl: ParsableCommand {
         version: ControlInterfaceVersion.text,
         subcommands: [
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
-            MapCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self, CertificateCommand.self,
+            MapCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self, ReclaimCommand.self,
+            CertificateCommand.self,
             SelfTestCommand.self, EstimateCommand.self, ExplainCommand.self, ModelCommand.self, TraceCommand.self,
             VersionCommand.self,
         ])

@@ -19,10 +19,12 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
             ("Took", formatted(milliseconds: certificate.milliseconds)),
         ], indent: "  ", style)
     text += "\n" + indented(phaseTable(certificate.phases).rendered(style)) + "\n"
-    text += indented(proofTable(certificate.proofs).rendered(style)) + "\n"
+    if !certificate.proofs.isEmpty { text += indented(proofTable(certificate.proofs).rendered(style)) + "\n" }
     if let failure = certificate.failure { text += style.bad("Failure: ") + printable(failure) + "\n" }
     let missing = certificate.proofs.count { !$0.holds }
-    if certificate.complete {
+    if let pending = certificate.pending {
+        text += style.bold("PENDING") + ": the TD runs no more, but its end is not over: \(printable(pending)).\n"
+    } else if certificate.complete {
         text += style.good("COMPLETE") + ": every proof holds; nothing of the TD is left on this host.\n"
     } else if certificate.proofs.isEmpty {
         text += style.bad("INCOMPLETE") + ": nothing was proven.\n"
@@ -47,12 +49,17 @@ func render(_ certificates: [CertificateSummary], _ style: Style) -> String {
             .init(text: formatted(milliseconds: certificate.milliseconds)),
             .init(text: formatted(bytes: certificate.releasedBytes)), .init(text: printable(certificate.path)),
             .init(
-                text: (certificate.complete ? "complete" : "INCOMPLETE")
-                    + (certificate.holderDied ? ", holder died" : ""), paint: certificate.complete ? .good : .bad),
+                text: verdict(certificate) + (certificate.holderDied ? ", holder died" : ""),
+                paint: certificate.complete ? .good : certificate.pending == nil ? .bad : .bold),
             .init(text: formatted(backend: certificate.backend, emulated: certificate.emulated)),
         ])
     }
     return table.rendered(style)
+}
+
+private func verdict(_ certificate: CertificateSummary) -> String {
+    if certificate.complete { return "complete" }
+    return certificate.pending == nil ? "INCOMPLETE" : "PENDING"
 }
 
 private func phaseTable(_ phases: [TeardownPhase]) -> Table {

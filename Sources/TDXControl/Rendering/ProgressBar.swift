@@ -71,6 +71,8 @@ struct ProgressBar {
         } else if progress.doneBytes > 0 {
             parts.append(formatted(bytes: progress.doneBytes))
         }
+        if let rate = progress.bytesPerSecond, progress.doneBytes > 0 { parts.append("\(formatted(bytes: rate))/s") }
+        if let left = progress.etaSeconds, left >= 1 { parts.append("\(formatted(longSeconds: left)) left") }
         let amount = parts.isEmpty ? "" : " " + parts.joined(separator: ", ")
         guard let detail = progress.detail, !detail.isEmpty else { return amount }
         return amount + (amount.isEmpty ? " – " : ", ") + printable(detail)

@@ -124,21 +124,42 @@ struct HolderLink: Sendable {
         }
     }
 
-    func stop(
+    /// Ends the TD as far as its memory, which the holder keeps.
+    func halt(
         _ policy: StopPolicy, silence: Duration, progress: (Progress) -> Void
+    ) throws(ControlError) -> HolderInterface.Stop.Reply {
+        let parameters = HolderInterface.Stop.Parameters(policy: policy.rawValue, hold: true)
+        return try ending(HolderInterface.Stop.method, parameters, silence: silence, progress: progress)
+    }
+
+    /// Gives the memory of a TD back that was halted, and ends the holder.
+    func reclaim(
+        _ parameters: HolderInterface.Reclaim.Parameters, silence: Duration, progress: (Progress) -> Void
+    ) throws(ControlError) -> HolderInterface.Stop.Reply {
+        try ending(HolderInterface.Reclaim.method, parameters, silence: silence, progress: progress)
+    }
+
+    private func ending(
+        _ method: String, _ parameters: some Encodable, silence: Duration, progress: (Progress) -> Void
     ) throws(ControlError) -> HolderInterface.Stop.Reply {
         var last: HolderInterface.Stop.Reply?
         try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.callMore(
-                HolderInterface.Stop.method, HolderInterface.Stop.Parameters(policy: policy.rawValue),
-                as: HolderInterface.Stop.Reply.self, timeout: silence
-            ) { reply, isLast in
+            try client.callMore(method, parameters, as: HolderInterface.Stop.Reply.self, timeout: silence) {
+                reply, isLast in
                 if let step = reply.progress { progress(step) }
                 if isLast { last = reply }
             }
         }
-        guard let last, last.phases != nil else { throw incomplete("Stop") }
+        guard let last, last.phases != nil else { throw incomplete(method) }
         return last
+    }
+
+    func setPace(_ bytesPerSecond: UInt64?, timeout: Duration) throws(ControlError) {
+        _ = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(
+                HolderInterface.SetPace.method, HolderInterface.Pace(bytesPerSecond: bytesPerSecond),
+                as: NoParameters.self, timeout: timeout)
+        }
     }
 
     private func calling<Result>(

@@ -57,6 +57,7 @@ extension TrustDomain {
             case .empty, .building: .building
             case .runnable: .runnable
             case .stopping, .released: .stopping
+            case .halted: .draining
             case .failed: .failed
             }
         self.init(

@@ -121,27 +121,66 @@ extension Manager {
             metadata: ["td": "\(record.name)", "id": "\(record.id)", "state": "\(answer?.state.rawValue ?? "silent")"])
         var domain = Registry.Domain(record: record, state: wasBuilt ? .stopping : .building)
         domain.isEnding = true
+        if wasBuilt, answer?.state == .stopping || answer?.state == .halted, record.stop != nil {
+            // Somebody may want it to be quicker.
+            domain.state = .draining
+            domain.reason = "its memory is being given back"
+        }
         do throws(ControlError) { try register(domain, holder) } catch { return }
         workers.submit { [self] in
             guard wasBuilt else {
                 holder.process?.kill()
                 return abandon(record, holder, reason: "half built when tdxd went")
             }
-            if answer?.state == .runnable {
+            switch answer?.state {
+            case .runnable:
                 if let answer { adoptBacking(of: holder, answer) }
                 guard let domain = core.withLock({ $0.registry[record.id] }) else { return }
-                _ = end(domain, holder, aftermath: .remember) { _ in }
-            } else {
-                finish(record, holder)
+                let order = StopOrder.Resolved(
+                    policy: record.stop.flatMap { StopPolicy(rawValue: $0.policy) } ?? .auto,
+                    pace: record.stop?.bytesPerSecond, chunk: record.stop?.chunkBytes, deadline: nil,
+                    wait: record.stop?.isHeld == true ? .stopped : .proven)
+                end(domain, holder, order, aftermath: .remember, StopWatcher())
+            case .halted:
+                if let answer { adoptBacking(of: holder, answer) }
+                goOn(record, holder)
+            default: finish(record, holder)
             }
         }
     }
 
-    /// The holder is ending its TD already, and nobody hears its answer: wait for its end.
+    /// The TD runs no more, and its holder waits to be asked for the memory: as the former tdxd would have.
+    private func goOn(_ record: DomainRecord, _ holder: LiveHolder) {
+        guard let domain = core.withLock({ $0.registry[record.id] }) else { return }
+        let stop = record.stop
+        let ending = stop.map { Ending(record: domain.record, stop: $0) } ?? Ending(record: record, holderDied: false)
+        note(ending)
+        core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
+        if stop?.isHeld == true {
+            watch(holder)
+            return answerHalted(ending, holder, isHeld: true, StopWatcher())
+        }
+        giveBack(
+            ending, holder, pace: stop?.bytesPerSecond, chunk: stop?.chunkBytes, aftermath: .remember, StopWatcher())
+    }
+
+    /// The holder is ending its TD already, and nobody hears its answer: wait for its end as long as it moves.
     private func finish(_ record: DomainRecord, _ holder: LiveHolder) {
-        var ending = Ending(record: record, holderDied: false)
+        var ending = record.stop.map { Ending(record: record, stop: $0) } ?? Ending(record: record, holderDied: false)
         let start = MonotonicInstant.now
-        var exit = holder.process?.waitForEnd(configuration.deadlines.stop)
+        let patience = configuration.deadlines.stop
+        var exit: String?
+        var last: Progress?
+        var deadline = start + patience
+        while exit == nil, MonotonicInstant.now < deadline {
+            exit = holder.process?.waitForEnd(.milliseconds(500))
+            guard holder.process != nil else { break }
+            let step = try? holder.link.describe(timeout: .milliseconds(500)).ending
+            if let step, step != last {
+                last = step
+                deadline = .now + patience
+            }
+        }
         if exit == nil {
             ending.holderDied = true
             holder.process?.kill()

@@ -37,7 +37,9 @@ extension Manager {
     private func report(
         _ domain: Registry.Domain, _ holder: LiveHolder?, _ backend: Backend, timeout: Duration
     ) -> TrustDomain {
-        guard domain.state == .runnable, let holder else { return domain.report(fallbackBackend: backend) }
+        guard domain.state == .runnable || domain.isHeld, let holder else {
+            return domain.report(fallbackBackend: backend)
+        }
         do throws(ControlError) {
             let description = try holder.figures(timeout: timeout)
             if holder.backing == nil { adoptBacking(of: holder, description) }
@@ -48,6 +50,7 @@ extension Manager {
             }
             // It may have ended or been stopped while its holder answered.
             if let state, figures.state == .runnable { figures.state = state }
+            if figures.state == .draining { figures.reason = domain.reason }
             return figures
         } catch {
             let now = core.withLock { $0.registry[domain.record.id] } ?? domain

@@ -6,22 +6,20 @@ internal import ServiceSupport
 internal import Synchronization
 
 extension Manager {
-    /// How long proofs are repeated before an answer is given without them.
-    static let proofPatience = Duration.seconds(3)
     private static let debugDirectory = "/sys/kernel/debug/kvm"
 
     /// The common end of every TD, when its holder has been told or has died: give back what is left, close the
     /// duplicates, prove, free the key id, write the certificate, clear up.
     @discardableResult
     func conclude(
-        _ ending: Ending, _ holder: LiveHolder, aftermath: Registry.Aftermath, progress: (Progress) -> Void = { _ in }
+        _ ending: Ending, _ holder: LiveHolder, aftermath: Registry.Aftermath, _ watcher: StopWatcher = StopWatcher()
     ) -> TeardownCertificate {
         var ending = ending
-        release(&ending, holder, progress: progress)
-        progress(Progress(phase: "prove", doneBytes: 0, totalBytes: 0))
+        release(&ending, holder, watcher)
+        watcher.report(Progress(phase: "prove", doneBytes: 0, totalBytes: 0))
         let start = MonotonicInstant.now
         var proofs = prove(ending, holder)
-        let deadline = start + Self.proofPatience
+        let deadline = ending.proofDeadline ?? start + configuration.deadlines.prove
         var pause: UInt32 = 1
         while !TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil),
             MonotonicInstant.now < deadline
@@ -37,7 +35,7 @@ extension Manager {
     }
 
     /// Punches what is still resident, reads the residency once more, and closes the duplicates.
-    private func release(_ ending: inout Ending, _ holder: LiveHolder, progress: (Progress) -> Void) {
+    private func release(_ ending: inout Ending, _ holder: LiveHolder, _ watcher: StopWatcher) {
         guard let backing = holder.backing else {
             ending.residencyUnknown = "tdxd had no duplicates of the backing files"
             return
@@ -45,15 +43,15 @@ extension Manager {
         let memory = configuration.memory
         let before = (try? backing.residentBytes()).map { $0.private + $0.shared } ?? .zero
         if before > .zero {
-            progress(Progress(phase: "reap", doneBytes: 0, totalBytes: before.rawValue))
-            let outcome = Reaper.release(backing, chunk: memory.releaseChunk, lanes: memory.releaseThreads)
+            watcher.report(Progress(phase: "reap", doneBytes: 0, totalBytes: before.rawValue))
+            let outcome = Reaper.release(backing, chunk: memory.releaseChunk, lanes: memory.releaseThreads) {
+                watcher.report(Progress(phase: "reap", doneBytes: $0.rawValue, totalBytes: $1.rawValue))
+            }
             ending.releasedBytes += outcome.releasedBytes.rawValue
             ending.phases.append(
                 TeardownPhase(
                     name: "reap", milliseconds: outcome.milliseconds, bytes: outcome.releasedBytes.rawValue,
                     calls: outcome.calls, detail: "by tdxd, through its duplicates"))
-            progress(
-                Progress(phase: "reap", doneBytes: outcome.releasedBytes.rawValue, totalBytes: before.rawValue))
             if let failure = outcome.failure { ending.failure = ending.failure ?? failure }
         }
         ending.duplicates = backing.files.count

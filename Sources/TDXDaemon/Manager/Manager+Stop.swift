@@ -10,63 +10,65 @@ extension Manager {
     /// How long a holder may take to end after its last answer.
     private static let exitPatience = Duration.seconds(10)
 
-    /// Ends a TD and proves it. Blocks.
+    /// Ends a TD and proves it. Blocks until nothing is left to do, which may be long after `watcher` has its answer.
     ///
-    /// - Returns: The certificate, which is on disk by then.
-    /// - Parameter policy: nil for the configured one.
-    /// - Throws: `noSuchDomain`, `wrongState` while the TD is being built or ended, or `kernelRefused` for terminate-first
-    ///   where the kernel does not announce it; nothing is changed then.
-    func stop(
-        _ name: DomainName, policy: StopPolicy? = nil, progress: (Progress) -> Void
-    ) throws(ControlError) -> TeardownCertificate {
-        let policy = policy ?? configuredPolicy
+    /// - Parameter watcher: gets the certificate, which is on disk by then: when the end is proven, or earlier as the
+    ///   order says.
+    /// - Throws: `invalidField`, `noSuchDomain`, `wrongState` while the TD is being built or ended, or `kernelRefused` for
+    ///   terminate-first where the kernel does not announce it; nothing is changed then.
+    func stop(_ order: StopOrder, _ watcher: StopWatcher) throws(ControlError) {
+        let resolved = try order.resolved(configuration.teardown)
         // The holder would refuse, too, but a Stop that fails is taken for a holder that is lost.
-        if policy == .terminateFirst, isRunnable(name) { _ = try planStop(name, policy: policy) }
-        let decision = try decideStop(name)
-        switch decision {
-        case .ended(let certificate): return certificate
-        case .stop(let domain):
-            guard let holder = core.withLock({ $0.holders[domain.record.id] }) else {
-                preconditionFailure("a running TD has a holder")
-            }
-            return end(domain, holder, policy: policy, aftermath: .forget, progress: progress)
-        case .proveAgain(let domain):
-            let known = core.withLock { core in
-                core.endings[domain.record.id].flatMap { ending in
-                    core.holders[domain.record.id].map { (ending, $0) }
-                }
-            }
-            guard let (ending, holder) = known else { preconditionFailure("a draining TD has an ending") }
-            return proveAgain(ending, holder, aftermath: .forget)
+        if resolved.policy == .terminateFirst, isRunnable(order.name) {
+            _ = try planStop(order.name, policy: resolved.policy)
         }
+        switch try decideStop(order.name) {
+        case .ended(let certificate): watcher.answer(certificate)
+        case .stop(let domain):
+            let holder = self.holder(of: domain)
+            if let deadline = resolved.deadline { arm(deadline, domain.record.id, watcher) }
+            end(domain, holder, resolved, aftermath: .forget, watcher)
+        case .reclaim(let domain): reclaim(domain, pace: resolved.pace, chunk: resolved.chunk, watcher)
+        case .proveAgain(let domain):
+            guard let ending = core.withLock({ $0.endings[domain.record.id] }) else {
+                preconditionFailure("a draining TD has an ending")
+            }
+            watcher.answer(proveAgain(ending, holder(of: domain), aftermath: .forget))
+        }
+    }
+
+    private func holder(of domain: Registry.Domain) -> LiveHolder {
+        guard let holder = core.withLock({ $0.holders[domain.record.id] }) else {
+            preconditionFailure("a TD that is not forgotten has a holder")
+        }
+        return holder
     }
 
     /// What Stop would do now: the holder's steps and those of tdxd behind them.
     func planStop(
         _ name: DomainName, policy: StopPolicy? = nil
     ) throws(ControlError) -> ManagerInterface.PlanStop.Reply {
-        let policy = policy ?? configuredPolicy
+        let policy = policy ?? StopPolicy(configuration.teardown.policy)
         let (domain, holder) = try findRunnable(name, "plan its stop")
         // Every backing file is counted through.
         let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
         let plan = try holder.link.planStop(policy, timeout: timeout)
         let duplicates = holder.backing?.files.count ?? 0
+        var steps = plan
+        if policy == .deferred, configuration.teardown.rate == nil,
+            let release = steps.steps.firstIndex(where: { $0.name == "release" })
+        {
+            steps.steps.insert(
+                PlannedStep(name: "hold", detail: "until “tdxctl reclaim \(name.text)”"), at: release)
+        }
         return ManagerInterface.PlanStop.Reply(
             name: name.text, backend: domain.record.backend ?? .memfd, policy: policy,
-            memoryBytes: domain.record.memoryBytes, plan,
+            memoryBytes: domain.record.memoryBytes, steps,
             further: [
                 PlannedStep(name: "exit", detail: "holder process \(domain.record.holderPID ?? 0)"),
                 PlannedStep(name: "close-duplicates", detail: counted(duplicates, "duplicate") + " of tdxd"),
                 PlannedStep(name: "prove", detail: "then key id \(domain.record.keyID) is free in the ledger"),
             ])
-    }
-
-    private var configuredPolicy: StopPolicy {
-        switch configuration.teardown.policy {
-        case .auto: .auto
-        case .terminateFirst: .terminateFirst
-        case .dynamicRemoval: .dynamicRemoval
-        }
     }
 
     private func isRunnable(_ name: DomainName) -> Bool {
@@ -83,32 +85,77 @@ extension Manager {
 
     /// Asks the holder to end its TD, and takes over from a holder that fails.
     func end(
-        _ domain: Registry.Domain, _ holder: LiveHolder, policy: StopPolicy = .auto, aftermath: Registry.Aftermath,
-        progress: (Progress) -> Void
-    ) -> TeardownCertificate {
-        var ending = Ending(record: domain.record, holderDied: false)
-        ending.policy = policy.rawValue
+        _ domain: Registry.Domain, _ holder: LiveHolder, _ order: StopOrder.Resolved, aftermath: Registry.Aftermath,
+        _ watcher: StopWatcher
+    ) {
+        let record = DomainRecord.StopRecord(
+            policy: order.policy.rawValue, beganAt: WallTime.now.rfc3339,
+            beganNanoseconds: MonotonicInstant.now.nanoseconds, isHeld: order.isHeld, bytesPerSecond: order.pace,
+            chunkBytes: order.chunk)
+        var ending = Ending(record: domain.record, stop: record)
         ending.record.ending = true
+        ending.record.stop = record
+        ending.proofDeadline = order.deadline.map { ending.start + $0 }
+        note(ending)
         // A next tdxd then knows that the end has begun. Without the note it would adopt a TD that is being stopped,
         // which its holder tells it as well.
         try? write(ending.record, in: holder.directory)
-        log.info("stopping a TD", metadata: ["td": "\(domain.record.name)", "id": "\(domain.record.id)"])
+        log.info(
+            "stopping a TD",
+            metadata: ["td": "\(domain.record.name)", "id": "\(domain.record.id)", "policy": "\(record.policy)"])
         do throws(ControlError) {
-            let answer = try holder.link.stop(policy, silence: configuration.deadlines.stop, progress: progress)
-            ending.phases = answer.phases ?? []
-            ending.holderProofs = answer.proofs ?? []
-            ending.path = answer.path ?? ending.path
-            ending.releasedBytes = answer.releasedBytes ?? 0
-            ending.failure = answer.failure
+            ending.take(
+                try holder.link.halt(
+                    order.policy, silence: configuration.deadlines.stop, progress: { watcher.report($0) }))
         } catch {
-            log.error("a holder did not stop its TD", metadata: ["td": "\(domain.record.name)", "reason": "\(error)"])
-            ending.holderDied = true
-            ending.phases.append(TeardownPhase(name: "holder-lost", milliseconds: 0, detail: "\(error)"))
-            holder.process?.kill()
+            lose(&ending, holder, error)
+            return leave(ending, holder, aftermath, watcher)
         }
-        awaitExit(&ending, holder)
-        return conclude(ending, holder, aftermath: aftermath, progress: progress)
+        note(ending)
+        if order.wait == .stopped { answerHalted(ending, holder, isHeld: order.isHeld, watcher) }
+        guard !order.isHeld else { return }
+        giveBack(
+            ending, holder, pace: order.pace, chunk: order.chunk,
+            aftermath: aftermath, watcher)
     }
+
+    /// The second half of an end: the holder gives its memory back and goes.
+    func giveBack(
+        _ ending: Ending, _ holder: LiveHolder, pace: UInt64?, chunk: UInt64?, aftermath: Registry.Aftermath,
+        _ watcher: StopWatcher
+    ) {
+        var ending = ending
+        do throws(ControlError) {
+            ending.take(
+                try holder.link.reclaim(
+                    .init(bytesPerSecond: pace, chunkBytes: chunk ?? configuration.memory.releaseChunk.rawValue),
+                    silence: configuration.deadlines.stop, progress: { watcher.report($0) }))
+        } catch {
+            lose(&ending, holder, error)
+        }
+        leave(ending, holder, aftermath, watcher)
+    }
+
+    private func lose(_ ending: inout Ending, _ holder: LiveHolder, _ error: ControlError) {
+        log.error("a holder did not stop its TD", metadata: ["td": "\(ending.record.name)", "reason": "\(error)"])
+        ending.holderDied = true
+        ending.phases.append(TeardownPhase(name: "holder-lost", milliseconds: 0, detail: "\(error)"))
+        holder.process?.kill()
+    }
+
+    private func leave(
+        _ ending: Ending, _ holder: LiveHolder, _ aftermath: Registry.Aftermath, _ watcher: StopWatcher
+    ) {
+        var ending = ending
+        awaitExit(&ending, holder)
+        note(ending)
+        // Who had an answer before the end does not hear how it went.
+        let outcome = watcher.isAnswered && aftermath == .forget ? .forgetComplete : aftermath
+        watcher.answer(conclude(ending, holder, aftermath: outcome, watcher))
+    }
+
+    /// What others are told of an end that is under way.
+    func note(_ ending: Ending) { core.withLock { $0.endings[ending.record.id] = ending } }
 
     /// Waits for the holder's process to end; kills one that does not.
     private func awaitExit(_ ending: inout Ending, _ holder: LiveHolder) {
@@ -128,7 +175,10 @@ extension Manager {
 
     /// Gives back what a holder that died by itself has left.
     func reap(_ domain: Registry.Domain, _ holder: LiveHolder, reason: String) {
-        var ending = Ending(record: domain.record, holderDied: true)
+        // It may have been stopped already, and its memory held.
+        var ending =
+            core.withLock { $0.endings[domain.record.id] } ?? Ending(record: domain.record, holderDied: true)
+        ending.holderDied = true
         ending.record.ending = true
         try? write(ending.record, in: holder.directory)
         ending.phases.append(TeardownPhase(name: "death", milliseconds: 0, detail: reason))
@@ -143,21 +193,22 @@ extension Manager {
     func drain(deadline: Duration) {
         let end = MonotonicInstant.now + deadline
         while MonotonicInstant.now < end {
-            let running = core.withLock { core in
-                core.registry.domains.values.filter { $0.state == .runnable }.compactMap { domain in
-                    core.holders[domain.record.id].map { (domain.record.name, $0) }
-                }
+            let (running, left) = core.withLock { core in
+                let domains = core.registry.domains.values
+                return (
+                    domains.filter { $0.state == .runnable || $0.isHeld }.map(\.record.name),
+                    domains.count { [.building, .runnable, .stopping].contains($0.state) || $0.isHeld || $0.isEnding }
+                )
             }
-            for (name, _) in running {
+            for name in running {
                 workers.submit { [self] in
                     guard let name = try? DomainName(validating: name) else { return }
-                    // All must go: a kernel that cannot terminate is no reason to stay.
-                    let policy = configuredPolicy
-                    _ = try? stop(name, policy: policy == .terminateFirst ? .auto : policy) { _ in }
+                    var order = StopOrder(name: name)
+                    // All must go: a kernel that cannot terminate is no reason to stay, and nothing is left for later.
+                    let policy = StopPolicy(configuration.teardown.policy)
+                    order.policy = policy == .dynamicRemoval ? policy : .auto
+                    try? stop(order, StopWatcher())
                 }
-            }
-            let left = core.withLock { core in
-                core.registry.domains.values.count { [.building, .runnable, .stopping].contains($0.state) }
             }
             if left == 0 { return }
             Self.sleep(milliseconds: 20)

@@ -110,7 +110,8 @@ final class Manager: Sendable {
         }
     }
 
-    private func exited(_ holder: LiveHolder, _ exit: String) {
+    /// A holder's process has ended. More than once does no harm.
+    func exited(_ holder: LiveHolder, _ exit: String) {
         let decision = core.withLock { core in
             let decision = core.registry.holderExited(id: holder.id, reason: exit)
             if case .reap = decision { core.ledger.mark(.draining, holder: holder.id) }

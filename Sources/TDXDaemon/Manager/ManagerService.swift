@@ -22,6 +22,7 @@ final class ManagerService: Sendable {
             "Create": { self.create($0) },
             "Convert": { self.convert($0) },
             "Stop": { self.stop($0) },
+            "Reclaim": { self.reclaim($0) },
             "PlanStop": { self.planStop($0) },
             "ListCertificates": { self.listCertificates($0) },
             "GetCertificate": { self.getCertificate($0) },
@@ -122,14 +123,34 @@ final class ManagerService: Sendable {
     }
 
     private func stop(_ call: VarlinkCall) {
-        answer(call, .change, ManagerInterface.Stop.Parameters.self, on: manager.workers) {
-            manager, parameters throws(ControlError) in
-            let name = try DomainName(validating: parameters.name)
-            let policy = try Self.policy(parameters)
-            let certificate = try manager.stop(name, policy: policy) {
-                call.replyContinues(ManagerInterface.Stop.Reply(progress: $0))
+        end(call, ManagerInterface.Stop.Parameters.self) { manager, parameters, watcher throws(ControlError) in
+            try manager.stop(try StopOrder(parameters), watcher)
+        }
+    }
+
+    private func reclaim(_ call: VarlinkCall) {
+        end(call, ManagerInterface.Reclaim.Parameters.self) { manager, parameters, watcher throws(ControlError) in
+            try manager.reclaim(try ReclaimOrder(parameters), watcher)
+        }
+    }
+
+    /// A call whose answer may come before its work is done.
+    private func end<Parameters: Decodable & Sendable>(
+        _ call: VarlinkCall, _ type: Parameters.Type,
+        _ body: @escaping @Sendable (Manager, Parameters, StopWatcher) throws(ControlError) -> Void
+    ) {
+        guard isPermitted(call, .change) else { return }
+        let parameters: Parameters
+        do throws(VarlinkErrorReply) { parameters = try call.parameters(as: type) } catch { return call.fail(error) }
+        manager.workers.submit { [manager] in
+            let watcher = StopWatcher(
+                progress: { call.replyContinues(ManagerInterface.Stop.Reply(progress: $0)) },
+                answer: { call.reply(ManagerInterface.Stop.Reply(certificate: $0)) })
+            do throws(ControlError) {
+                try body(manager, parameters, watcher)
+            } catch {
+                call.fail(error.reply(on: .manager))
             }
-            return ManagerInterface.Stop.Reply(certificate: certificate)
         }
     }
 

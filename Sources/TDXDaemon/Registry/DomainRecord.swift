@@ -24,6 +24,31 @@ struct DomainRecord: Codable, Hashable, Sendable {
     var vmCreators: [Int32] = []
     /// Set once an end has begun: the TD is never offered again.
     var ending: Bool = false
+    /// What was asked for when the end began by a Stop.
+    var stop: StopRecord?
+
+    /// What the next tdxd must know to go on with a Stop of the former one.
+    struct StopRecord: Codable, Hashable, Sendable {
+        var policy: String
+        /// RFC 3339, UTC.
+        var beganAt: String
+        /// By the monotonic clock, in nanoseconds: a holder's end is in the same boot as its beginning.
+        var beganNanoseconds: UInt64
+        /// The memory waits until somebody asks for it.
+        var isHeld: Bool
+        /// Nil for as fast as it goes.
+        var bytesPerSecond: UInt64?
+        var chunkBytes: UInt64?
+
+        enum CodingKeys: String, CodingKey {
+            case policy
+            case beganAt = "began_at"
+            case beganNanoseconds = "began_ns"
+            case isHeld = "held"
+            case bytesPerSecond = "bytes_per_second"
+            case chunkBytes = "chunk_bytes"
+        }
+    }
 
     /// A backing file as stat(2) names it.
     struct BackingIdentity: Codable, Hashable, Sendable {
@@ -41,6 +66,6 @@ struct DomainRecord: Codable, Hashable, Sendable {
         case backend, backing
         case holderPID = "holder_pid"
         case vmCreators = "vm_creators"
-        case ending
+        case ending, stop
     }
 }

@@ -9,6 +9,8 @@ internal import MemoryUnits
 ///                  ▼                   ▼                  ▼
 ///             (forgotten)           failed            draining ──proven later──→ (forgotten)
 ///
+/// A draining TD whose memory is held waits for a reclaim, and nobody looks at it meanwhile.
+///
 /// A failed TD keeps its place, its reason and its certificate until it is stopped or its name is used again.
 struct Registry: Sendable {
     struct Domain: Hashable, Sendable {
@@ -21,6 +23,8 @@ struct Registry: Sendable {
         var certificate: TeardownCertificate?
         /// A worker is ending it at this moment.
         var isEnding = false
+        /// Draining, and its memory stays with the holder until somebody asks for it.
+        var isHeld = false
     }
 
     /// Key: the TD's id.
@@ -81,6 +85,8 @@ struct Registry: Sendable {
     enum StopDecision: Hashable, Sendable {
         /// The holder is to be asked.
         case stop(Domain)
+        /// The holder keeps the memory and is to be asked for it.
+        case reclaim(Domain)
         /// The holder is gone; what is left to prove is to be looked at again.
         case proveAgain(Domain)
         /// It ended before, and this is what is known. The TD is forgotten.
@@ -101,9 +107,51 @@ struct Registry: Sendable {
             return .ended(certificate)
         }
         domains[id]?.isEnding = true
+        if domain.isHeld { return .reclaim(released(id)) }
         guard domain.state == .runnable else { return .proveAgain(domain) }
         domains[id]?.state = .stopping
         return .stop(domain)
+    }
+
+    /// What a client who wants held memory back is to get.
+    enum ReclaimDecision: Hashable, Sendable {
+        case reclaim(Domain)
+        /// Somebody is at it already.
+        case hurry(Domain)
+    }
+
+    /// A client wants held memory back.
+    /// - Throws: `noSuchDomain`; `wrongState` unless the TD's memory is held or on its way.
+    mutating func beginReclaim(name: DomainName) throws(ControlError) -> ReclaimDecision {
+        let domain = try find(name: name)
+        guard domain.state == .draining else {
+            throw .wrongState(name: name.text, state: domain.state.rawValue, operation: "reclaim")
+        }
+        if domain.isHeld {
+            domains[domain.record.id]?.isEnding = true
+            return .reclaim(released(domain.record.id))
+        }
+        guard domain.isEnding else {
+            throw .wrongState(name: name.text, state: "draining, its memory is back", operation: "reclaim")
+        }
+        return .hurry(domain)
+    }
+
+    private mutating func released(_ id: String) -> Domain {
+        domains[id]?.isHeld = false
+        domains[id]?.reason = "its memory is being given back"
+        return domains[id]!
+    }
+
+    /// The TD runs no more, and its memory is still to come.
+    /// - Parameter isHeld: until somebody asks for it; otherwise a worker goes on.
+    mutating func halted(id: String, certificate: TeardownCertificate, isHeld: Bool) {
+        guard let state = domains[id]?.state, state == .stopping || state == .draining else { return }
+        domains[id]?.state = .draining
+        domains[id]?.certificate = certificate
+        domains[id]?.reason = certificate.pending
+        domains[id]?.isHeld = isHeld
+        domains[id]?.isEnding = !isHeld
     }
 
     enum DeathDecision: Hashable, Sendable {
@@ -127,6 +175,11 @@ struct Registry: Sendable {
             domains[id]?.reason = reason
             domains[id]?.isEnding = true
             return .reap(domains[id]!)
+        case .draining where domain.isHeld:
+            domains[id]?.isHeld = false
+            domains[id]?.reason = reason
+            domains[id]?.isEnding = true
+            return .reap(domains[id]!)
         case .stopping, .failed, .draining:
             return .attended
         }
@@ -136,6 +189,8 @@ struct Registry: Sendable {
     enum Aftermath: Hashable, Sendable {
         /// A client asked for the end and gets the certificate.
         case forget
+        /// Who asked has had an answer already: only what is not complete is worth remembering.
+        case forgetComplete
         /// Nobody asked, or not all could be proven and never will be: it stays listed as failed.
         case remember
         /// What is open may still come true: it is looked at again.
@@ -146,16 +201,16 @@ struct Registry: Sendable {
     mutating func ended(id: String, certificate: TeardownCertificate, aftermath: Aftermath) {
         guard let domain = domains[id] else { return }
         domains[id]?.isEnding = false
-        guard aftermath != .forget else { return forget(id: id) }
+        if aftermath == .forget || (aftermath == .forgetComplete && certificate.complete) { return forget(id: id) }
         domains[id]?.certificate = certificate
         domains[id]?.lastKnown?.empty()
-        domains[id]?.state = aftermath == .remember ? .failed : .draining
+        domains[id]?.state = aftermath == .lookAgain ? .draining : .failed
         if !certificate.complete {
             let open = certificate.proofs.filter { !$0.holds }.map(\.name).joined(separator: ", ")
             let why = certificate.failure ?? "not proven: \(open)"
             domains[id]?.reason = domain.state == .failed ? (domain.reason.map { "\($0); \(why)" } ?? why) : why
         }
-        if aftermath == .remember { forgetOldFailures() }
+        if aftermath != .lookAgain { forgetOldFailures() }
     }
 
     /// Figures from a live holder.
@@ -174,7 +229,7 @@ struct Registry: Sendable {
 
     /// TDs whose end is not proven and that nobody is looking at: to be looked at again now and then.
     mutating func takeDraining() -> [Domain] {
-        let waiting = domains.values.filter { $0.state == .draining && !$0.isEnding }
+        let waiting = domains.values.filter { $0.state == .draining && !$0.isEnding && !$0.isHeld }
         for domain in waiting { domains[domain.record.id]?.isEnding = true }
         return waiting
     }

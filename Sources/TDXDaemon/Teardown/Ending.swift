@@ -23,6 +23,17 @@ struct Ending: Sendable {
     /// Read just before they were closed.
     var residentBytes: UInt64?
     var residencyUnknown: String?
+    /// Until then proofs that do not hold yet are repeated; nil for the configured time.
+    var proofDeadline: MonotonicInstant?
+
+    /// The end of a TD that a client has stopped, from the beginning or after a change of tdxd.
+    init(record: DomainRecord, stop: DomainRecord.StopRecord) {
+        self.record = record
+        holderDied = false
+        policy = stop.policy
+        startedAt = stop.beganAt
+        start = MonotonicInstant(nanoseconds: stop.beganNanoseconds)
+    }
 
     init(record: DomainRecord, holderDied: Bool, failure: String? = nil) {
         self.record = record
@@ -37,12 +48,22 @@ struct Ending: Sendable {
         Set(record.backing.map { FileIdentity(device: $0.device, inode: $0.inode) })
     }
 
-    func certificate(_ proofs: [TeardownProof]) -> TeardownCertificate {
+    /// What the holder has said. Its answer to a Reclaim has what it said to the Stop, too.
+    mutating func take(_ answer: HolderInterface.Stop.Reply) {
+        phases = answer.phases ?? []
+        holderProofs = answer.proofs ?? []
+        path = answer.path ?? path
+        releasedBytes = answer.releasedBytes ?? 0
+        failure = answer.failure
+    }
+
+    /// - Parameter pending: what is still to come; nil when the end is over.
+    func certificate(_ proofs: [TeardownProof], pending: String? = nil) -> TeardownCertificate {
         TeardownCertificate(
             name: record.name, id: record.id, backend: record.backend ?? .memfd, policy: policy, path: path,
             holderDied: holderDied, startedAt: startedAt,
             milliseconds: MonotonicInstant.now.milliseconds(since: start), memoryBytes: record.memoryBytes,
             releasedBytes: releasedBytes, keyID: record.backend == .tdx ? nil : record.keyID, phases: phases,
-            proofs: holderProofs + proofs, failure: failure)
+            proofs: holderProofs + proofs, failure: failure, pending: pending)
     }
 }

@@ -44,6 +44,39 @@ import Testing
         #expect(bench.held == KernelLedger.Counts())
     }
 
+    @Test func `a halted TD keeps its memory until it is released`() throws {
+        let bench = TestBench(Self.traits(.announced))
+        let domain = try Self.makeDomain(bench)
+        let before = try domain.memory.residency()
+        let first = try domain.halt()
+        #expect(first.phases.map(\.name) == [.quiesce, .terminate])
+        #expect(bench.journal.names.allSatisfy { !Self.zaps.contains($0) }, "\(bench.journal.names)")
+        #expect(domain.state == .halted)
+        #expect(domain.describe().resident == before)
+        #expect(throws: TrustDomainError.wrongState(.halted, operation: "stop")) { try domain.stop() }
+        let report = try domain.release(after: first)
+        #expect(report.phases.map(\.name) == [.quiesce, .terminate, .release, .close])
+        #expect(report.released == before.total)
+        #expect(report.path == .terminateFirst)
+        #expect(bench.held == KernelLedger.Counts())
+        #expect(throws: TrustDomainError.wrongState(.released, operation: "release")) {
+            try domain.release(after: first)
+        }
+    }
+
+    @Test func `a pace admits no chunk before it is due, and a new pace counts at once`() {
+        // One byte a second: the second chunk would come in about a day unless the pace is lifted.
+        let pace = ReleasePace(1)
+        pace.admit(.kibibytes(100)) { Issue.record("the first chunk waits for nothing") }
+        var waits = 0
+        pace.admit(.kibibytes(100)) {
+            waits += 1
+            if waits == 3 { pace.set(nil) }
+        }
+        #expect(waits == 3)
+        #expect(pace.bytesPerSecond == nil)
+    }
+
     @Test func `an order that zaps first would be seen`() throws {
         // The watch above is worth nothing if it cannot fail: a plan without terminate on a kernel that has it.
         let bench = TestBench(Self.traits(.announced))
@@ -92,7 +125,10 @@ import Testing
         #expect(report.phases[1].calls == 1)
         let done = heard.withLock { $0.filter { $0.phase == .release }.map(\.done) }
         #expect(done == done.sorted() && done.last == .mebibytes(5) && done.count > 3)
-        #expect(heard.withLock { $0.allSatisfy { $0.total == .mebibytes(5) } })
+        #expect(
+            heard.withLock { heard in
+                heard.allSatisfy { $0.total == ([.release, .close].contains($0.phase) ? .mebibytes(5) : .zero) }
+            })
     }
 
     @Test func `a kernel without the call is found out and the slow way is taken`() throws {

@@ -130,7 +130,12 @@ import Testing
         }
         #expect(throws: TrustDomainError.wrongState(.stopping, operation: "stop")) { try life.stop() }
         #expect(life.endUse() == .tearDown)
-        life.stopped()
+        life.halted()
+        #expect(throws: TrustDomainError.wrongState(.halted, operation: "convert")) { try life.beginUse("convert") }
+        try life.beginUse("get backing", evenHalted: true)
+        #expect(life.endUse() == nil)
+        try life.release()
+        life.released()
         #expect(life.state == .released)
     }
 }
