@@ -150,6 +150,39 @@ struct ScriptedKernelTests {
         #expect(capabilities.configurableCPUID[129] == CPUIDEntry(function: 129, edx: 136))
     }
 
+    @Test func `a TD's CPUID is asked for again with the room that the kernel names`() throws {
+        let rooms = Mutex<[UInt32]>([])
+        let (vcpu, _) = try vcpu { request, argument in
+            guard request == 0xC008_AEBA else { return 0 }
+            #expect(Self.command(argument).pointee.id == 5)
+            let data = Self.data(argument)
+            let room = data.load(as: UInt32.self)
+            rooms.withLock { $0.append(room) }
+            data.storeBytes(of: 70, as: UInt32.self)
+            if room < 70 { return -E2BIG }
+            data.storeBytes(of: 0x8000_0008, toByteOffset: 8 + 69 * 40, as: UInt32.self)
+            data.storeBytes(of: 52 << 16, toByteOffset: 8 + 69 * 40 + 12, as: UInt32.self)
+            return 0
+        }
+        let entries = try vcpu.tdxCPUID()
+        #expect(rooms.withLock { $0 } == [64, 70])
+        #expect(entries.count == 70)
+        #expect(entries[69] == CPUIDEntry(function: 0x8000_0008, eax: 52 << 16))
+    }
+
+    @Test(arguments: [UInt32(0), 64, 1 << 20])
+    func `a kernel that says “too small” and names nonsense is not asked again`(named: UInt32) throws {
+        let calls = Atomic(0)
+        let (vcpu, _) = try vcpu { request, argument in
+            guard request == 0xC008_AEBA else { return 0 }
+            calls.add(1, ordering: .relaxed)
+            Self.data(argument).storeBytes(of: named, as: UInt32.self)
+            return -E2BIG
+        }
+        expectRefusal(.argListTooLong) { _ = try vcpu.tdxCPUID() }
+        #expect(calls.load(ordering: .relaxed) == 1)
+    }
+
     @Test func `a kernel that never has room enough is given up`() throws {
         let calls = Atomic(0)
         let vm = try machine { _, _ in

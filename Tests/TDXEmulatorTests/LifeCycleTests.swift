@@ -141,6 +141,50 @@ private func hex(_ bytes: [UInt8]?) -> String? {
         #expect(vm.inspection.bug == nil && system.freeKeyIDs == 1 && system.framesInUse.controlPages == 0)
     }
 
+    @Test func `GET_CPUID tells what was configured, between INIT_VM and FINALIZE_VM`() throws {
+        let chosen = [
+            CPUIDEntry(function: 0x1, eax: 0x8_06F8, ecx: 0x0100_0000),
+            CPUIDEntry(function: 0x4, index: 3, flags: 1, eax: 0x0400_4000),
+            CPUIDEntry(function: 0x1F, index: 1, flags: 1, eax: 7, ebx: 64, ecx: 0x200),
+            CPUIDEntry(function: 0x8000_0008, eax: 52 << 16),
+        ]
+        let td = try TestTD(.memfd, parameters: TestTD.parameters { $0.cpuid = chosen })
+        let capabilities = try td.vm.tdxCapabilities()
+        let seen = try td.vcpus[0].tdxCPUID()
+        #expect(
+            seen.map { [$0.function, $0.index] } == capabilities.configurableCPUID.map { [$0.function, $0.index] })
+        for entry in chosen { #expect(seen.contains(entry), "\(entry)") }
+        // What nobody chose is zero.
+        #expect(seen.first { $0.function == 7 && $0.index == 0 }?.ebx == 0)
+        #expect(td.vm.inspection.seamcalls["TDH.MNG.RD"] == UInt64(2 * seen.count))
+        try td.vm.tdxFinalize()
+        expectErrno(.invalidArgument) { _ = try td.vcpus[0].tdxCPUID() }
+        td.close()
+        td.expectNothingLeft()
+    }
+
+    @Test func `A CPUID bit that is not open is refused by the module with its status`() throws {
+        let system = try EmulatedKVMSystem(host: .memfd)
+        let vm = try system.createTrustDomainVM()
+        for leaf in try vm.tdxCapabilities().configurableCPUID where ~leaf.edx != 0 {
+            do {
+                try vm.tdxInitialize(
+                    TestTD.parameters {
+                        var entry = leaf
+                        entry.eax = 0
+                        entry.ebx = 0
+                        entry.ecx = 0
+                        entry.edx = ~leaf.edx
+                        if leaf.function == 0x8000_0008 { $0.cpuid[0].edx = entry.edx } else { $0.cpuid.append(entry) }
+                    })
+                Issue.record("leaf \(leaf.function).\(leaf.index) took every bit")
+            } catch {
+                #expect(error.errno == .invalidArgument && error.status?.rawValue == 0xC000_0100_0000_0045, "\(error)")
+            }
+        }
+        vm.close()
+    }
+
     @Test(arguments: TestHost.available)
     func `X8 a page is added once, where it is private and has guest memory`(host: TestHost) throws {
         let td = try TestTD(host)

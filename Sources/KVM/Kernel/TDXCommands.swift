@@ -15,6 +15,7 @@ package struct TDXCommand: Sendable {
     package static let initMemoryRegion = Self(
         name: "KVM_TDX_INIT_MEM_REGION", id: UInt32(TDXD_KVM_TDX_INIT_MEM_REGION))
     package static let finalizeVM = Self(name: "KVM_TDX_FINALIZE_VM", id: UInt32(TDXD_KVM_TDX_FINALIZE_VM))
+    package static let getCPUID = Self(name: "KVM_TDX_GET_CPUID", id: UInt32(TDXD_KVM_TDX_GET_CPUID))
     package static let terminateVM = Self(name: "KVM_TDX_TERMINATE_VM", id: UInt32(TDXD_KVM_TDX_TERMINATE_VM))
 }
 
@@ -142,6 +143,25 @@ extension KernelVirtualMachine {
 extension KernelVirtualCPU {
     public func tdxInitialize(initialRCX: UInt64) throws(KVMError) {
         try descriptor.tdx(.initVCPU, data: initialRCX, "vCPU \(id)")
+    }
+
+    public func tdxCPUID() throws(KVMError) -> [CPUIDEntry] {
+        // E2BIG comes with the number that is needed. A kernel that asks for more than 4,096 is not believed.
+        var room = 64
+        while true {
+            let buffer = CPUIDBuffer(headerSize: MemoryLayout<Ioctls.CPUIDHeader>.size, countOffset: 0, room: room)
+            do throws(KVMError) {
+                try buffer.withPointer { pointer throws(KVMError) in
+                    try descriptor.tdx(
+                        .getCPUID, data: UInt64(UInt(bitPattern: pointer)), "vCPU \(id), room for \(room) leaves")
+                }
+                return buffer.entries
+            } catch {
+                let needed = Int(buffer.load(at: 0, as: UInt32.self))
+                guard error.errno == .argListTooLong, needed > room, needed <= 4096 else { throw error }
+                room = needed
+            }
+        }
     }
 
     public func tdxInitializeMemory(

@@ -52,6 +52,9 @@ public protocol KVMVirtualCPU: AnyObject, Sendable {
 
     /// KVM_TDX_INIT_VCPU; `initialRCX` is what the guest finds in RCX and R8.
     func tdxInitialize(initialRCX: UInt64) throws(KVMError)
+    /// KVM_TDX_GET_CPUID: the leaves that the TD sees, as far as the kernel reads them from the module. EINVAL before
+    /// `tdxInitialize(_:)` of the VM and from `tdxFinalize()` on.
+    func tdxCPUID() throws(KVMError) -> [CPUIDEntry]
     /// KVM_SET_CPUID2.
     func setCPUID(_ entries: [CPUIDEntry]) throws(KVMError)
     /// KVM_TDX_INIT_MEM_REGION: adds whole pages to the TD before it is finalized, resumed until all are done or one

@@ -1,6 +1,7 @@
 internal import KVM
 internal import MemoryUnits
 internal import SystemPackage
+internal import TDXModule
 
 /// What KVM_TDX_INIT_VM makes of its argument: its checks behind those of the state, and TD_PARAMS for MNG.INIT.
 /// Sources: reference/kvm.md §1.5, reference/tdx-module.md §8.3.
@@ -23,19 +24,21 @@ struct TDParameters {
     /// x87, SSE, AVX, AVX-512, CET, AMX.
     static let supportedXFAM: UInt64 = 0x6_18E7
 
-    /// The CPUID leaves that a TD's creator may configure, with the bits that are open, in TD_PARAMS order.
-    /// Bits 23:16 of leaf 0x80000008's EAX are KVM's: the guest-physical width.
-    static let configurableCPUID: [CPUIDEntry] = [
-        CPUIDEntry(function: 0x1, eax: 0x0FFF_3FFF, ebx: 0x00FF_0000, ecx: 0x3104_0000, edx: 0x0000_0000),
-        CPUIDEntry(function: 0x4, index: 0, flags: 1, eax: 0xFFFF_C000),
-        CPUIDEntry(function: 0x4, index: 1, flags: 1, eax: 0xFFFF_C000),
-        CPUIDEntry(function: 0x4, index: 2, flags: 1, eax: 0xFFFF_C000),
-        CPUIDEntry(function: 0x4, index: 3, flags: 1, eax: 0xFFFF_C000, ebx: 0xFFFF_FFFF, ecx: 0xFFFF_FFFF, edx: 0x7),
-        CPUIDEntry(function: 0x7, index: 0, flags: 1, ebx: 0x0000_0810, ecx: 0x0000_0020),
-        CPUIDEntry(function: 0x1F, index: 0, flags: 1, eax: 0x1F, ebx: 0xFFFF, ecx: 0xFFFF),
-        CPUIDEntry(function: 0x1F, index: 1, flags: 1, eax: 0x1F, ebx: 0xFFFF, ecx: 0xFFFF),
-        CPUIDEntry(function: 0x8000_0008, eax: 0x00FF_0000),
-    ]
+    /// The CPUID leaves that a TD's creator may configure, with the bits that are open, in TD_PARAMS order: the module's own
+    /// list without what KVM keeps from TDs. Bits 23:16 of leaf 0x80000008's EAX are KVM's: the guest-physical width.
+    static let configurableCPUID: [CPUIDEntry] = CPUIDConfiguration.all.map { leaf in
+        var entry = CPUIDEntry(
+            function: leaf.leaf, index: leaf.hasSubleaves ? leaf.subleaf : 0, flags: leaf.hasSubleaves ? 1 : 0,
+            eax: leaf.eax, ebx: leaf.ebx, ecx: leaf.ecx, edx: leaf.edx)
+        if entry.function == 7, entry.index == 0 {
+            entry.ebx &= ~tsx
+            entry.ecx &= ~waitPackage
+        }
+        return entry
+    }
+    /// HLE and RTM.
+    private static let tsx: UInt32 = 0x810
+    private static let waitPackage: UInt32 = 0x20
 
     static func capabilities(terminate: TerminateSupport) -> TDXCapabilities {
         let announced =
@@ -69,8 +72,9 @@ struct TDParameters {
             else {
                 throw refuse("CPUID leaf 0x\(String(entry.function, radix: 16)).\(entry.index) is not configurable")
             }
-            // TSX: HLE and RTM; WAITPKG.
-            if entry.function == 7, entry.index == 0, entry.ebx & 0x810 != 0 || entry.ecx & 0x20 != 0 {
+            if entry.function == 7, entry.index == 0,
+                entry.ebx & Self.tsx != 0 || entry.ecx & Self.waitPackage != 0
+            {
                 throw refuse("TSX and WAITPKG are not supported")
             }
         }

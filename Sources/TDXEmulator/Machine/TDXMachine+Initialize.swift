@@ -130,6 +130,38 @@ extension TDXMachine {
         }
     }
 
+    /// KVM_TDX_GET_CPUID: a pair of MNG.RD for each leaf that can be configured. The guest-physical width, which modules of
+    /// this version do not tell, is KVM's own knowledge.
+    func cpuid() throws(KVMError) -> [CPUIDEntry] {
+        let command = TDXCommand.getCPUID
+        let name = command.rule.name
+        try enter(name)
+        var entries: [CPUIDEntry] = []
+        try withAllLocks(name) { () throws(KVMError) in
+            try command.checkState(state)
+            for leaf in CPUIDConfiguration.all {
+                var words: [UInt32] = []
+                for second in [false, true] {
+                    let field = leaf.field(ofECXAndEDX: second)
+                    let result = seamcall(.mngRd, rcx: domain!.tdr.rawValue, rdx: field)
+                    guard result.status.isSuccess else {
+                        throw KVMError(
+                            name, .ioError, status: result.status, detail: "field 0x\(String(field, radix: 16))")
+                    }
+                    words += [UInt32(truncatingIfNeeded: result.r8), UInt32(result.r8 >> 32)]
+                }
+                if leaf.leaf == 0x8000_0008 {
+                    words[0] = words[0] & 0xFF00_FFFF | (domain!.sharedBit == 1 << 51 ? 52 : 48) << 16
+                }
+                entries.append(
+                    CPUIDEntry(
+                        function: leaf.leaf, index: leaf.hasSubleaves ? leaf.subleaf : 0,
+                        flags: leaf.hasSubleaves ? 1 : 0, eax: words[0], ebx: words[1], ecx: words[2], edx: words[3]))
+            }
+        }
+        return entries
+    }
+
     /// KVM_CREATE_VCPU.
     func createVCPU(id: UInt32) throws(KVMError) -> VCPUCore {
         let name = "KVM_CREATE_VCPU"

@@ -24,6 +24,10 @@ public final class EmulatedVirtualCPU: KVMVirtualCPU {
         }
     }
 
+    public func tdxCPUID() throws(KVMError) -> [CPUIDEntry] {
+        try handle.use("KVM_TDX_GET_CPUID") { () throws(KVMError) in try machine.cpuid() }
+    }
+
     public func setCPUID(_ entries: [CPUIDEntry]) throws(KVMError) {
         try handle.use("KVM_SET_CPUID2") { () throws(KVMError) in
             try machine.enter("KVM_SET_CPUID2")

@@ -22,6 +22,18 @@ public struct CPUIDConfiguration: Hashable, Sendable {
 
     static let none: UInt32 = 0xFFFF_FFFF
 
+    /// Whether the leaf has sub-leaves.
+    public var hasSubleaves: Bool { subleaf != Self.none }
+
+    /// The MNG.RD field that tells what a trust domain sees of the leaf: EBX and EAX, or EDX and ECX, the first of each pair
+    /// in bits 63:32. Source: Linux, arch/x86/kvm/vmx/tdx.c, whose KVM_TDX_GET_CPUID reads these pairs. Leaf bit 31 is bit
+    /// 16, leaf bits 6:0 are bits 15:9, "no sub-leaf" is bit 8, sub-leaf bits 6:0 are bits 7:1, which are ones without one.
+    public func field(ofECXAndEDX: Bool) -> UInt64 {
+        let place = hasSubleaves ? UInt64(subleaf & 0x7F) << 1 : 0x1FE
+        return 0x9410_0003_0000_0000 | UInt64(leaf >> 31) << 16 | UInt64(leaf & 0x7F) << 9 | place
+            | (ofECXAndEDX ? 1 : 0)
+    }
+
     /// The twelve leaves that the model lets a host configure (reference §8.3).
     public static let all: [CPUIDConfiguration] = [
         .init(0x1, none, 0x0FFF_3FFF, 0x00FF_0000, 0x3104_0980, 0x1000_0000),

@@ -10,7 +10,7 @@ struct TrustDomainField: Sendable {
     var write: (@Sendable (TDAccess, UInt64) -> Bool)?
 
     /// By id, ascending within each context.
-    static let all: [TrustDomainField] = management + control + measurement
+    static let all: [TrustDomainField] = management + control + cpuid + measurement
 
     private static func field(
         _ id: UInt64, _ read: @escaping @Sendable (TDXModule, TDAccess) -> UInt64
@@ -79,6 +79,18 @@ struct TrustDomainField: Sendable {
         field(0x9210_0001_0000_0001) { module, access in module.insideCount(access.td, parity: 0) },
         field(0x9210_0001_0000_0002) { module, access in module.insideCount(access.td, parity: 1) },
     ]
+
+    /// What TD_PARAMS chose of the configurable leaves. Of the others, and of bits that cannot be configured, nothing is
+    /// known: no processor stands behind the model.
+    private static let cpuid: [TrustDomainField] = CPUIDConfiguration.all.enumerated().flatMap { index, leaf in
+        [0, 2].map { word in
+            context(leaf.field(ofECXAndEDX: word == 2)) { contents in
+                let values = contents.parameters.cpuid
+                guard values.count > 4 * index + word + 1 else { return 0 }
+                return UInt64(values[4 * index + word]) | UInt64(values[4 * index + word + 1]) << 32
+            }
+        }
+    }
 
     private static let measurement: [TrustDomainField] =
         words(0x1310_0003_0000_0000, 6) { $0.mrtd }

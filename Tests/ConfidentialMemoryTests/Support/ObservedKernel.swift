@@ -163,6 +163,10 @@ final class ObservedVCPU: KVMVirtualCPU {
         try journal.call("init-vcpu", "\(id) rcx \(initialRCX)")
         try inner.tdxInitialize(initialRCX: initialRCX)
     }
+    func tdxCPUID() throws(KVMError) -> [CPUIDEntry] {
+        try journal.call("get-cpuid", "\(id)")
+        return try inner.tdxCPUID()
+    }
     func setCPUID(_ entries: [CPUIDEntry]) throws(KVMError) {
         try journal.call("cpuid", "\(id)")
         try inner.setCPUID(entries)

@@ -259,6 +259,9 @@ final class PlainVCPU: KVMVirtualCPU {
     }
 
     func tdxInitialize(initialRCX: UInt64) {}
+    func tdxCPUID() throws(KVMError) -> [CPUIDEntry] {
+        throw KVMError("KVM_TDX_GET_CPUID", .invalidArgument, detail: "not a TD")
+    }
     func setCPUID(_ entries: [CPUIDEntry]) {}
     func tdxInitializeMemory(
         from source: UnsafeRawBufferPointer, at address: GuestPhysicalAddress, measured: Bool,
