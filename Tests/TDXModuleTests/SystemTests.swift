@@ -33,6 +33,40 @@ import Testing
         #expect(host.call(.sysInit) == .sysShutdown)
     }
 
+    /// The numbers of the reference's list that docs/tdx-module.md gives a reason for, and some that are nobody's.
+    static let unknownLeaves: [UInt64] =
+        [37, 42, 44, 48, 49, 53, 69, 92, 93, 94, 95, 96, 97] + Array(64...68) + Array(70...75) + Array(80...87)
+        + [46, 47, 50, 51, 54, 57, 60, 128, 166, 0xFFFF]
+
+    @Test(arguments: ModuleVersion.allCases)
+    func `refuses leaves that it does not model like unknown ones, in every state`(version: ModuleVersion) throws {
+        let platform = PlatformDescription(memory: .gibibytes(2), version: version)
+        func status(_ host: Host, _ number: UInt64) -> TDXStatus {
+            var registers = Registers(.sysInit)
+            registers.rax = number
+            (registers.rcx, registers.rdx) = (5, 7)
+            let status = host.module.seamcall(&registers, on: host.processor)
+            #expect((registers.rcx, registers.rdx) == (5, 7), "leaf \(number)")
+            return status
+        }
+        let early = try Host(platform, bringUp: false)
+        let host = try Host(platform)
+        for number in Self.unknownLeaves {
+            #expect(SeamcallLeaf(rawValue: UInt16(number)) == nil)
+            // SYS.RDALL, SYS.LP.SHUTDOWN and SYS.UPDATE are let through before the module is ready.
+            let passes = [37, 44, 53].contains(number)
+            #expect(status(early, number) == (passes ? .operandInvalid.with(.rax) : .sysNotReady), "leaf \(number)")
+            #expect(status(host, number) == .operandInvalid.with(.rax), "leaf \(number)")
+        }
+        #expect(host.call(.sysShutdown) == .success)
+        for number in Self.unknownLeaves {
+            let expected: TDXStatus = number == 44 ? .operandInvalid.with(.rax) : .sysShutdown
+            #expect(status(host, number) == expected, "leaf \(number)")
+        }
+        // Every other number of the table is modelled.
+        #expect(SeamcallLeaf.allCases.count { $0.rawValue < 46 } + Self.unknownLeaves.filter { $0 < 46 }.count == 46)
+    }
+
     /// TDMR_INFO as words: base, size, PAMT 1G, 2M, 4K areas, then reserved areas; GiB 4 … 6 are for TDMRs, GiB 6 for PAMTs.
     static let gib: UInt64 = 1 << 30
     static func info(_ change: (inout [UInt64]) -> Void = { _ in }) -> [UInt64] {

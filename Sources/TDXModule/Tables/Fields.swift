@@ -107,8 +107,8 @@ struct TrustDomainField: Sendable {
 enum SystemField {
     static func all(_ platform: PlatformDescription) -> [(id: UInt64, value: UInt64)] {
         let isLate = platform.version == .late
-        // Host-priority locks, NO_RBP_MOD; [late] dynamic PAMT and uninterrupted demotion.
-        let features: UInt64 = 1 << 10 | 1 << 18 | (isLate ? 1 << 36 | 1 << 51 : 0)
+        // Host-priority locks, NO_RBP_MOD; [late] topology by x2APIC ids, dynamic PAMT and uninterrupted demotion.
+        let features: UInt64 = 1 << 10 | 1 << 18 | (isLate ? 1 << 20 | 1 << 36 | 1 << 51 : 0)
         var fields: [(UInt64, UInt64)] = [
             (0x0A00_0003_0000_0008, features),
             (0x1900_0003_0000_0000, TDParameters.allowedAttributes(platform.version)),
