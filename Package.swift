@@ -108,7 +108,10 @@ let package = Package(
             ]),
         room(
             "TDXDaemon",
-            ["ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging, system]),
+            [
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging,
+                system,
+            ]),
         room(
             "TDXControl",
             [

@@ -12,7 +12,7 @@ public enum StopPolicy: String, Codable, Hashable, Sendable, CaseIterable {
     /// - Parameter text: as it came over the wire; nil for `standard`.
     /// - Throws: `ControlError.invalidField`.
     public init(validating text: String?, standard: Self) throws(ControlError) {
-        self = try choice("policy", text) ?? standard
+        if let text { self = try wireChoice("policy", text) } else { self = standard }
     }
 }
 
@@ -26,15 +26,14 @@ public enum StopWait: String, Codable, Hashable, Sendable, CaseIterable {
     /// - Parameter text: as it came over the wire; nil for `standard`.
     /// - Throws: `ControlError.invalidField`.
     public init(validating text: String?, standard: Self) throws(ControlError) {
-        self = try choice("wait", text) ?? standard
+        if let text { self = try wireChoice("wait", text) } else { self = standard }
     }
 }
 
-/// - Returns: nil for nil.
-private func choice<Choice: RawRepresentable<String> & CaseIterable>(
-    _ field: String, _ text: String?
-) throws(ControlError) -> Choice? {
-    guard let text else { return nil }
+/// - Throws: `ControlError.invalidField` for what is none of the choices.
+func wireChoice<Choice: RawRepresentable<String> & CaseIterable>(
+    _ field: String, _ text: String
+) throws(ControlError) -> Choice {
     guard let choice = Choice(rawValue: text) else {
         let shown = text.unicodeScalars.prefix(64).map { $0.properties.generalCategory == .control ? "?" : $0 }
         throw .invalidField(

@@ -135,6 +135,14 @@ func parseWait(_ text: String) throws -> StopWait {
     return wait
 }
 
+func parsePurpose(_ text: String) throws -> DrainPurpose {
+    guard let purpose = DrainPurpose.allCases.first(where: { $0.words == text }) else {
+        let known = DrainPurpose.allCases.map(\.words).joined(separator: ", ")
+        throw ValidationError("“\(printable(text))” is no purpose: that is one of \(known)")
+    }
+    return purpose
+}
+
 /// Bytes a second.
 func parsePace(_ text: String) throws -> UInt64 {
     try parseLimited(text, "rate", "1M to 1T a second") { bytes throws(ControlError) in

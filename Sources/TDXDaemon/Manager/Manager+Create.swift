@@ -67,6 +67,11 @@ extension Manager {
         let id = Self.freshID()
         return try core.withLock { (core: inout sending Core) throws(ControlError) -> DomainRecord in
             guard !core.isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
+            if let drain = core.drain {
+                throw .tryAgain(
+                    reason: "the host has been draining for \(drain.purpose.words) since \(drain.since); "
+                        + "“tdxctl drain --undo” ends that")
+            }
             // Decided on copies, so that a refusal in the middle changes nothing.
             var registry = core.registry
             var ledger = core.ledger

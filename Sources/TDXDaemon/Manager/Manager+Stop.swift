@@ -186,32 +186,4 @@ extension Manager {
     }
 
     static func sleep(milliseconds: UInt32) { usleep(milliseconds * 1000) }
-
-    // MARK: All of them
-
-    /// Ends every TD, several at a time. Blocks until all are ended or `deadline` has passed.
-    func drain(deadline: Duration) {
-        let end = MonotonicInstant.now + deadline
-        while MonotonicInstant.now < end {
-            let (running, left) = core.withLock { core in
-                let domains = core.registry.domains.values
-                return (
-                    domains.filter { $0.state == .runnable || $0.isHeld }.map(\.record.name),
-                    domains.count { [.building, .runnable, .stopping].contains($0.state) || $0.isHeld || $0.isEnding }
-                )
-            }
-            for name in running {
-                workers.submit { [self] in
-                    guard let name = try? DomainName(validating: name) else { return }
-                    var order = StopOrder(name: name)
-                    // All must go: a kernel that cannot terminate is no reason to stay, and nothing is left for later.
-                    let policy = StopPolicy(configuration.teardown.policy)
-                    order.policy = policy == .dynamicRemoval ? policy : .auto
-                    try? stop(order, StopWatcher())
-                }
-            }
-            if left == 0 { return }
-            Self.sleep(milliseconds: 20)
-        }
-    }
 }

@@ -19,6 +19,8 @@ final class Manager: Sendable {
         var configuration: TDXDConfiguration
         /// The backend that the host was last seen to offer.
         var backend: Backend?
+        /// No new TD: the host is being emptied.
+        var drain: DrainRecord?
         /// No new TD: the daemon is about to end.
         var isLeaving = false
     }
@@ -79,7 +81,8 @@ final class Manager: Sendable {
             let running = states.count { $0 == .runnable }
             let other = states.count - running
             let keys = "\(core.ledger.taken) of \(core.ledger.capacity) key ids taken"
-            return "\(running) TDs running" + (other > 0 ? ", \(other) in other states" : "") + ", \(keys)"
+            let drain = core.drain.map { ", draining for \($0.purpose.words)" } ?? ""
+            return "\(running) TDs running" + (other > 0 ? ", \(other) in other states" : "") + ", \(keys)" + drain
         }
     }
 

@@ -29,6 +29,10 @@ final class ManagerService: Sendable {
             "GetKeys": { self.getKeys($0) },
             "Verify": { self.verify($0) },
             "SelfTest": { self.selfTest($0) },
+            "Drain": { self.drain($0) },
+            "GetDrain": { self.getDrain($0) },
+            "Undrain": { self.undrain($0) },
+            "CheckKexec": { self.checkKexec($0) },
         ]
     }
 
@@ -152,6 +156,39 @@ final class ManagerService: Sendable {
                 call.fail(error.reply(on: .manager))
             }
         }
+    }
+
+    private func drain(_ call: VarlinkCall) {
+        answer(call, .change, ManagerInterface.Drain.Parameters.self, on: manager.workers) {
+            manager, parameters throws(ControlError) in
+            let purpose = try DrainPurpose(validating: parameters.purpose)
+            let policy = try parameters.policy.map { text throws(ControlError) in
+                try StopPolicy(validating: text, standard: .auto)
+            }
+            let deadline = try parameters.deadlineMilliseconds.map { text throws(ControlError) in
+                Duration.milliseconds(Int64(try ReleaseLimits.checkedDeadline(milliseconds: text)))
+            }
+            let status = try manager.drain(purpose, policy: policy, deadline: deadline) {
+                call.replyContinues(ManagerInterface.Drain.Reply(progress: $0))
+            }
+            return ManagerInterface.Drain.Reply(status: status)
+        }
+    }
+
+    private func getDrain(_ call: VarlinkCall) {
+        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in
+            ManagerInterface.GetDrain.Reply(status: manager.drainStatus())
+        }
+    }
+
+    private func undrain(_ call: VarlinkCall) {
+        answer(call, .change, on: manager.lookers) { manager throws(ControlError) in
+            ManagerInterface.Undrain.Reply(status: try manager.undrain())
+        }
+    }
+
+    private func checkKexec(_ call: VarlinkCall) {
+        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in try manager.checkKexec() }
     }
 
     private func selfTest(_ call: VarlinkCall) {

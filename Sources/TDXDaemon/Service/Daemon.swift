@@ -139,6 +139,7 @@ public final class Daemon {
     ) throws(StartFailure) {
         watchKernelEvents()
         manager.adoptAll()
+        manager.resumeDrain()
         let service = ManagerService(manager)
         do {
             try server.register(InterfaceDescription.manager, handlers: service.handlers)

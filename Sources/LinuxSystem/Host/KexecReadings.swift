@@ -1,0 +1,57 @@
+/// What a host says of itself that matters to kexec.
+public struct KexecReadings: Hashable, Sendable {
+    /// /sys/kernel/kexec_loaded; nil where it cannot be read.
+    public var isImageLoaded: Bool?
+    /// /sys/kernel/kexec_crash_loaded; nil where it cannot be read.
+    public var isCrashKernelLoaded: Bool?
+    /// /sys/kernel/kexec_crash_size in bytes; nil where it cannot be read.
+    public var crashBytes: UInt64?
+    /// X86_BUG_TDX_PW_MCE, in the bugs line of /proc/cpuinfo; nil where that cannot be read.
+    public var hasPartialWriteErratum: Bool?
+    /// The host has the TDX module up, or KVM was told to use it.
+    public var usesTDX: Bool
+    /// Such as 7.2.0.
+    public var kernelRelease: String?
+
+    public init(
+        isImageLoaded: Bool? = nil, isCrashKernelLoaded: Bool? = nil, crashBytes: UInt64? = nil,
+        hasPartialWriteErratum: Bool? = nil, usesTDX: Bool = false, kernelRelease: String? = nil
+    ) {
+        self.isImageLoaded = isImageLoaded
+        self.isCrashKernelLoaded = isCrashKernelLoaded
+        self.crashBytes = crashBytes
+        self.hasPartialWriteErratum = hasPartialWriteErratum
+        self.usesTDX = usesTDX
+        self.kernelRelease = kernelRelease
+    }
+
+    /// Reads the host's.
+    /// - Parameter root: in front of every path, for tests.
+    public static func read(root: String = "") -> Self {
+        func word(_ path: String) -> String? {
+            guard let text = try? TextFile.read(root + path, limit: 4096) else { return nil }
+            return text.split(whereSeparator: \.isWhitespace).first.map { String($0) }
+        }
+        let processor = (try? TextFile.read(root + "/proc/cpuinfo")).map { ProcessorInformation(parsing: $0) }
+        let hasModule = (try? TextFile.list(root + "/sys/devices/faux/tdx_host")) != nil
+        return Self(
+            isImageLoaded: word("/sys/kernel/kexec_loaded").map { $0 != "0" },
+            isCrashKernelLoaded: word("/sys/kernel/kexec_crash_loaded").map { $0 != "0" },
+            crashBytes: word("/sys/kernel/kexec_crash_size").flatMap { UInt64($0) },
+            hasPartialWriteErratum: processor.map { $0.bugs.contains("tdx_pw_mce") },
+            usesTDX: hasModule || word("/sys/module/kvm_intel/parameters/tdx") == "Y",
+            kernelRelease: word("/proc/sys/kernel/osrelease"))
+    }
+
+    /// Kernels before 7.2 refuse to load an image on a CPU with the erratum where TDX is on (reference: kvm.md §4.8); nil
+    /// where release or CPU are not known.
+    public var kernelRefusesToLoad: Bool? {
+        guard usesTDX else { return false }
+        guard let hasPartialWriteErratum, let kernelRelease else { return nil }
+        let numbers = kernelRelease.split(separator: ".").prefix(2).compactMap { part in
+            Int(part.prefix { $0.isNumber })
+        }
+        guard numbers.count == 2 else { return nil }
+        return hasPartialWriteErratum && (numbers[0], numbers[1]) < (7, 2)
+    }
+}

@@ -1,0 +1,38 @@
+internal import ControlInterface
+internal import FoundationEssentials
+internal import Glibc
+
+/// That the host is being emptied, as the next tdxd finds it: `drain.json` in the state directory.
+struct DrainRecord: Codable, Hashable, Sendable {
+    var purpose: DrainPurpose
+    /// RFC 3339, UTC.
+    var since: String
+    /// How running TDs are ended.
+    var policy: StopPolicy
+
+    static let name = "drain.json"
+
+    /// Nil where there is none. One that cannot be read counts: a host that was being emptied must not fill again because
+    /// of a broken file.
+    static func read(in directory: String) -> Self? {
+        let path = directory + "/" + name
+        do throws(DurableFile.Failure) {
+            let bytes = try DurableFile.read(path: path)
+            if let record = try? JSONDecoder().decode(Self.self, from: Data(bytes)) { return record }
+        } catch {
+            if error.errno == ENOENT { return nil }
+        }
+        return Self(purpose: .maintenance, since: "an unknown time", policy: .auto)
+    }
+
+    func write(in directory: String) throws {
+        try DurableFile.write(Array(try JSONEncoder().encode(self)), name: Self.name, in: directory)
+    }
+
+    static func remove(in directory: String) throws(DurableFile.Failure) {
+        let path = directory + "/" + name
+        guard unlink(path) == 0 || errno == ENOENT else {
+            throw DurableFile.Failure(operation: "unlink", path: path, errno: errno)
+        }
+    }
+}

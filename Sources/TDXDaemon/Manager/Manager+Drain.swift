@@ -1,0 +1,148 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+/// Emptying the host, and whether it is empty.
+extension Manager {
+    // MARK: Purposes
+
+    /// Lets no new TD in, and ends the others where the purpose asks for it. Blocks until nothing is left to wait for.
+    ///
+    /// - Parameter deadline: from now; nil for as long as it takes. What is not done then goes on.
+    /// - Throws: `tryAgain` when it cannot be noted durably; nothing is changed then.
+    func drain(
+        _ purpose: DrainPurpose, policy: StopPolicy?, deadline: Duration?, progress: (Progress) -> Void
+    ) throws(ControlError) -> DrainStatus {
+        let policy = Self.ending(policy ?? StopPolicy(configuration.teardown.policy))
+        let record = DrainRecord(purpose: purpose, since: WallTime.now.rfc3339, policy: policy)
+        do { try record.write(in: places.stateDirectory) } catch {
+            throw .tryAgain(reason: "the drain cannot be noted: \(error)")
+        }
+        core.withLock { $0.drain = record }
+        log.notice("emptying the host", metadata: ["purpose": "\(purpose.words)", "policy": "\(policy.rawValue)"])
+        empty(record, deadline: deadline.map { MonotonicInstant.now + $0 }, progress: progress)
+        let status = drainStatus()
+        log.notice(
+            status.ready ? "the host is empty" : "the host is not empty",
+            metadata: ["purpose": "\(purpose.words)", "blockers": "\(status.blockers.joined(separator: "; "))"])
+        return status
+    }
+
+    /// A policy that may refuse, or leaves memory for later, empties no host.
+    private static func ending(_ policy: StopPolicy) -> StopPolicy { policy == .dynamicRemoval ? policy : .auto }
+
+    /// What a former tdxd was at.
+    func resumeDrain() {
+        guard let record = DrainRecord.read(in: places.stateDirectory) else { return }
+        core.withLock { $0.drain = record }
+        log.notice(
+            "the host is being emptied, as the former tdxd was told",
+            metadata: ["purpose": "\(record.purpose.words)", "since": "\(record.since)"])
+        workers.submit { [self] in empty(record, deadline: nil) { _ in } }
+    }
+
+    /// - Throws: `tryAgain` when it cannot be noted durably; nothing is changed then.
+    func undrain() throws(ControlError) -> DrainStatus {
+        do throws(DurableFile.Failure) { try DrainRecord.remove(in: places.stateDirectory) } catch {
+            throw .tryAgain(reason: "the end of the drain cannot be noted: \(error)")
+        }
+        core.withLock { $0.drain = nil }
+        log.notice("new TDs may come again")
+        return drainStatus()
+    }
+
+    func drainStatus() -> DrainStatus {
+        let inventory = inventory()
+        let (record, backend) = core.withLock { ($0.drain, Self.expectedBackend($0)) }
+        let ended = record.map { record in
+            store.all(onFlaw: { _ in }).filter { $0.startedAt >= record.since }.map { CertificateSummary($0) }
+        }
+        return DrainStatus(
+            backend: backend, purpose: record?.purpose, since: record?.since, building: inventory.building,
+            running: inventory.running, ending: inventory.ending, privateBytes: inventory.privateBytes,
+            convertingBytes: inventory.convertingBytes, keysTaken: inventory.keysTaken,
+            blockers: record.map { inventory.blockers($0.purpose) } ?? [], ended: ended ?? [])
+    }
+
+    /// What of the host belongs to TDs now. Asks every holder, for two seconds at most.
+    func inventory() -> Inventory {
+        let domains = list()
+        return core.withLock { core in
+            let known = core.registry.domains
+            // A remark beside the figures says that they are old.
+            let answered = domains.filter { $0.state == .runnable && $0.reason == nil }.map(\.id)
+            let uses = core.ledger.holdings.values.map(\.use)
+            return Inventory(
+                domains, answered: Set(answered),
+                unproven: known.values.filter { $0.state == .failed && $0.certificate?.complete != true }
+                    .map(\.record.name).sorted(),
+                keysTaken: uses.count, keysDraining: uses.count { $0 == .draining })
+        }
+    }
+
+    // MARK: Ending all
+
+    /// Ends every TD, several at a time. Blocks until nothing moves any more or `deadline` has passed.
+    func drain(deadline: Duration) {
+        let policy = Self.ending(StopPolicy(configuration.teardown.policy))
+        let record = DrainRecord(purpose: .shutdown, since: "", policy: policy)
+        empty(record, deadline: .now + deadline) { _ in }
+    }
+
+    private func empty(_ record: DrainRecord, deadline: MonotonicInstant?, progress: (Progress) -> Void) {
+        var total: UInt64 = 0
+        var asked: Set<String> = []
+        var lastLeft = -1
+        while deadline.map({ MonotonicInstant.now < $0 }) ?? true {
+            let (ending, left, isWanted) = core.withLock { core in
+                let domains = core.registry.domains.values
+                let moving = domains.filter { domain in
+                    let isMoving = domain.state == .building || domain.isEnding
+                    guard record.purpose.endsDomains else { return domain.state == .building }
+                    return isMoving || domain.isHeld || [.runnable, .stopping].contains(domain.state)
+                }
+                return (
+                    moving.filter { $0.state == .runnable || $0.isHeld }.map(\.record), moving.map(\.record),
+                    core.drain == record || core.isLeaving
+                )
+            }
+            guard isWanted, !left.isEmpty else { return }
+            let bytes = left.reduce(0) { $0 &+ $1.memoryBytes }
+            total = max(total, bytes)
+            if left.count != lastLeft {
+                lastLeft = left.count
+                progress(
+                    Progress(
+                        phase: "drain", doneBytes: total - bytes, totalBytes: total,
+                        detail: "\(counted(left.count, "TD")) left"))
+            }
+            if record.purpose.endsDomains {
+                for domain in ending where asked.insert(domain.id).inserted {
+                    workers.submit { [self] in
+                        guard let name = try? DomainName(validating: domain.name) else { return }
+                        var order = StopOrder(name: name)
+                        order.policy = record.policy
+                        order.wait = .proven
+                        try? stop(order, StopWatcher())
+                    }
+                }
+            }
+            Self.sleep(milliseconds: 20)
+        }
+    }
+
+    // MARK: kexec
+
+    /// Whether another kernel may be started now. Blocks for about 50 ms, and two seconds for holders at most.
+    func checkKexec() throws(ControlError) -> ManagerInterface.CheckKexec.Reply {
+        let known = core.withLock { $0.backend }
+        let backend = if let known { known } else { try check().backend }
+        let verdict = KexecVerdict(
+            inventory: inventory(), host: KexecReadings.read(), backend: backend, drain: core.withLock { $0.drain },
+            writeRate: WriteRate.measure(), memory: (try? MemoryInformation.ofHost())?.total)
+        return ManagerInterface.CheckKexec.Reply(backend: backend, checks: verdict.checks, answers: verdict.answers)
+    }
+}

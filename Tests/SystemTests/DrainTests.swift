@@ -1,0 +1,116 @@
+import ControlInterface
+import Glibc
+import LinuxSystem
+import Testing
+import Varlink
+
+/// Emptying a host, and what is said of kexec meanwhile.
+@Suite(.serialized) struct DrainTests {
+    private func tdxctl(_ host: PrivateHost, _ arguments: String...) throws -> (status: Int32, json: JSONValue) {
+        let result = try runProgram(
+            Programs.tdxctl, arguments + ["--json=short"], environment: ["TDXD_SOCKET": host.socket],
+            in: host.directory)
+        return (result.status, try JSONValue(result))
+    }
+
+    private func check(_ json: JSONValue, _ name: String) -> String? {
+        json["checks"].elements.first { $0["name"].text == name }?["result"].text
+    }
+
+    @Test func `a drain for kexec ends every TD, proves it, and lets no other in until it is undone`() throws {
+        let host = try PrivateHost()
+        for name in ["web1", "web2", "web3"] { _ = try host.create(name) }
+        let before = try tdxctl(host, "kexec", "check")
+        #expect(before.status == 1 && before.json["safe"] == .bool(false))
+        #expect(before.json["emulated"] == .bool(true))
+        #expect(check(before.json, "tds") == "fail" && check(before.json, "pages") == "fail")
+
+        let drained = try tdxctl(host, "drain", "--for", "kexec")
+        #expect(drained.status == 0 && drained.json["ready"] == .bool(true), "\(drained)")
+        #expect(drained.json["ended"].elements.map { $0["complete"] } == [.bool(true), .bool(true), .bool(true)])
+        #expect(drained.json["private_bytes"].number == 0 && drained.json["keys_taken"].number == 0)
+        #expect(host.leavesNothing())
+        #expect(try tdxctl(host, "kexec", "check").status == 0)
+
+        let refused = refusal { _ = try host.create("web4") }
+        guard case .tryAgain(let reason) = refused else {
+            Issue.record("\(String(describing: refused))")
+            return
+        }
+        #expect(reason.contains("draining for kexec"))
+        #expect(try tdxctl(host, "drain", "--undo").status == 0)
+        #expect(try host.create("web4").state == .runnable)
+        #expect(try tdxctl(host, "drain", "--status").json["purpose"] == .null)
+    }
+
+    @Test func `a drain outlives tdxd, which goes on with it`() throws {
+        let host = try PrivateHost()
+        let domain = try host.create("web1")
+        // Its holder is stuck, so that the drain cannot end before tdxd dies.
+        kill(domain.holderPID, SIGSTOP)
+        let late = try tdxctl(host, "drain", "--for", "shutdown", "--deadline", "1s")
+        #expect(late.status == 75 && late.json["ready"] == .bool(false))
+        #expect(!late.json["blockers"].elements.isEmpty)
+        host.kill(.kill)
+        kill(domain.holderPID, SIGCONT)
+        try host.start()
+        #expect(try eventually { try tdxctl(host, "drain", "--status").json["ready"] == .bool(true) }, "\(host.log)")
+        #expect(host.leavesNothing())
+        guard case .tryAgain = refusal({ _ = try host.create("web2") }) else {
+            Issue.record("the next tdxd lets TDs in")
+            return
+        }
+    }
+
+    @Test func `a module update leaves running TDs alone`() throws {
+        let host = try PrivateHost()
+        _ = try host.create("web1")
+        let drained = try tdxctl(host, "drain", "--for", "module-update")
+        #expect(drained.status == 0 && drained.json["running"].number == 1)
+        #expect(try host.show("web1").state == .runnable)
+        guard case .tryAgain = refusal({ _ = try host.create("web2") }) else {
+            Issue.record("a TD could be built during the update")
+            return
+        }
+    }
+
+    @Test func `a drain takes held memory back, too`() throws {
+        let host = try PrivateHost()
+        _ = try host.create("web1")
+        try host.makeResident(8 << 20)
+        _ = try host.stop(ManagerInterface.Stop.Parameters(name: "web1", policy: "deferred"))
+        #expect(try tdxctl(host, "kexec", "check").status == 1)
+        #expect(try tdxctl(host, "drain", "--for", "maintenance").status == 0)
+        #expect(host.leavesNothing())
+    }
+
+    @Test func `what is no purpose is refused by name, and changes nothing`() throws {
+        let host = try PrivateHost()
+        let refused = refusal {
+            let _: ManagerInterface.Drain.Reply = try host.client().call(
+                ManagerInterface.Drain.method, ManagerInterface.Drain.Parameters(purpose: "fun"),
+                timeout: .seconds(30))
+        }
+        guard case .other(_, let message) = refused, message.contains("purpose") else {
+            Issue.record("\(String(describing: refused))")
+            return
+        }
+        for arguments in [["drain"], ["drain", "--for", "fun"], ["drain", "--undo", "--for", "kexec"]] {
+            let result = try runProgram(
+                Programs.tdxctl, arguments, environment: ["TDXD_SOCKET": host.socket], in: host.directory)
+            #expect(result.status == 2)
+        }
+        #expect(try host.create("web1").state == .runnable)
+    }
+
+    @Test func `a drain record that cannot be read keeps the host empty`() throws {
+        let host = try PrivateHost()
+        host.kill(.kill)
+        let file = try openForAppending(host.state + "/drain.json")
+        #expect(write(file.rawValue, "{broken", 7) == 7)
+        try host.start()
+        #expect(try tdxctl(host, "drain", "--status").json["purpose"].text == "maintenance")
+        #expect(try tdxctl(host, "drain", "--undo").status == 0)
+        #expect(try host.create("web1").state == .runnable)
+    }
+}

@@ -1,0 +1,110 @@
+import ControlInterface
+import LinuxSystem
+import MemoryUnits
+import Testing
+
+@testable import TDXDaemon
+
+@Suite struct KexecVerdictTests {
+    static let plainHost = KexecReadings(
+        isImageLoaded: false, isCrashKernelLoaded: false, hasPartialWriteErratum: false, kernelRelease: "7.2.0")
+    static let record = Sample.record("web1", memory: 1 << 30)
+
+    static func inventory(
+        _ state: TrustDomainState?, isAnswered: Bool = true, converting: UInt64 = 0, unproven: [String] = [],
+        draining: Int = 0
+    ) -> Inventory {
+        var domains: [TrustDomain] = []
+        if let state {
+            var domain = Sample.figures(record)
+            domain.state = state
+            domain.privateBytes = 0
+            domain.convertingBytes = converting
+            domains = [domain]
+        }
+        return Inventory(
+            domains, answered: isAnswered ? [record.id] : [], unproven: unproven, keysTaken: draining,
+            keysDraining: draining)
+    }
+
+    static func verdict(
+        _ inventory: Inventory, _ host: KexecReadings = plainHost, drain: DrainPurpose? = nil
+    ) -> KexecVerdict {
+        KexecVerdict(
+            inventory: inventory, host: host, backend: .memfd,
+            drain: drain.map { DrainRecord(purpose: $0, since: "2026-01-01T00:00:00.000Z", policy: .auto) },
+            writeRate: 1e9, memory: .gibibytes(100))
+    }
+
+    static func failing(_ verdict: KexecVerdict) -> [String] {
+        verdict.checks.filter { $0.result == .fail }.map(\.name)
+    }
+
+    @Test func `a host without any TD is safe`() {
+        let verdict = Self.verdict(Self.inventory(nil))
+        #expect(Self.failing(verdict) == [])
+        #expect(ManagerInterface.CheckKexec.Reply(backend: .memfd, checks: verdict.checks, answers: []).safe)
+    }
+
+    @Test(arguments: [TrustDomainState.building, .runnable, .stopping, .draining])
+    func `a TD that is not proven back stands against it`(_ state: TrustDomainState) {
+        #expect(Self.failing(Self.verdict(Self.inventory(state))).contains("tds"))
+    }
+
+    @Test func `a page in transition counts as much as a private one`() {
+        let verdict = Self.verdict(Self.inventory(.runnable, converting: 4096))
+        #expect(Self.failing(verdict) == ["tds", "pages"])
+    }
+
+    @Test func `all memory of a TD that does not answer counts as private`() {
+        let inventory = Self.inventory(.runnable, isAnswered: false)
+        #expect(inventory.privateBytes == 1 << 30 && inventory.unknown == ["web1"])
+        #expect(Self.verdict(inventory).checks.contains { $0.evidence.contains("do not say: web1") })
+        // Nor is it known of one that is on its way out.
+        #expect(Self.inventory(.draining, isAnswered: false).privateBytes == 1 << 30)
+    }
+
+    @Test func `a failed TD that is proven back stands against nothing, and one that is not does`() {
+        #expect(Self.failing(Self.verdict(Self.inventory(.failed))) == [])
+        #expect(Self.failing(Self.verdict(Self.inventory(.failed, unproven: ["web1"]))) == ["proofs"])
+        #expect(Self.failing(Self.verdict(Self.inventory(nil, draining: 1))) == ["keys"])
+    }
+
+    @Test func `erratum, loaded image and refusing kernel are told`() {
+        var host = Self.plainHost
+        host.hasPartialWriteErratum = true
+        host.isImageLoaded = true
+        // With nothing left neither of them is a danger.
+        #expect(Self.failing(Self.verdict(Self.inventory(nil), host)) == [])
+        #expect(
+            Self.failing(Self.verdict(Self.inventory(.runnable, converting: 4096), host))
+                == ["tds", "pages", "erratum", "image"])
+        host.usesTDX = true
+        host.kernelRelease = "6.18.0"
+        #expect(Self.failing(Self.verdict(Self.inventory(nil), host)) == ["kernel"])
+        let blind = Self.verdict(Self.inventory(nil), KexecReadings())
+        #expect(Self.failing(blind) == [] && blind.checks.count { $0.result == .skip } == 3)
+    }
+
+    @Test func `each known answer says what it would do`() {
+        func allows(_ verdict: KexecVerdict) -> [Bool?] { verdict.answers.map(\.allows) }
+        #expect(allows(Self.verdict(Self.inventory(nil))) == [true, true, false, nil])
+        #expect(allows(Self.verdict(Self.inventory(.runnable), drain: .kexec)) == [true, false, false, nil])
+        #expect(allows(Self.verdict(Self.inventory(nil), drain: .kexec)) == [true, true, true, nil])
+        #expect(allows(Self.verdict(Self.inventory(nil), drain: .maintenance)) == [true, true, false, nil])
+        var host = Self.plainHost
+        host.usesTDX = true
+        #expect(allows(Self.verdict(Self.inventory(nil), host))[0] == false)
+        #expect(Self.verdict(Self.inventory(nil)).answers[3].reason.contains("about 107.4 s for 100.0 GiB"))
+    }
+
+    @Test func `a module update waits for what is being built alone`() {
+        #expect(Self.inventory(.runnable).blockers(.moduleUpdate) == [])
+        #expect(Self.inventory(.building).blockers(.moduleUpdate) == ["1 TD being built"])
+        #expect(Self.inventory(.runnable).blockers(.shutdown) == ["1 TD running"])
+    }
+
+    @Test func `writing memory is measured`() throws {
+        #expect(try #require(WriteRate.measure()) > 1e6)
+    }
+}
