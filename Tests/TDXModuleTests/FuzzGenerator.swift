@@ -85,7 +85,10 @@ struct FuzzGenerator {
         }
         if let young = mine.first(where: { naive.vcpus[$0]!.state == 0 }), dice.chance(40), td.opState == 1 {
             return naive.vcpus[young]!.pages < 6
-                ? call(.vpAddcx, lp, freePage(naive), young) : call(.vpInit, lp, young, 7)
+                ? call(.vpAddcx, lp, freePage(naive), young)
+                : naive.isLate && dice.chance(70)
+                    ? call(.vpInit, lp, version: 1, young, 7, dice.pick([0, 1, 1, 0xFFFF_FFFF, 1 << 32]))
+                    : call(.vpInit, lp, young, 7)
         }
         if mine.isEmpty || (mine.count < 2 && dice.chance(3)) { return call(.vpCreate, lp, freePage(naive), tdr) }
         if td.opState == 1, dice.chance(6) { return call(.mrFinalize, lp, tdr) }

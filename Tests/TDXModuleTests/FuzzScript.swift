@@ -37,8 +37,12 @@ enum FuzzStep: CustomStringConvertible {
 
 /// The module and the naive model side by side.
 final class Pair {
-    static let platform = PlatformDescription(
-        memory: .gibibytes(1), packages: 2, logicalProcessorsPerPackage: 2, mktmeKeys: 31, tdxKeys: 5)
+    static let platform = platform(.v1_5_01)
+    static func platform(_ version: ModuleVersion) -> PlatformDescription {
+        PlatformDescription(
+            memory: .gibibytes(1), packages: 2, logicalProcessorsPerPackage: 2, mktmeKeys: 31, tdxKeys: 5,
+            version: version)
+    }
     static let parameters: UInt64 = 0x10_0000
 
     let module: TDXModule
@@ -49,11 +53,11 @@ final class Pair {
     /// Translations that each vCPU may still use, by TDVPR and GPA: filled by accesses, emptied when an entry flushes.
     private var translations: [UInt64: [UInt64: UInt64]] = [:]
 
-    init() throws {
-        module = try TDXModule(platform: Self.platform, memory: memory, seed: 1)
+    init(_ version: ModuleVersion) throws {
+        module = try TDXModule(platform: Self.platform(version), memory: memory, seed: 1)
         let status = module.bringUp()
         if status != .success { throw status }
-        naive = NaiveModel(Self.platform)
+        naive = NaiveModel(Self.platform(version))
     }
 
     /// Makes a step on both; what they disagree about, or nil.

@@ -17,10 +17,12 @@ private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: 
         var reached: Set<UInt64> = []
         var succeeded: Set<UInt16> = []
         for seed in 0..<UInt64(sequences) {
-            if let failure = try Self.run(seed, &reached, &succeeded) {
-                let script = try Self.shrink(failure.script)
+            // Every third sequence is the late version's.
+            let version: ModuleVersion = seed % 3 == 2 ? .late : .v1_5_01
+            if let failure = try Self.run(seed, version, &reached, &succeeded) {
+                let script = try Self.shrink(failure.script, version)
                 Issue.record(
-                    "seed \(seed): \(failure.text)\nshortest script:\n\(script.map(\.description).joined(separator: "\n"))"
+                    "seed \(seed), version \(version.rawValue): \(failure.text)\nshortest script:\n\(script.map(\.description).joined(separator: "\n"))"
                 )
                 return
             }
@@ -41,9 +43,9 @@ private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: 
     }
 
     private static func run(
-        _ seed: UInt64, _ reached: inout Set<UInt64>, _ succeeded: inout Set<UInt16>
+        _ seed: UInt64, _ version: ModuleVersion, _ reached: inout Set<UInt64>, _ succeeded: inout Set<UInt16>
     ) throws -> (text: String, script: [FuzzStep])? {
-        let pair = try Pair()
+        let pair = try Pair(version)
         var generator = FuzzGenerator(seed: seed)
         var script: [FuzzStep] = []
         for index in 0..<length {
@@ -62,14 +64,14 @@ private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: 
     }
 
     /// Whether a script fails, on a pair of its own.
-    private static func fails(_ script: [FuzzStep]) throws -> Bool {
-        let pair = try Pair()
+    private static func fails(_ script: [FuzzStep], _ version: ModuleVersion) throws -> Bool {
+        let pair = try Pair(version)
         for step in script where pair.make(step) != nil { return true }
         return pair.brokenInvariant() != nil
     }
 
     /// Leaves out as many steps as it can while the script still fails.
-    private static func shrink(_ script: [FuzzStep]) throws -> [FuzzStep] {
+    private static func shrink(_ script: [FuzzStep], _ version: ModuleVersion) throws -> [FuzzStep] {
         var script = script
         var size = script.count / 2
         while size >= 1 {
@@ -77,7 +79,7 @@ private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: 
             while at < script.count {
                 var shorter = script
                 shorter.removeSubrange(at..<min(at + size, script.count))
-                if try fails(shorter) { script = shorter } else { at += size }
+                if try fails(shorter, version) { script = shorter } else { at += size }
             }
             size /= 2
         }

@@ -61,6 +61,7 @@ struct NaiveModel {
         var epoch: UInt64 = 0
         var inside: [UInt64] = [0, 0]
         var vcpus = 0
+        var apicIDs: Set<UInt64> = []
         var associated = 0
         var entries: [Place: Entry] = [:]
         var running: Int { Int(inside[0] + inside[1]) }
@@ -79,6 +80,8 @@ struct NaiveModel {
         var bitmap: Set<Int> = []
     }
 
+    /// What the reference marks with [late].
+    let isLate: Bool
     let packages: Int
     let lpsPerPackage: Int
     let memory: Range<UInt64>
@@ -93,6 +96,7 @@ struct NaiveModel {
     var held: Set<UInt64> = []
 
     init(_ platform: PlatformDescription) {
+        isLate = platform.version == .late
         packages = platform.packages
         lpsPerPackage = platform.logicalProcessorsPerPackage
         let range = platform.convertibleMemory[0]
@@ -149,9 +153,11 @@ struct NaiveModel {
         if td.fatal { return 0xE000_0604_0000_0000 }
         if td.lifecycle != 1 { return 0x8000_0810_0000_0000 }
         if td.tdcx < 6 { return 0xC000_0606_0000_0000 }
-        if !isAllowed(Self.opRows, leaf, td.opState) { return 0xC000_0608_0000_0000 }
+        if !isAllowed(Self.opRows, leaf, td.opState) { return opStateIncorrect(td) }
         return nil
     }
+
+    func opStateIncorrect(_ td: TD) -> UInt64 { 0xC000_0608_0000_0000 + (isLate ? UInt64(td.opState) : 0) }
 
     func isPrivateGPA(_ gpa: UInt64) -> Bool { gpa >> 47 == 0 }
 
@@ -214,7 +220,9 @@ struct NaiveModel {
     private mutating func leaf(_ r: inout Registers, _ lp: Int) -> UInt64 {
         let number = r.rax & 0xFFFF
         if r.rax >> 24 != 0 { return Self.invalid }
-        if r.rax >> 16 & 0xFF != 0, ![23, 3, 30, 11, 26].contains(number) { return Self.invalid }
+        if r.rax >> 16 & 0xFF != 0, !([23, 3, 30, 11, 26] + (isLate ? [22] : [])).contains(number) {
+            return Self.invalid
+        }
         switch number {
         case 9: return create(&r)
         case 8: return keyConfig(&r, lp)
@@ -268,7 +276,7 @@ struct NaiveModel {
         if td.lifecycle != 1 { return 0x8000_0810_0000_0000 }
         if td.tdcx > 8 { return 0xC000_0610_0000_0000 }
         if let problem = privatePage(r.rcx, .nda, exclusive: true, 1) { return problem }
-        if td.tdcx > 5, td.opState != 0 { return 0xC000_0608_0000_0000 }
+        if td.tdcx > 5, td.opState != 0 { return opStateIncorrect(td) }
         tds[r.rdx]!.tdcx += 1
         tds[r.rdx]!.children += 1
         pages[r.rcx] = Page(kind: .tdcx, owner: r.rdx)
@@ -333,10 +341,18 @@ struct NaiveModel {
     private mutating func vpInit(_ r: inout Registers, _ lp: Int) -> UInt64 {
         if let problem = privatePage(r.rcx, .tdvpr, exclusive: true, 1) { return problem }
         let owner = pages[r.rcx]!.owner
+        let version = r.rax >> 16 & 0xFF
+        if version > 1 { return Self.invalid }
+        // Version 1 looks at all of the trust domain's ids.
+        if version == 1, tds[owner]!.running > 0 { return Self.busy + 128 }
         if let problem = stateProblem(tds[owner]!, 22) { return problem }
         if vcpus[r.rcx]!.pages < 6 { return 0xC000_0610_0000_0000 }
         if vcpus[r.rcx]!.state != 0 { return 0xC000_0700_0000_0000 }
         if tds[owner]!.vcpus >= 8 { return 0xC000_0705_0000_0000 }
+        if version == 1 {
+            if r.r8 >> 32 != 0 { return Self.invalid + 8 }
+            if !tds[owner]!.apicIDs.insert(r.r8).inserted { return 0xC000_0621_0000_0000 + r.r8 }
+        }
         vcpus[r.rcx]!.state = 2
         vcpus[r.rcx]!.lp = lp
         tds[owner]!.vcpus += 1
@@ -407,7 +423,8 @@ struct NaiveModel {
         let large = cover(r.rcx)
         let page = (large.map { larges[$0]! }) ?? pages[r.rcx] ?? Page()
         r.rcx = page.kind.rawValue
-        r.rdx = page.owner
+        // Only 1.5.01 leaves the former owner to be seen.
+        r.rdx = isLate && page.kind == .nda ? 0 : page.owner
         r.r8 = large == nil ? 0 : 1
         r.r9 = page.kind == .reg || page.kind == .ept ? page.bepoch : 0
         r.r10 = 0
