@@ -184,6 +184,20 @@ import Testing
         #expect((4_500...5_100).contains(model.nanoseconds(.phymemPageReclaim, vcpus: vcpus)))
     }
 
+    /// Gibibytes, vCPUs, seconds without and with the key released first, as they were posted.
+    @Test(arguments: [(18, 4, 72, 24), (107, 32, 517, 134), (400, 64, 5539, 467)] as [(UInt64, Int, Double, Double)])
+    func `meets each of the six posted times within 10 %`(gib: UInt64, vcpus: Int, live: Double, released: Double) {
+        let model = LatencyModel.published
+        func seconds(_ leaves: [SeamcallLeaf]) -> Double {
+            Double(leaves.reduce(0) { $0 + model.nanoseconds($1, vcpus: vcpus) }) * Double(gib << 18) / 1e9
+        }
+        let removal = seconds([.memRangeBlock, .memTrack, .memPageRemove, .phymemPageWbinvd])
+        let reclaim = seconds([.phymemPageReclaim])
+        #expect(abs(removal - live) < 0.1 * live, "\(removal)")
+        #expect(abs(reclaim - released) < 0.1 * released, "\(reclaim)")
+        if vcpus == 64 { #expect((10.9...11.9).contains(removal / reclaim), "\(removal / reclaim)") }
+    }
+
     @Test func `counts calls while it is set`() throws {
         let host = try Host()
         host.call(.phymemPageRdmd, rcx: 0)
