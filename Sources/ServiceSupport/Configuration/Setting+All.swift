@@ -20,6 +20,8 @@ extension Setting {
         choice("backend", "backend", \.backends.backend),
         number("backend", "emulated_key_ids", \.backends.emulatedKeyIDs, 1...4096),
         choice("backend", "emulated_terminate", \.backends.emulatedTerminate),
+        // A name of 32 digits and an ending are added.
+        pathOrNone("backend", "emulated_traces", \.backends.emulatedTraces, limit: 4000),
 
         size(
             "memory", "shard_minimum", \.memory.shardMinimum, .mebibytes(2)...(.gibibytes(1024)),

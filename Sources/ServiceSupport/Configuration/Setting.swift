@@ -48,13 +48,31 @@ extension Setting {
     ) -> Self {
         Self(
             section, key, path, expected: "an absolute path of at most \(limit) bytes",
-            parse: { text in
-                let parts = text.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
-                let isClean = parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
-                return text.hasPrefix("/") && isClean && text.utf8.count <= limit ? text : nil
-            },
+            parse: { isCleanPath($0, limit: limit) ? $0 : nil },
             // Blanks at the end stay only between quotes.
             print: { $0.hasSuffix(" ") || $0.hasSuffix("\t") ? "\"\($0)\"" : $0 })
+    }
+
+    /// An absolute path, or "none" for nil.
+    static func pathOrNone(
+        _ section: String, _ key: String, _ path: Place<String?>, limit: Int
+    ) -> Self {
+        Self(
+            section, key, path, expected: "an absolute path of at most \(limit) bytes, or none",
+            parse: { (text) -> String?? in
+                if text == "none" { return .some(nil) }
+                return isCleanPath(text, limit: limit) ? .some(text) : nil
+            },
+            print: { text in
+                guard let text else { return "none" }
+                return text.hasSuffix(" ") || text.hasSuffix("\t") ? "\"\(text)\"" : text
+            })
+    }
+
+    private static func isCleanPath(_ text: String, limit: Int) -> Bool {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        let isClean = parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+        return text.hasPrefix("/") && isClean && text.utf8.count <= limit
     }
 
     static func mode(

@@ -36,6 +36,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var emulatedKeyIDs: UInt16 = 32
         /// What an emulated kernel makes of KVM_TDX_TERMINATE_VM.
         public var emulatedTerminate = EmulatedTerminate.announced
+        /// Where each TD of an emulated backend records the software module's calls; nil for nowhere.
+        public var emulatedTraces: String?
     }
 
     /// How TDs are ended.

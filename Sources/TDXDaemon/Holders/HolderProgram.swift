@@ -27,6 +27,10 @@ struct HolderProgram: Sendable {
     /// Starts the holder of one TD in a session of its own.
     func start(directory: String, _ configuration: TDXDConfiguration) throws(LinuxError) -> HolderProcess {
         let chunk = configuration.memory.releaseChunk.rawValue >> 20
+        // The holder's directory bears the TD's id.
+        let trace = configuration.backends.emulatedTraces.map {
+            ["--trace", Places.trace(of: String(directory.split(separator: "/").last ?? "td"), in: $0)]
+        }
         let program = ProgramStart(
             path: path,
             arguments: [
@@ -34,7 +38,7 @@ struct HolderProgram: Sendable {
                 "--release-chunk", String(chunk - chunk % 2),
                 "--emulated-terminate", configuration.backends.emulatedTerminate.rawValue, "--log-level",
                 configuration.service.logLevel.rawValue,
-            ], environment: Self.environment,
+            ] + (trace ?? []), environment: Self.environment,
             workingDirectory: "/", descriptors: [], newSession: true)
         return HolderProcess(try program.start(), isChild: true)
     }

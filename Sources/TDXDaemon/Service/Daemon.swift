@@ -54,7 +54,10 @@ public final class Daemon {
             socket: configuration.service.socket, runtimeDirectory: configuration.service.runtimeDirectory,
             stateDirectory: configuration.service.stateDirectory)
         if let flaw = places.flaw { throw StartFailure(flaw, status: 78) }
-        do throws(DurableFile.Failure) { try places.make() } catch {
+        do throws(DurableFile.Failure) {
+            try places.make()
+            if let traces = configuration.backends.emulatedTraces { try DirectoryTree.make(traces, mode: 0o700) }
+        } catch {
             throw StartFailure("a directory cannot be made: \(error)")
         }
         let lock: RuntimeLock

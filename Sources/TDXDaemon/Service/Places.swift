@@ -17,6 +17,9 @@ struct Places: Hashable, Sendable {
 
     func holder(_ id: String) -> String { holders + "/" + id }
 
+    /// The recording of one TD in the directory of recordings.
+    static func trace(of id: String, in directory: String) -> String { directory + "/" + id + ".jsonl" }
+
     static func socket(inHolder directory: String) -> String { directory + "/socket" }
     static let record = "domain.json"
 
