@@ -106,11 +106,13 @@ public enum HolderInterface {
             /// The emulated key id that was reserved; ignored on backend tdx.
             public var keyID: UInt16
             public var ownerUID: UInt32
+            /// All private memory is allocated before the TD is there.
+            public var preallocate: Bool?
 
             public init(
                 name: String, id: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil,
                 mrconfigid: String? = nil, mrowner: String? = nil, mrownerconfig: String? = nil, keyID: UInt16,
-                ownerUID: UInt32
+                ownerUID: UInt32, preallocate: Bool? = nil
             ) {
                 self.name = name
                 self.id = id
@@ -122,6 +124,7 @@ public enum HolderInterface {
                 self.mrownerconfig = mrownerconfig
                 self.keyID = keyID
                 self.ownerUID = ownerUID
+                self.preallocate = preallocate
             }
 
             enum CodingKeys: String, CodingKey {
@@ -130,6 +133,7 @@ public enum HolderInterface {
                 case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
                 case keyID = "key_id"
                 case ownerUID = "owner_uid"
+                case preallocate
             }
         }
 

@@ -18,10 +18,12 @@ public enum ManagerInterface {
             public var mrconfigid: String?
             public var mrowner: String?
             public var mrownerconfig: String?
+            /// All private memory is allocated before the TD is there.
+            public var preallocate: Bool?
 
             public init(
                 name: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil, mrconfigid: String? = nil,
-                mrowner: String? = nil, mrownerconfig: String? = nil
+                mrowner: String? = nil, mrownerconfig: String? = nil, preallocate: Bool? = nil
             ) {
                 self.name = name
                 self.memoryBytes = memoryBytes
@@ -30,12 +32,13 @@ public enum ManagerInterface {
                 self.mrconfigid = mrconfigid
                 self.mrowner = mrowner
                 self.mrownerconfig = mrownerconfig
+                self.preallocate = preallocate
             }
 
             enum CodingKeys: String, CodingKey {
                 case name
                 case memoryBytes = "memory_bytes"
-                case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
+                case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate
             }
         }
 

@@ -148,7 +148,10 @@ public final class GuestMemory: Sendable {
     // MARK: Looking
 
     /// The runs of all memory, in order; holes are left out.
-    public func runs() -> [PageRun] {
+    public func runs() -> [PageRun] { numberedRuns().runs }
+
+    /// The same, and the number of the last change that they have in them.
+    public func numberedRuns() -> (runs: [PageRun], sequence: UInt64) {
         attributes.withLock { map in
             var runs: [PageRun] = []
             for shard in shards {
@@ -163,7 +166,7 @@ public final class GuestMemory: Sendable {
                     return true
                 }
             }
-            return runs
+            return (runs, map.sequence)
         }
     }
 

@@ -179,8 +179,12 @@ struct TrustDomainBuilder: ~Copyable {
     private func preallocate(_ memory: GuestMemory) throws(TrustDomainError) {
         let total = configuration.layout.backedSize
         progress(BuildProgress(phase: .allocate, done: .zero, total: total))
+        // Sound: the threads that fill report one at a time, and this one waits for them.
+        nonisolated(unsafe) let report = progress
         do {
-            try memory.preallocate(threads: HostCPUs.online)
+            try memory.preallocate(
+                threads: HostCPUs.online,
+                progress: { report(BuildProgress(phase: .allocate, done: $0, total: total)) })
         } catch {
             switch error {
             case .refused(let refusal): throw .refused(refusal)

@@ -29,6 +29,8 @@ struct BuildOrder: Hashable, Sendable {
     var mrOwnerConfig: [UInt8]
     var keyID: KeyID
     var ownerUID: UInt32
+    /// All private memory is allocated before the TD is there.
+    var isPreallocated: Bool
 
     init(_ raw: HolderInterface.Build.Parameters) throws(FieldRefused) {
         name = try Self.name(raw.name)
@@ -49,6 +51,7 @@ struct BuildOrder: Hashable, Sendable {
         mrOwnerConfig = try Self.identity("mrownerconfig", raw.mrownerconfig)
         keyID = KeyID(raw.keyID)
         ownerUID = raw.ownerUID
+        isPreallocated = raw.preallocate ?? false
     }
 
     private static func name(_ text: String) throws(FieldRefused) -> String {

@@ -91,6 +91,7 @@ final class Holder: Sendable {
         var configuration = TrustDomainConfiguration(
             name: "tdxd-\(order.name)", layout: layout, plan: plan, vcpus: order.vcpus, mrConfigID: order.mrConfigID,
             mrOwner: order.mrOwner, mrOwnerConfig: order.mrOwnerConfig)
+        configuration.isPreallocated = order.isPreallocated
         configuration.shards = Self.shardPolicy(regions: layout.regions.count)
         let domain: ConfidentialMemory.TrustDomain
         do {
@@ -173,10 +174,20 @@ final class Holder: Sendable {
     }
 
     func map() throws(ControlError) -> [MemoryRun] {
-        try runnable("Map").domain.runs().map { run in
-            let bytes = run.frames.bytes
-            return MemoryRun(gpa: bytes.start.rawValue, bytes: bytes.size.rawValue, attribute: PageAttribute(run.state))
+        try runnable("Map").domain.runs().map { MemoryRun($0) }
+    }
+
+    /// What changed behind `sequence`; nil when nothing did. The whole map without one, or where it lies too far behind.
+    func mapChanges(since sequence: UInt64?) throws(ControlError) -> HolderInterface.MapChanges.Reply? {
+        let memory = try runnable("MapChanges").domain.memory
+        if let sequence, case .changes(let changes) = memory.changes(since: sequence) {
+            let told = changes.prefix(MapFollowing.mostChanges)
+            guard let last = told.last else { return nil }
+            return .init(
+                sequence: Int64(clamping: last.sequence), snapshot: false, runs: told.map { MemoryRun($0.run) })
         }
+        let now = memory.numberedRuns()
+        return .init(sequence: Int64(clamping: now.sequence), snapshot: true, runs: now.runs.map { MemoryRun($0) })
     }
 
     /// The backing files with a duplicate of each, in the same order.

@@ -57,6 +57,13 @@ extension ControlInterface.TeardownPhase {
     }
 }
 
+extension MemoryRun {
+    init(_ run: PageRun) {
+        let bytes = run.frames.bytes
+        self.init(gpa: bytes.start.rawValue, bytes: bytes.size.rawValue, attribute: PageAttribute(run.state))
+    }
+}
+
 extension PageAttribute {
     init(_ state: PageState) {
         self =

@@ -81,6 +81,7 @@ public final class HolderServer: @unchecked Sendable {
     private func listen() throws {
         let service = HolderService(
             holder: holder, worker: try SerialWorker(named: "worker"), inspector: try SerialWorker(named: "inspector"),
+            followers: MapFollowers(holder, loop),
             onFinished: { [unowned self] in self.loop.perform { self.leave() } },
             onBuildFailed: { [unowned self] in self.loop.perform { self.armIdleTimer() } })
         self.service = service

@@ -12,18 +12,21 @@ final class HolderService: Sendable {
     private let worker: SerialWorker
     /// Looks, also while the worker is busy.
     private let inspector: SerialWorker
+    private let followers: MapFollowers
     /// Called from a worker when this process has nothing more to do; every answer was handed over before.
     private let onFinished: @Sendable () -> Void
     /// Called from a worker when a build has failed.
     private let onBuildFailed: @Sendable () -> Void
 
     init(
-        holder: Holder, worker: SerialWorker, inspector: SerialWorker, onFinished: @escaping @Sendable () -> Void,
+        holder: Holder, worker: SerialWorker, inspector: SerialWorker, followers: MapFollowers,
+        onFinished: @escaping @Sendable () -> Void,
         onBuildFailed: @escaping @Sendable () -> Void
     ) {
         self.holder = holder
         self.worker = worker
         self.inspector = inspector
+        self.followers = followers
         self.onFinished = onFinished
         self.onBuildFailed = onBuildFailed
     }
@@ -32,7 +35,8 @@ final class HolderService: Sendable {
         [
             "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
             "Verify": guarded(verify), "PlanStop": guarded(planStop), "GetBacking": guarded(getBacking),
-            "Stop": guarded(stop), "Reclaim": guarded(reclaim), "SetPace": guarded(setPace),
+            "Stop": guarded(stop), "Reclaim": guarded(reclaim), "MapChanges": guarded(mapChanges),
+            "SetPace": guarded(setPace),
         ]
     }
 
@@ -104,9 +108,21 @@ final class HolderService: Sendable {
 
     private func convert(_ call: VarlinkCall) throws(VarlinkErrorReply) {
         let parameters = try call.parameters(as: HolderInterface.Convert.Parameters.self)
-        worker.run { [holder] in
+        worker.run { [holder, followers] in
             Self.finish(call) { () throws(ControlError) in try holder.convert(parameters) }
+            followers.wake()
         }
+    }
+
+    private func mapChanges(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let parameters = try call.parameters(as: HolderInterface.MapChanges.Parameters.self)
+        let (since, wait) = try answering { () throws(ControlError) in
+            (
+                try MapFollowing.checkedSequence(parameters.since),
+                try MapFollowing.checkedWait(parameters.waitMilliseconds)
+            )
+        }
+        followers.follow(call, since: since, wait: wait)
     }
 
     private func verify(_ call: VarlinkCall) throws(VarlinkErrorReply) {
@@ -145,6 +161,7 @@ final class HolderService: Sendable {
         let parameters = try call.parameters(as: HolderInterface.Stop.Parameters.self)
         let order = try order(parameters.policy)
         try answering { () throws(ControlError) in try holder.beginStop(order) }
+        followers.wake()
         let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
         worker.run { [holder, onFinished] in
             let (reply, isHeld) = holder.stop(order, holds: parameters.hold ?? false, progress: throttle.report)

@@ -34,6 +34,9 @@ struct CreateCommand: ControlCommand {
     @Option(help: ArgumentHelp("48 bytes of the owner's configuration.", valueName: "hex"), transform: parseDigest)
     var mrownerconfig: String?
 
+    @Flag(help: "Allocate all private memory first, so that the TD cannot run short; Ctrl-C takes it all back.")
+    var preallocate = false
+
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
 
@@ -47,7 +50,7 @@ struct CreateCommand: ControlCommand {
             "create \(name)", ManagerInterface.Create.method,
             ManagerInterface.Create.Parameters(
                 name: name, memoryBytes: memory.rawValue, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
-                mrowner: mrowner, mrownerconfig: mrownerconfig),
+                mrowner: mrowner, mrownerconfig: mrownerconfig, preallocate: preallocate ? true : nil),
             as: ManagerInterface.Create.Reply.self, progress: \.progress, result: \.domain)
         let took = formatted(milliseconds: (MonotonicInstant.now - start).milliseconds)
         context.show(

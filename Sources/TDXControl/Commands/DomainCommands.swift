@@ -81,24 +81,3 @@ struct ConvertCommand: ControlCommand {
         return .ok
     }
 }
-
-struct MapCommand: ControlCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "map", abstract: "Shows which parts of a TD's memory are private, shared or converting.")
-
-    @Argument(help: "The TD's name.", transform: parseName)
-    var name: String
-
-    @OptionGroup var options: GlobalOptions
-    @ParentCommand var root: Tdxctl
-
-    func execute(_ context: Context) throws(Failure) -> ExitStatus {
-        let map = try context.withManager { client throws(VarlinkClientError) in
-            try client.call(
-                ManagerInterface.Map.method, ManagerInterface.Map.Parameters(name: name),
-                as: ManagerInterface.Map.Reply.self)
-        }
-        context.show(map, text: render(map, context.console.style))
-        return .ok
-    }
-}

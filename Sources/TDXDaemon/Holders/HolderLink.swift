@@ -84,6 +84,14 @@ struct HolderLink: Sendable {
         }.runs
     }
 
+    func mapChanges(
+        _ parameters: HolderInterface.MapChanges.Parameters, timeout: Duration
+    ) throws(ControlError) -> HolderInterface.MapChanges.Reply {
+        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(HolderInterface.MapChanges.method, parameters, timeout: timeout)
+        }
+    }
+
     func verify(reclaim: Bool, timeout: Duration) throws(ControlError) -> HolderInterface.Verify.Reply {
         try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(

@@ -8,10 +8,12 @@ internal import Synchronization
 extension Manager {
     /// Creates, loads and finalizes a TD. Blocks.
     ///
-    /// - Parameter uid: the client's, who becomes the TD's owner.
+    /// - Parameters:
+    ///   - uid: the client's, who becomes the TD's owner.
+    ///   - isLeft: nobody waits for the TD any more; asked at each step of the build.
     /// - Throws: a refusal; nothing of the TD is left then.
     func create(
-        _ order: CreateOrder, for uid: UInt32, progress: (Progress) -> Void
+        _ order: CreateOrder, for uid: UInt32, isLeft: () -> Bool = { false }, progress: (Progress) -> Void
     ) throws(ControlError) -> TrustDomain {
         let configuration = configuration
         try Self.check(order, limits: configuration.limits)
@@ -39,7 +41,11 @@ extension Manager {
             throw error
         }
         do throws(ControlError) {
-            return try build(record, order, firmware, on: holder, configuration: configuration, progress: progress)
+            return try build(record, order, firmware, on: holder, configuration: configuration) { step in
+                // Its memory goes with its process.
+                if isLeft() { holder.process?.kill() }
+                progress(step)
+            }
         } catch {
             log.error("a TD could not be built", metadata: ["td": "\(record.name)", "reason": "\(error)"])
             abandon(record, holder, reason: "\(error)")
@@ -134,7 +140,8 @@ extension Manager {
         let parameters = HolderInterface.Build.Parameters(
             name: record.name, id: record.id, memoryBytes: record.memoryBytes, vcpus: record.vcpus,
             firmware: record.firmware, mrconfigid: order.mrConfigID, mrowner: order.mrOwner,
-            mrownerconfig: order.mrOwnerConfig, keyID: record.keyID, ownerUID: record.ownerUID)
+            mrownerconfig: order.mrOwnerConfig, keyID: record.keyID, ownerUID: record.ownerUID,
+            preallocate: order.isPreallocated)
         let description = try holder.link.build(
             parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
         return try take(description, record, holder, timeout: configuration.deadlines.holderReply)

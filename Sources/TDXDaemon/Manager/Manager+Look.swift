@@ -88,6 +88,17 @@ extension Manager {
         return ManagerInterface.Map.Reply(name: name.text, backend: domain.record.backend ?? .memfd, runs: runs)
     }
 
+    /// Waits for a change; `ManagerInterface.MapChanges`.
+    func mapChanges(
+        _ name: DomainName, since: Int64?, wait: Duration
+    ) throws(ControlError) -> ManagerInterface.MapChanges.Reply {
+        let (domain, holder) = try findRunnable(name, "map")
+        let changes = try holder.link.mapChanges(
+            .init(since: since, waitMilliseconds: wait.wholeMilliseconds),
+            timeout: wait + configuration.deadlines.holderReply)
+        return ManagerInterface.MapChanges.Reply(name: name.text, backend: domain.record.backend ?? .memfd, changes)
+    }
+
     func convert(_ order: ConvertOrder, to side: MemorySide) throws(ControlError) -> ManagerInterface.Convert.Reply {
         let (domain, holder) = try findRunnable(order.name, "convert")
         let gpa = order.range.start.rawValue

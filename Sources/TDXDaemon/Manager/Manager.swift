@@ -34,6 +34,8 @@ final class Manager: Sendable {
     let ownUID: UInt32
     /// For calls that only look.
     let lookers = WorkerPool(name: "look", limit: 16)
+    /// For calls that wait for a change of a map; further ones wait for their turn.
+    let followers = WorkerPool(name: "follow", limit: 64)
     /// For calls that change something or take long.
     let workers = WorkerPool(name: "work", limit: 64)
 

@@ -19,6 +19,7 @@ final class ManagerService: Sendable {
             "List": { self.list($0) },
             "Show": { self.show($0) },
             "Map": { self.map($0) },
+            "MapChanges": { self.mapChanges($0) },
             "Create": { self.create($0) },
             "Convert": { self.convert($0) },
             "Stop": { self.stop($0) },
@@ -59,6 +60,16 @@ final class ManagerService: Sendable {
         answer(call, .observe, CallParameters.Name.self, on: manager.lookers) {
             manager, parameters throws(ControlError) in
             try manager.map(try DomainName(validating: parameters.name))
+        }
+    }
+
+    private func mapChanges(_ call: VarlinkCall) {
+        answer(call, .observe, ManagerInterface.MapChanges.Parameters.self, on: manager.followers) {
+            manager, parameters throws(ControlError) in
+            let wait = try MapFollowing.checkedWait(parameters.waitMilliseconds)
+            _ = try MapFollowing.checkedSequence(parameters.since)
+            return try manager.mapChanges(
+                try DomainName(validating: parameters.name), since: parameters.since, wait: wait)
         }
     }
 
@@ -103,11 +114,15 @@ final class ManagerService: Sendable {
     private func create(_ call: VarlinkCall) {
         answer(call, .change, CallParameters.Create.self, on: manager.workers) {
             manager, parameters throws(ControlError) in
-            let order = try CreateOrder(
+            var asked = try CreateOrder(
                 name: parameters.name, memoryBytes: parameters.memoryBytes, vcpus: parameters.vcpus,
                 firmware: parameters.firmware, mrConfigID: parameters.mrconfigid, mrOwner: parameters.mrowner,
                 mrOwnerConfig: parameters.mrownerconfig)
-            let domain = try manager.create(order, for: call.peer.uid) {
+            asked.isPreallocated = parameters.preallocate ?? false
+            let order = asked
+            // Memory that nobody waits for any more is not worth its time; a quick build ends by itself.
+            let isLeft: @Sendable () -> Bool = { order.isPreallocated && call.isCancelled }
+            let domain = try manager.create(order, for: call.peer.uid, isLeft: isLeft) {
                 call.replyContinues(ManagerInterface.Create.Reply(progress: $0))
             }
             return ManagerInterface.Create.Reply(domain: domain)

@@ -9,11 +9,12 @@ enum CallParameters {
         var mrconfigid: String?
         var mrowner: String?
         var mrownerconfig: String?
+        var preallocate: Bool?
 
         enum CodingKeys: String, CodingKey {
             case name
             case memoryBytes = "memory_bytes"
-            case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
+            case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate
         }
     }
 

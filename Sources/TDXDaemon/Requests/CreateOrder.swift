@@ -12,6 +12,8 @@ struct CreateOrder: Hashable, Sendable {
     let mrConfigID: String?
     let mrOwner: String?
     let mrOwnerConfig: String?
+    /// All private memory is allocated before the TD is there.
+    var isPreallocated = false
 
     /// KVM's own maximum of vCPUs a VM; a holder may allow fewer.
     static let maximumVCPUs = 1024

@@ -1,0 +1,83 @@
+internal import ArgumentParser
+internal import ControlInterface
+internal import LinuxSystem
+internal import Varlink
+
+struct MapCommand: ControlCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "map", abstract: "Shows which parts of a TD's memory are private, shared or converting.",
+        discussion: """
+            With --follow every later change is told as it comes, until the TD ends. Each has a number; who was cut off \
+            goes on with --since, and gets the whole map where too much has changed meanwhile. With --json each answer is \
+            one line: “snapshot” says whether “runs” is the whole map or what was set, in this order.
+            """)
+
+    @Argument(help: "The TD's name.", transform: parseName)
+    var name: String
+
+    @Flag(help: "Tell every later change.")
+    var follow = false
+
+    @Option(help: ArgumentHelp("Begin behind this change; only with --follow.", valueName: "number"))
+    var since: Int64?
+
+    @OptionGroup var options: GlobalOptions
+    @ParentCommand var root: Tdxctl
+
+    func validate() throws {
+        guard since == nil || follow else { throw ValidationError("--since goes with --follow") }
+        guard (since ?? 0) >= 0 else { throw ValidationError("--since is a number from 0 on") }
+    }
+
+    func execute(_ context: Context) throws(Failure) -> ExitStatus {
+        guard !follow else { return try followMap(context) }
+        let map = try context.withManager { client throws(VarlinkClientError) in
+            try client.call(
+                ManagerInterface.Map.method, ManagerInterface.Map.Parameters(name: name),
+                as: ManagerInterface.Map.Reply.self)
+        }
+        context.show(map, text: render(map, context.console.style))
+        return .ok
+    }
+
+    private func followMap(_ context: Context) throws(Failure) -> ExitStatus {
+        var reached = since
+        var isFollowing = false
+        do throws(Failure) {
+            try context.withManager { client throws(VarlinkClientError) in
+                while !context.console.lostOutput() {
+                    let reply = try client.call(
+                        ManagerInterface.MapChanges.method,
+                        ManagerInterface.MapChanges.Parameters(name: name, since: reached),
+                        as: ManagerInterface.MapChanges.Reply.self, timeout: .seconds(60))
+                    isFollowing = true
+                    if reached == nil || reply.snapshot || !reply.runs.isEmpty { show(reply, context) }
+                    reached = reply.sequence
+                }
+            }
+        } catch {
+            // The end of the TD is the end of its map.
+            guard isFollowing, [".WrongState", ".NoSuchDomain", ".HolderFailed"].contains(where: error.code.hasSuffix)
+            else { throw error }
+            context.console.writeError("tdxctl: \(error.message)\n")
+        }
+        return .ok
+    }
+
+    private func show(_ reply: ManagerInterface.MapChanges.Reply, _ context: Context) {
+        guard context.json == .off else {
+            return context.console.write(TDXControl.json(reply, .short))
+        }
+        if reply.snapshot {
+            context.console.write(
+                "As of change \(reply.sequence) [\(formatted(backend: reply.backend, emulated: reply.emulated))]\n")
+        }
+        let first = reply.sequence - Int64(reply.runs.count) + 1
+        for (index, run) in reply.runs.enumerated() {
+            let number = reply.snapshot ? "" : "#\(first + Int64(index))  "
+            context.console.write(
+                "\(number)\(formatted(address: run.gpa))–\(formatted(address: run.gpa &+ run.bytes))  "
+                    + "\(formatted(bytes: run.bytes))  \(run.attribute.rawValue)\n")
+        }
+    }
+}
