@@ -7,6 +7,9 @@ struct FuzzGenerator {
     let base = Pair.platform.convertibleMemory[0].start.rawValue
     /// Steps that are to come before anything else is chosen.
     private var planned: [FuzzStep] = []
+    /// A page of 1 GiB is put together at most once in a sequence: that takes 512 steps.
+    private var mayBuildGiant = true
+    private static let giant: UInt64 = 0x8000_0000
 
     init(seed: UInt64) { dice = Dice(state: seed) }
 
@@ -16,7 +19,7 @@ struct FuzzGenerator {
     private mutating func badAddress() -> UInt64 {
         dice.pick([
             0, 0x1000, 1, anyPage() + 0x800, anyPage() | 33 << 46, .max, 1 << 52, anyLarge(), anyLarge() + 0x3000,
-            anyPage(), base + 1 << 30, anyPage(), anyPage(),
+            anyPage(), base + 1 << 30, base + 2 << 30, anyPage(), anyPage(),
         ])
     }
     /// A page that is free now, if one is found soon.
@@ -30,7 +33,7 @@ struct FuzzGenerator {
     private mutating func gpa(_ level: UInt64) -> UInt64 {
         let size: UInt64 = 1 << (12 + 9 * level)
         let place = dice.pick(
-            [0, 0x1000, 0x2000, 0x20_0000, 0x20_3000, 0x40_0000, 0x4000_0000, 0x4000_5000] as [UInt64])
+            [0, 0x1000, 0x2000, 0x20_0000, 0x20_3000, 0x40_0000, 0x4000_0000, 0x4000_5000, Self.giant] as [UInt64])
         return place & ~(size - 1) | level
     }
 
@@ -74,7 +77,8 @@ struct FuzzGenerator {
             // Pages that still belong to it, and in the end its root.
             let owned =
                 (naive.pages.filter { $0.value.owner == tdr && $0.value.kind != .nda }.keys
-                    .sorted() + naive.larges.filter { $0.value.owner == tdr && $0.value.kind == .reg }.keys.sorted())
+                    .sorted() + naive.larges.filter { $0.value.owner == tdr && $0.value.kind == .reg }.keys.sorted()
+                    + naive.giants.filter { $0.value.owner == tdr && $0.value.kind == .reg }.keys.sorted())
             return call(.phymemPageReclaim, lp, owned.isEmpty || dice.chance(5) ? tdr : dice.pick(owned))
         default: break
         }
@@ -95,7 +99,38 @@ struct FuzzGenerator {
         return memoryStep(naive, tdr, dice.pick(mine), lp)
     }
 
+    /// Everything that a page of 1 GiB needs, last step first; and what is then done to it.
+    private mutating func buildGiant(_ tdr: UInt64, _ lp: Int) -> FuzzStep {
+        mayBuildGiant = false
+        let end: [FuzzStep] = [
+            call(.memPagePromote, lp, Self.giant | 2, tdr), call(.memTrack, lp, tdr), call(.memTrack, lp, tdr),
+            call(.memRangeBlock, lp, Self.giant | 2, tdr),
+        ]
+        let pages = (0..<512).map { index in
+            call(.memPageAug, lp, (Self.giant + index << 21) | 1, tdr, base + 1 << 30 + index << 21)
+        }
+        planned = end + pages.reversed()
+        planned.append(call(.memSeptAdd, lp, Self.giant | 2, tdr, base + 97 << 12))
+        return call(.memSeptAdd, lp, 3, tdr, base + 98 << 12)
+    }
+
+    private mutating func giantStep(_ naive: NaiveModel, _ tdr: UInt64, _ lp: Int) -> FuzzStep {
+        let target = Self.giant | 2
+        switch dice.next() % 8 {
+        case 0: return call(.memRangeBlock, lp, target, tdr)
+        case 1: return call(.memRangeUnblock, lp, target, tdr)
+        case 2: return call(.memPageRemove, lp, target, tdr)
+        case 3: return call(.memPageDemote, lp, target, tdr, freePage(naive))
+        case 4: return call(.memPagePromote, lp, target, tdr)
+        case 5: return call(.memPageAug, lp, Self.giant | 1, tdr, base + 1 << 30 + (dice.next() % 512) << 21)
+        case 6: return call(.phymemPageReclaim, lp, base + 1 << 30 + (dice.next() % 2) << 21)
+        default: return call(.phymemPageRdmd, lp, base + 1 << 30 + (dice.next() % (1 << 18)) << 12)
+        }
+    }
+
     private mutating func memoryStep(_ naive: NaiveModel, _ tdr: UInt64, _ tdvpr: UInt64, _ lp: Int) -> FuzzStep {
+        if mayBuildGiant, dice.chance(1), dice.chance(30) { return buildGiant(tdr, lp) }
+        if !mayBuildGiant, dice.chance(6) { return giantStep(naive, tdr, lp) }
         switch dice.next() % 100 {
         case 0..<12:
             return call(

@@ -40,7 +40,7 @@ final class Pair {
     static let platform = platform(.v1_5_01)
     static func platform(_ version: ModuleVersion) -> PlatformDescription {
         PlatformDescription(
-            memory: .gibibytes(1), packages: 2, logicalProcessorsPerPackage: 2, mktmeKeys: 31, tdxKeys: 5,
+            memory: .gibibytes(2), packages: 2, logicalProcessorsPerPackage: 2, mktmeKeys: 31, tdxKeys: 5,
             version: version)
     }
     static let parameters: UInt64 = 0x10_0000
@@ -131,18 +131,19 @@ final class Pair {
         var children: [UInt64: UInt64] = [:]
         var pages = Set(naive.pages.keys)
         pages.formUnion(naive.larges.keys)
+        pages.formUnion(naive.giants.keys)
         for page in pages {
             guard let metadata = module.metadata(of: HostPhysicalAddress(page)) else { return "no metadata at \(page)" }
-            let isLarge = naive.larges[page]?.kind == .reg
-            if metadata.size != (isLarge || naive.cover(page) != nil ? 1 : 0) { return "size of \(page)" }
-            if metadata.size == 1, page & 0x1F_FFFF != 0 { continue }
-            let expected = isLarge ? naive.larges[page]! : naive.pages[page] ?? NaiveModel.Page()
+            let cover = naive.cover(page)
+            if metadata.size != Int(cover?.level ?? 0) { return "size of \(page)" }
+            if let cover, cover.base != page { continue }
+            let expected = naive.page(page, cover?.level ?? 0) ?? NaiveModel.Page()
             if UInt64(metadata.type.rawValue) != expected.kind.rawValue { return "type of \(page): \(metadata)" }
             guard metadata.type != .free else { continue }
             if metadata.type == .tdr {
                 children[page, default: 0] += 0
             } else {
-                children[metadata.owner.rawValue, default: 0] += metadata.size == 1 ? 512 : 1
+                children[metadata.owner.rawValue, default: 0] += NaiveModel.size(UInt64(metadata.size))
             }
         }
         for (tdr, count) in children {

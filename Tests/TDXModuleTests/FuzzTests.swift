@@ -8,6 +8,9 @@ import Testing
 /// How many steps random sequences take in all. `TDXD_FUZZ_CALLS` changes it: 10,000,000 is for a release build.
 private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: $0)) } ?? 40_000
 
+/// Set beside a leaf that succeeded on an entry of 1 GiB.
+private let gibibyteMark: UInt16 = 1 << 15
+
 @Suite struct `Random sequences of calls` {
     /// Steps of one sequence, after which everything starts anew.
     static let length = 2_000
@@ -36,6 +39,9 @@ private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: 
             .memSeptRemove, .memTrack, .memRangeUnblock, .phymemCacheWb, .phymemPageWbinvd,
         ]
         #expect(leaves.filter { !succeeded.contains($0.rawValue) } == [])
+        // Pages of 1 GiB are put together, taken apart, removed.
+        let large: [SeamcallLeaf] = [.memPagePromote, .memPageDemote, .memPageRemove, .memRangeBlock]
+        #expect(large.filter { !succeeded.contains($0.rawValue | gibibyteMark) } == [])
         #expect(reached.count > 30)
         print(
             "random sequences: seeds 0 to \(sequences - 1), \(sequences * Self.length) calls, "
@@ -54,7 +60,11 @@ private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: 
             defer {
                 if case .call(let registers, _) = step {
                     reached.insert(pair.lastStatus)
-                    if pair.lastStatus == 0 { succeeded.insert(UInt16(truncatingIfNeeded: registers.rax)) }
+                    if pair.lastStatus == 0 {
+                        let leaf = UInt16(truncatingIfNeeded: registers.rax)
+                        succeeded.insert(leaf)
+                        if registers.rcx & 7 == 2 { succeeded.insert(leaf | gibibyteMark) }
+                    }
                 }
             }
             if let difference = pair.make(step) { return ("step \(index), \(step): \(difference)", script) }

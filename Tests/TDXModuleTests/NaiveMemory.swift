@@ -112,11 +112,8 @@ extension NaiveModel {
             default: .pendingBlocked
             }
         tds[root]!.entries[place]!.state = new
-        if entry.state.isLeaf, place.level == 1 {
-            larges[entry.hpa]!.bepoch = tds[root]!.epoch
-        } else {
-            pages[entry.hpa]!.bepoch = tds[root]!.epoch
-        }
+        let epoch = tds[root]!.epoch
+        change(entry.hpa, entry.state.isLeaf ? place.level : 0) { $0.bepoch = epoch }
         return 0
     }
 
@@ -138,13 +135,8 @@ extension NaiveModel {
     private mutating func remove(_ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry) -> UInt64 {
         if let problem = trackProblem(tds[root]!, place, entry, bepoch(place, entry), &r) { return problem }
         tds[root]!.entries[place] = nil
-        if place.level == 1 {
-            larges[entry.hpa]!.kind = .nda
-            tds[root]!.children -= 512
-        } else {
-            pages[entry.hpa]!.kind = .nda
-            tds[root]!.children -= 1
-        }
+        change(entry.hpa, place.level) { $0.kind = .nda }
+        tds[root]!.children -= Self.size(place.level)
         r.rcx = entry.hpa
         return 0
     }
@@ -177,18 +169,19 @@ extension NaiveModel {
         if let problem = trackProblem(tds[root]!, place, entry, pages[entry.hpa]!.bepoch, &r) { return problem }
         let children = below(place).map { tds[root]!.entries[$0] ?? Entry() }
         let first = children[0]
+        let step = Self.size(place.level - 1) << 12
         let isUniform =
-            place.level == 1 && (first.state == .mapped || first.state == .pending) && first.hpa & 0x1F_FFFF == 0
+            (first.state == .mapped || first.state == .pending) && first.hpa & (512 * step - 1) == 0
             && children.enumerated().allSatisfy {
-                $0.element.state == first.state && $0.element.hpa == first.hpa + UInt64($0.offset) << 12
+                $0.element.state == first.state && $0.element.hpa == first.hpa + UInt64($0.offset) * step
             }
         if !isUniform {
             details(&r, place, entry)
             return 0xC000_0B09_0000_0001
         }
         for child in below(place) { tds[root]!.entries[child] = nil }
-        for child in children { pages[child.hpa]!.kind = .nda }
-        larges[first.hpa] = Page(kind: .reg, owner: root)
+        for child in children { change(child.hpa, place.level - 1) { $0.kind = .nda } }
+        change(first.hpa, place.level) { $0 = Page(kind: .reg, owner: root) }
         tds[root]!.entries[place] = first
         pages[entry.hpa]!.kind = .nda
         tds[root]!.children -= 1
@@ -200,11 +193,11 @@ extension NaiveModel {
     private mutating func demote(_ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry) -> UInt64 {
         if let problem = trackProblem(tds[root]!, place, entry, bepoch(place, entry), &r) { return problem }
         if let problem = privatePage(r.r8, .nda, exclusive: true, 8) { return problem }
-        larges[entry.hpa]!.kind = .nda
+        change(entry.hpa, place.level) { $0.kind = .nda }
         for (index, child) in below(place).enumerated() {
-            let hpa = entry.hpa + UInt64(index) << 12
+            let hpa = entry.hpa + UInt64(index) * Self.size(place.level - 1) << 12
             tds[root]!.entries[child] = Entry(state: unblocked(entry.state), hpa: hpa)
-            pages[hpa] = Page(kind: .reg, owner: root)
+            change(hpa, place.level - 1) { $0 = Page(kind: .reg, owner: root) }
         }
         pages[r.r8] = Page(kind: .ept, owner: root)
         tds[root]!.entries[place] = Entry(state: .nlMapped, hpa: r.r8)

@@ -87,7 +87,9 @@ struct NaiveModel {
     let memory: Range<UInt64>
     let keyRange: ClosedRange<UInt64>
     var pages: [UInt64: Page] = [:]
+    /// Pages of 2 MiB by address, of 1 GiB by address.
     var larges: [UInt64: Page] = [:]
+    var giants: [UInt64: Page] = [:]
     var tds: [UInt64: TD] = [:]
     var vcpus: [UInt64: VCPU] = [:]
     var keys: [UInt64: Key] = [:]
@@ -120,11 +122,30 @@ struct NaiveModel {
         Array(rows[leaf]!)[column] == "x"
     }
 
-    /// The 2 MiB page that covers an address, if any is in use.
-    func cover(_ a: UInt64) -> UInt64? {
-        let base = a & ~0x1F_FFFF
-        return larges[base]?.kind == .reg ? base : nil
+    /// The page of 1 GiB or 2 MiB that covers an address, if any is in use: its address and level.
+    func cover(_ a: UInt64) -> (base: UInt64, level: UInt64)? {
+        if giants[a & ~0x3FFF_FFFF]?.kind == .reg { return (a & ~0x3FFF_FFFF, 2) }
+        return larges[a & ~0x1F_FFFF]?.kind == .reg ? (a & ~0x1F_FFFF, 1) : nil
     }
+
+    func page(_ a: UInt64, _ level: UInt64) -> Page? {
+        switch level {
+        case 2: giants[a]
+        case 1: larges[a]
+        default: pages[a]
+        }
+    }
+
+    mutating func change(_ a: UInt64, _ level: UInt64, _ body: (inout Page) -> Void) {
+        switch level {
+        case 2: body(&giants[a, default: Page()])
+        case 1: body(&larges[a, default: Page()])
+        default: body(&pages[a, default: Page()])
+        }
+    }
+
+    /// Pages of 4 KiB in a page of this level.
+    static func size(_ level: UInt64) -> UInt64 { 1 << (9 * level) }
 
     /// Whether a page's PAMT entry is locked in a way that an exclusive request meets.
     func isLocked(_ a: UInt64) -> Bool {
@@ -205,7 +226,7 @@ struct NaiveModel {
     }
 
     func bepoch(_ place: Place, _ entry: Entry) -> UInt64 {
-        (entry.state.isLeaf && place.level == 1 ? larges[entry.hpa] : pages[entry.hpa])!.bepoch
+        page(entry.hpa, entry.state.isLeaf ? place.level : 0)!.bepoch
     }
 
     /// One SEAMCALL on a logical processor; RAX is the result too.
@@ -421,11 +442,11 @@ struct NaiveModel {
         if r.rcx & 0xFFF != 0 || r.rcx >> 46 != 0 { return Self.invalid + 1 }
         if !memory.contains(r.rcx) { return Self.range + 1 }
         let large = cover(r.rcx)
-        let page = (large.map { larges[$0]! }) ?? pages[r.rcx] ?? Page()
+        let page = page(large?.base ?? r.rcx, large?.level ?? 0) ?? Page()
         r.rcx = page.kind.rawValue
         // Only 1.5.01 leaves the former owner to be seen.
         r.rdx = isLate && page.kind == .nda ? 0 : page.owner
-        r.r8 = large == nil ? 0 : 1
+        r.r8 = large?.level ?? 0
         r.r9 = page.kind == .reg || page.kind == .ept ? page.bepoch : 0
         r.r10 = 0
         r.r11 = 0
@@ -439,22 +460,22 @@ struct NaiveModel {
         if !memory.contains(a) { return Self.range + 1 }
         let large = cover(a)
         if large == nil, isLocked(a) { return Self.busy + 1 }
-        let page = (large.map { larges[$0]! }) ?? pages[a] ?? Page()
+        let page = page(large?.base ?? a, large?.level ?? 0) ?? Page()
         if page.kind == .nda || page.kind == .rsvd { return Self.metadata + 1 }
         r.rcx = page.kind.rawValue
         r.rdx = page.owner
-        r.r8 = large == nil ? 0 : 1
-        if let large, large != a { return Self.invalid + 1 }
+        r.r8 = large?.level ?? 0
+        if let large, large.base != a { return Self.invalid + 1 }
         if page.kind == .tdr {
             if tds[a]!.lifecycle != 3 { return 0xC000_0607_0000_0000 }
             if tds[a]!.children != 0 { return 0xC000_0400_0000_0000 }
             tds[a] = nil
         } else {
             if tds[page.owner]!.lifecycle != 3 { return 0xC000_0607_0000_0000 }
-            tds[page.owner]!.children -= large == nil ? 1 : 512
+            tds[page.owner]!.children -= Self.size(large?.level ?? 0)
             if page.kind == .tdvpr { vcpus[a] = nil }
         }
-        if large != nil { larges[a]!.kind = .nda } else { pages[a]!.kind = .nda }
+        change(a, large?.level ?? 0) { $0.kind = .nda }
         return 0
     }
 
