@@ -114,6 +114,12 @@ public enum UnixSocket {
         return OwnedDescriptor(taking: number)
     }
 
+    /// O_NONBLOCK and close-on-exec. The first is the open file's, whoever else holds it.
+    public static func makeNonBlocking(_ socket: borrowing OwnedDescriptor) throws(LinuxError) {
+        try LinuxError.check(
+            tdxd_set_cloexec_nonblock(socket.rawValue), "fcntl(F_SETFL)", "descriptor \(socket.rawValue)")
+    }
+
     /// The next waiting connection; nil when there is none.
     public static func accept(
         from listener: borrowing OwnedDescriptor

@@ -98,7 +98,10 @@ public final class VarlinkServer: @unchecked Sendable {
     }
 
     /// Accepts connections from a listening socket from now on.
+    ///
+    /// The socket is made non-blocking whoever opened it: one that waits would stop the loop at its first client.
     public func listen(on socket: consuming OwnedDescriptor) throws(LinuxError) {
+        try UnixSocket.makeNonBlocking(socket)
         let listener = Listener(RetainedDescriptor(socket))
         listener.watch = try loop.watch(listener.socket.rawValue, for: .readable) {
             [unowned self, unowned listener] _ in

@@ -147,6 +147,19 @@ import Testing
         #expect(proof.holds && proof.evidence.contains("12 processes"))
     }
 
+    @Test func `processes that are hidden are said to be, and nothing is concluded from not seeing them`() {
+        var evidence = Self.good
+        evidence.residentBytes = nil
+        evidence.residencyUnknown = "cachestat: ENOSYS"
+        func proof(_ name: String) -> TeardownProof? {
+            TeardownProofs.derive(from: evidence).first { $0.name == name }
+        }
+        #expect(proof(TeardownProofs.residencyZero)?.holds == true)
+        evidence.othersAreHidden = true
+        #expect(proof(TeardownProofs.residencyZero)?.holds == false)
+        #expect(proof(TeardownProofs.noOtherHolder)?.evidence.contains("hidden from tdxd") == true)
+    }
+
     @Test func `without duplicates residency follows only from a look at every process`() {
         func change(_ evidence: inout TeardownEvidence) {
             evidence.residentBytes = nil

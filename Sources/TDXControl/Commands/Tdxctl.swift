@@ -15,7 +15,7 @@ struct Tdxctl: ParsableCommand {
         subcommands: [
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
             MapCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self, ReclaimCommand.self,
-            DrainCommand.self, KexecCommand.self,
+            DrainCommand.self, KexecCommand.self, MetricsCommand.self,
             CertificateCommand.self,
             SelfTestCommand.self, EstimateCommand.self, ExplainCommand.self, ModelCommand.self, TraceCommand.self,
             VersionCommand.self,

@@ -93,6 +93,7 @@ extension Manager {
                 evidence.holders = found.holders.map(Self.describe)
                 evidence.processesSeen = found.processesSeen
                 evidence.processesUnseen = found.unseen.count
+                evidence.othersAreHidden = ProcessVisibility.othersAreHidden()
             } catch {
                 evidence.scanFailure = "\(error)"
             }

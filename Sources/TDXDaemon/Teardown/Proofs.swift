@@ -22,6 +22,8 @@ struct TeardownEvidence: Hashable, Sendable {
     var processesSeen: Int
     /// Processes that may not be looked into.
     var processesUnseen: Int
+    /// Processes of other users are not even listed.
+    var othersAreHidden = false
     /// Why /proc could not be looked through.
     var scanFailure: String?
     var machine: Machine
@@ -94,7 +96,9 @@ enum TeardownProofs {
                     + "\(bytes) bytes resident")
         }
         let why = evidence.residencyUnknown ?? "there were no duplicates"
-        guard evidence.filesSought > 0, nobodyHolds(evidence), evidence.processesUnseen == 0 else {
+        guard evidence.filesSought > 0, nobodyHolds(evidence), evidence.processesUnseen == 0,
+            !evidence.othersAreHidden
+        else {
             return TeardownProof(name: residencyZero, holds: false, evidence: "not measured: \(why)")
         }
         return TeardownProof(
@@ -132,6 +136,7 @@ enum TeardownProofs {
             let unseen = counted(evidence.processesUnseen, "process", plural: "processes")
             text += "; \(unseen) of other users could not be looked into"
         }
+        if evidence.othersAreHidden { text += "; processes of other users are hidden from tdxd (hidepid)" }
         return proof(true, text)
     }
 

@@ -1,0 +1,11 @@
+# A TD's life through the installed programs; the journal has it with fields.
+tdxctl create life --memory 128M
+state StatusText
+eventually 10 sh -c 'systemctl show -P StatusText tdxd.service | grep -q "1 TDs running"'
+tdxctl convert life --gpa 0x200000 --size 2M --to shared
+[ "$(state_of life)" = runnable ]
+tdxctl stop life
+tdxctl certificate show life
+eventually 10 has_journal 'a TD has ended, all proven'
+# Fields, not text alone.
+journalctl -u tdxd.service -o verbose --no-pager | grep -q 'TDXD_TD=life'
