@@ -145,6 +145,24 @@ import Testing
         #expect(try host.create("web1").state == .runnable)
     }
 
+    @Test func `what a child of a killed tdxd has for a moment longer does not keep the next one from starting`() throws
+    {
+        let host = try PrivateHost()
+        host.kill(.kill)
+        // A child has its parent's lock and listening socket until it becomes another program.
+        let lock = open(host.runtime + "/tdxd.lock", O_RDWR | O_CLOEXEC)
+        #expect(flock(lock, LOCK_EX | LOCK_NB) == 0)
+        let started = inParallel(2) { index -> Bool in
+            if index == 0 {
+                usleep(300_000)
+                close(lock)
+                return true
+            }
+            return (try? host.start()) != nil
+        }
+        #expect(started == [true, true], "\(host.log)")
+    }
+
     @Test func `an end that a killed tdxd had begun is finished by the next`() throws {
         let host = try PrivateHost()
         let domain = try host.create("web1")

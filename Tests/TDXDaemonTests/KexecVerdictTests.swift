@@ -104,6 +104,17 @@ import Testing
         #expect(Self.inventory(.runnable).blockers(.shutdown) == ["1 TD running"])
     }
 
+    @Test func `a drain for another kernel ends when that runs, one for maintenance does not`() {
+        for purpose in DrainPurpose.allCases {
+            let record = DrainRecord(purpose: purpose, since: "", policy: .auto, bootID: "one")
+            #expect(!record.isFulfilled(in: "one"))
+            #expect(!record.isFulfilled(in: nil))
+            #expect(record.isFulfilled(in: "two") == (purpose == .kexec || purpose == .shutdown))
+        }
+        #expect(!DrainRecord(purpose: .kexec, since: "", policy: .auto).isFulfilled(in: "two"))
+        #expect(DrainRecord.currentBootID?.count == 36)
+    }
+
     @Test func `writing memory is measured`() throws {
         #expect(try #require(WriteRate.measure()) > 1e6)
     }

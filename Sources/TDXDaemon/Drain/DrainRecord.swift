@@ -1,6 +1,7 @@
 internal import ControlInterface
 internal import FoundationEssentials
 internal import Glibc
+internal import LinuxSystem
 
 /// That the host is being emptied, as the next tdxd finds it: `drain.json` in the state directory.
 struct DrainRecord: Codable, Hashable, Sendable {
@@ -9,6 +10,24 @@ struct DrainRecord: Codable, Hashable, Sendable {
     var since: String
     /// How running TDs are ended.
     var policy: StopPolicy
+    /// The boot in which it began; nil where the kernel did not say.
+    var bootID: String?
+
+    /// Of this boot.
+    static var currentBootID: String? {
+        (try? TextFile.read("/proc/sys/kernel/random/boot_id", limit: 64)).map { String($0.prefix { !$0.isNewline }) }
+    }
+
+    /// What it was for has come: another kernel runs.
+    func isFulfilled(in boot: String?) -> Bool {
+        guard purpose == .kexec || purpose == .shutdown, let bootID, let boot else { return false }
+        return bootID != boot
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case purpose, since, policy
+        case bootID = "boot_id"
+    }
 
     static let name = "drain.json"
 

@@ -17,7 +17,8 @@ extension Manager {
         _ purpose: DrainPurpose, policy: StopPolicy?, deadline: Duration?, progress: (Progress) -> Void
     ) throws(ControlError) -> DrainStatus {
         let policy = Self.ending(policy ?? StopPolicy(configuration.teardown.policy))
-        let record = DrainRecord(purpose: purpose, since: WallTime.now.rfc3339, policy: policy)
+        let record = DrainRecord(
+            purpose: purpose, since: WallTime.now.rfc3339, policy: policy, bootID: DrainRecord.currentBootID)
         do { try record.write(in: places.stateDirectory) } catch {
             throw .tryAgain(reason: "the drain cannot be noted: \(error)")
         }
@@ -37,6 +38,13 @@ extension Manager {
     /// What a former tdxd was at.
     func resumeDrain() {
         guard let record = DrainRecord.read(in: places.stateDirectory) else { return }
+        guard !record.isFulfilled(in: DrainRecord.currentBootID) else {
+            log.notice(
+                "the host was emptied and has been started again: new TDs may come",
+                metadata: ["purpose": "\(record.purpose.words)", "since": "\(record.since)"])
+            try? DrainRecord.remove(in: places.stateDirectory)
+            return
+        }
         core.withLock { $0.drain = record }
         log.notice(
             "the host is being emptied, as the former tdxd was told",

@@ -79,10 +79,23 @@ struct RuntimeLock: ~Copyable {
         let number = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o600)
         guard number >= 0 else { throw .failed(.init(operation: "open", path: path, errno: errno)) }
         let file = OwnedDescriptor(taking: number)
-        guard flock(number, LOCK_EX | LOCK_NB) != 0 else { return file }
-        guard errno == EWOULDBLOCK else { throw .failed(.init(operation: "flock", path: path, errno: errno)) }
+        // A child that a killed tdxd was about to start has its descriptors for a moment longer, until it becomes another
+        // program: that is no other tdxd.
+        let deadline = MonotonicInstant.now + patience
+        while flock(number, LOCK_EX | LOCK_NB) != 0 {
+            guard errno == EWOULDBLOCK else { throw .failed(.init(operation: "flock", path: path, errno: errno)) }
+            guard MonotonicInstant.now < deadline else { throw held(path) }
+            usleep(10_000)
+        }
+        return file
+    }
+
+    /// How long what another process has may take to become free.
+    static let patience = Duration.seconds(1)
+
+    private static func held(_ path: String) -> Refused {
         let bytes = (try? DurableFile.read(path: path, limit: 64)) ?? []
         let pid = Int32(String(decoding: bytes, as: UTF8.self).prefix { $0.isNumber })
-        throw .held(path: path, by: pid.map { " (pid \($0))" } ?? "")
+        return .held(path: path, by: pid.map { " (pid \($0))" } ?? "")
     }
 }

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import LinuxSystem
 internal import ServiceSupport
 internal import SystemPackage
@@ -27,14 +28,23 @@ enum Sockets {
                 throw StartFailure("the directory of the socket cannot be made: \(error)")
             }
         }
-        do throws(LinuxError) {
-            return try UnixSocket.listen(at: path, mode: mode)
-        } catch {
-            switch error.errno {
-            case .addressInUse: throw StartFailure("another program already serves \(path)")
-            case .fileExists: throw StartFailure("\(path) exists and is no socket")
-            default: throw StartFailure("\(path) cannot be listened on: \(error)")
+        // As with the lock: a child of a killed tdxd may answer for it a moment longer.
+        let deadline = MonotonicInstant.now + RuntimeLock.patience
+        while true {
+            do throws(LinuxError) {
+                return try UnixSocket.listen(at: path, mode: mode)
+            } catch {
+                guard error.errno == .addressInUse, MonotonicInstant.now < deadline else { throw refusal(error, path) }
             }
+            usleep(10_000)
+        }
+    }
+
+    private static func refusal(_ error: LinuxError, _ path: String) -> StartFailure {
+        switch error.errno {
+        case .addressInUse: StartFailure("another program already serves \(path)")
+        case .fileExists: StartFailure("\(path) exists and is no socket")
+        default: StartFailure("\(path) cannot be listened on: \(error)")
         }
     }
 }
