@@ -142,7 +142,7 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
             ("[service]\nothers = read", "0.conf:2: unknown key “others” in [service]; it belongs in [access]"),
             (
                 "[access]\nqqqqqqqqqq = read",
-                "0.conf:2: unknown key “qqqqqqqqqq” in [access]; known are admin_group, others"
+                "0.conf:2: unknown key “qqqqqqqqqq” in [access]; known are admin_group, operate_group, others"
             ),
             (
                 "[limits]\nconnections = 5000",

@@ -105,11 +105,22 @@ import Varlink
                 _ = try? host.convert("web1", gpa: 0x20_0000, bytes: 8192, to: .shared)
                 return nil
             }
-            return (try? host.client()).flatMap { try? changes($0, since: now, wait: 60_000) }
+            // Asked in the middle of the conversion, the first answer has its beginning alone.
+            var told = (try? host.client()).flatMap { try? changes($0, since: now, wait: 60_000) }
+            while let last = told, last.runs.last?.attribute != .shared,
+                let next = (try? host.client()).flatMap({ try? changes($0, since: last.sequence, wait: 60_000) })
+            {
+                told = next
+                told?.runs = last.runs + next.runs
+            }
+            return told
         }
         let told = try #require(heard[1])
-        #expect(told.runs.first == MemoryRun(gpa: 0x20_0000, bytes: 8192, attribute: .convertingToShared))
-        #expect(told.runs.last == MemoryRun(gpa: 0x20_0000, bytes: 8192, attribute: .shared))
+        #expect(
+            told.runs == [
+                MemoryRun(gpa: 0x20_0000, bytes: 8192, attribute: .convertingToShared),
+                MemoryRun(gpa: 0x20_0000, bytes: 8192, attribute: .shared),
+            ])
     }
 
     @Test func `who lies too far behind gets the whole map`() throws {

@@ -106,6 +106,43 @@ import Testing
         // The first refusal is logged, the others within the interval are not.
         #expect(host.log.components(of: "refused a call") == 1)
     }
+
+    @Test(.enabled(if: Programs.isRoot, "only root can call as another user"))
+    func `an operator makes TDs and touches its own, and nobody else's`() throws {
+        // A group that every Debian has, and nobody is in.
+        let host = try PrivateHost(settings: "[access]\noperate_group = games")
+        _ = try host.create("root1")
+        func asOperator(_ user: Int, _ arguments: String...) throws -> Finished {
+            try runProgram(
+                "/usr/bin/setpriv",
+                ["--reuid=\(user)", "--regid=65534", "--groups=60", Programs.tdxctl] + arguments,
+                environment: ["TDXD_SOCKET": host.socket], in: host.directory)
+        }
+        #expect(try asOperator(65_533, "create", "own1", "--memory", "64M").status == 0)
+        #expect(try host.show("own1").ownerUID == 65_533)
+        #expect(try asOperator(65_533, "convert", "own1", "--gpa", "0", "--size", "4K", "--to", "shared").status == 0)
+        #expect(try asOperator(65_533, "verify", "own1").status == 0)
+        for refused in [
+            ["stop", "root1"], ["convert", "root1", "--gpa", "0", "--size", "4K", "--to", "shared"],
+            ["verify", "root1"], ["reclaim", "root1"], ["drain", "--for", "kexec"], ["drain", "--undo"], ["selftest"],
+        ] {
+            let result = try runProgram(
+                "/usr/bin/setpriv",
+                ["--reuid=65533", "--regid=65534", "--groups=60", Programs.tdxctl] + refused,
+                environment: ["TDXD_SOCKET": host.socket], in: host.directory)
+            #expect(result.status == 4, "\(refused): \(result)")
+        }
+        // Nor does another operator.
+        #expect(try asOperator(65_532, "stop", "own1").status == 4)
+        #expect(try host.list().map(\.state) == [.runnable, .runnable])
+        #expect(try asOperator(65_533, "stop", "own1", "--policy", "deferred").status == 0)
+        #expect(try asOperator(65_532, "reclaim", "own1").status == 4)
+        #expect(try asOperator(65_533, "reclaim", "own1").status == 0)
+        // An admin may do all of it.
+        #expect(try asOperator(65_533, "create", "own2", "--memory", "64M").status == 0)
+        #expect(try host.stop("own2").complete)
+        #expect(try host.stop("root1").complete)
+    }
 }
 
 extension Optional where Wrapped == ControlError {

@@ -1,43 +1,74 @@
 import ControlInterface
 import Testing
+import Varlink
 
 @testable import TDXDaemon
 
 @Suite struct PeerTests {
-    static let policy = PeerPolicy(ownUID: 990, operatorGroup: 991, operatorGroupName: "tdx", othersMayObserve: true)
+    static let policy = PeerPolicy(
+        ownUID: 990, admins: .init(name: "tdx", number: 991), operators: .init(name: "ops", number: 992),
+        othersMayObserve: true)
 
-    @Test(arguments: [
-        (UInt32(0), [UInt32(0)], true, true), (990, [990], true, true), (1000, [1000, 991], true, true),
-        (1000, [1000], true, false),
-    ])
-    func `root, the daemon's user and the group may change things, others may look`(
-        uid: UInt32, groups: [UInt32], mayObserve: Bool, mayChange: Bool
-    ) {
-        #expect(Self.policy.allows(.observe, uid: uid, groups: groups) == mayObserve)
-        #expect(Self.policy.allows(.change, uid: uid, groups: groups) == mayChange)
+    @Test func `root, the daemon's user and the groups have their roles, others may look`() {
+        func role(_ uid: UInt32, _ groups: UInt32...) -> Role { Self.policy.role(uid: uid, groups: groups) }
+        #expect(role(0, 0) == .admin && role(990, 990) == .admin && role(1000, 1000, 991) == .admin)
+        #expect(role(1000, 1000, 992) == .operate && role(1000, 991, 992) == .admin)
+        #expect(role(1000, 1000) == .observe)
+        var closed = Self.policy
+        closed.othersMayObserve = false
+        #expect(closed.role(uid: 1000, groups: [1000]) == .none)
+        #expect(closed.role(uid: 1000, groups: [992]) == .operate)
     }
 
-    @Test func `others may do nothing where so configured`() {
+    @Test func `a group that this host does not know lets nobody in`() {
         var policy = Self.policy
-        policy.othersMayObserve = false
-        #expect(!policy.allows(.observe, uid: 1000, groups: [1000]))
-        #expect(policy.allows(.observe, uid: 1000, groups: [991]))
+        policy.admins?.number = nil
+        policy.operators = nil
+        #expect(policy.role(uid: 1000, groups: [991, 992]) == .observe)
     }
 
-    @Test func `without a group nobody is let in by one`() {
-        var policy = Self.policy
-        policy.operatorGroup = nil
-        #expect(!policy.allows(.change, uid: 1000, groups: [991]))
+    @Test func `every method of the interface has its role, and no other has one`() throws {
+        let interface = try VarlinkInterface(parsing: InterfaceDescription.manager)
+        #expect(Set(Role.ofMethods.keys) == Set(interface.methods.keys))
+        #expect(!Role.ofMethods.values.contains(.none))
+    }
+
+    @Test func `each role may call what is its own and below, and nothing above`() {
+        let callers: [(role: Role, uid: UInt32, groups: [UInt32])] = [
+            (.observe, 1000, [1000]), (.operate, 1000, [992]), (.admin, 1000, [991]), (.admin, 0, [0]),
+        ]
+        for (method, needed) in Role.ofMethods {
+            for caller in callers {
+                let isRefused =
+                    refusal { _ = try Self.policy.check(method: method, uid: caller.uid, groups: caller.groups) } != nil
+                #expect(isRefused == (caller.role < needed), "\(method) by \(caller)")
+            }
+        }
+        #expect(refusal { _ = try Self.policy.check(method: "Unknown", uid: 1000, groups: [992]) } != nil)
+    }
+
+    @Test func `an operator touches only TDs of its own`() throws {
+        let mine = Sample.record("web1")
+        #expect(mine.ownerUID == 1000)
+        try Principal.owner(1000).check(mine, "stop")
+        try Principal.admin.check(mine, "stop")
+        guard case .notPermitted = refusal({ try Principal.owner(1001).check(mine, "stop") }) else {
+            Issue.record("user 1001 stops the TD of user 1000")
+            return
+        }
+        #expect(try Self.policy.check(method: "Stop", uid: 1001, groups: [992]) == .owner(1001))
+        #expect(try Self.policy.check(method: "Stop", uid: 1001, groups: [991]) == .admin)
     }
 
     @Test func `the refusal says what would be needed`() {
-        let found = refusal {
-            try Self.policy.check(.change, method: "Stop", uid: 1000, groups: [1000])
-        }
         #expect(
-            found
+            refusal { _ = try Self.policy.check(method: "Stop", uid: 1000, groups: [1000]) }
                 == .notPermitted(
-                    needed: "user root or user 990 or group tdx", reason: "user 1000 may not call Stop"))
+                    needed: "user root or user 990 or group tdx or group ops", reason: "user 1000 may not call Stop"))
+        #expect(
+            refusal { _ = try Self.policy.check(method: "Drain", uid: 1000, groups: [992]) }
+                == .notPermitted(
+                    needed: "user root or user 990 or group tdx", reason: "user 1000 may not call Drain"))
     }
 
     @Test func `refusals are logged once an interval, with the number left out`() {

@@ -93,6 +93,7 @@ extension ServerFixture {
             usleep(10)
         }
         eventually { cancelled.isSet }
+        eventually { fixture.closed.withLock { !$0.isEmpty } }
         #expect(fixture.closed.withLock { $0 } == [.stalled])
         #expect(try fixture.isServing())
     }

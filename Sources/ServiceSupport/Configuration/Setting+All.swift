@@ -15,6 +15,7 @@ extension Setting {
         choice("service", "log_level", \.service.logLevel),
 
         group("access", "admin_group", \.access.adminGroup),
+        group("access", "operate_group", \.access.operateGroup),
         choice("access", "others", \.access.others),
 
         choice("backend", "backend", \.backends.backend),

@@ -25,6 +25,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
     public struct Access: Hashable, Sendable {
         /// The group whose members may change things; nil for none.
         public var adminGroup: String? = "tdx-admin"
+        /// The group whose members may make TDs and change their own; nil for none.
+        public var operateGroup: String? = "tdx-operate"
         /// What everybody else may do.
         public var others = Others.read
     }

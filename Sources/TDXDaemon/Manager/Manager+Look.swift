@@ -71,9 +71,10 @@ extension Manager {
     }
 
     func findRunnable(
-        _ name: DomainName, _ operation: String
+        _ name: DomainName, _ operation: String, as principal: Principal = .admin
     ) throws(ControlError) -> (Registry.Domain, LiveHolder) {
         let (domain, holder, _) = try find(name)
+        try principal.check(domain.record, operation)
         guard domain.state == .runnable, let holder else {
             throw .wrongState(name: name.text, state: domain.state.rawValue, operation: operation)
         }
@@ -99,8 +100,10 @@ extension Manager {
         return ManagerInterface.MapChanges.Reply(name: name.text, backend: domain.record.backend ?? .memfd, changes)
     }
 
-    func convert(_ order: ConvertOrder, to side: MemorySide) throws(ControlError) -> ManagerInterface.Convert.Reply {
-        let (domain, holder) = try findRunnable(order.name, "convert")
+    func convert(
+        _ order: ConvertOrder, to side: MemorySide, as principal: Principal = .admin
+    ) throws(ControlError) -> ManagerInterface.Convert.Reply {
+        let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
         let gpa = order.range.start.rawValue
         let bytes = order.range.size.rawValue
         // A large range takes its time, page by page on hardware; the holder is given it as it is for a build.
@@ -121,8 +124,10 @@ extension Manager {
     // MARK: Verify
 
     /// Finds what the host pays for twice, and frees it where that is asked for.
-    func verify(_ name: DomainName, reclaim: Bool) throws(ControlError) -> ManagerInterface.Verify.Reply {
-        let (domain, holder) = try findRunnable(name, "verify")
+    func verify(
+        _ name: DomainName, reclaim: Bool, as principal: Principal = .admin
+    ) throws(ControlError) -> ManagerInterface.Verify.Reply {
+        let (domain, holder) = try findRunnable(name, "verify", as: principal)
         // Every backing file is counted through: it is given the time of other long work.
         let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
         let found = try holder.link.verify(reclaim: reclaim, timeout: timeout)

@@ -11,14 +11,17 @@ extension Manager {
     /// much of it as ever will be.
     ///
     /// - Throws: `noSuchDomain`, or `wrongState` unless the TD's memory is held or on its way; nothing is changed then.
-    func reclaim(_ order: ReclaimOrder, _ watcher: StopWatcher) throws(ControlError) {
+    func reclaim(
+        _ order: ReclaimOrder, as principal: Principal = .admin, _ watcher: StopWatcher
+    ) throws(ControlError) {
         let decision = try core.withLock {
             (core: inout sending Core) throws(ControlError) -> Registry.ReclaimDecision in
-            try core.registry.beginReclaim(name: order.name)
+            try principal.check(try core.registry.find(name: order.name).record, "reclaim")
+            return try core.registry.beginReclaim(name: order.name)
         }
         switch decision {
         case .reclaim(let domain): reclaim(domain, pace: order.pace, chunk: order.chunk, watcher)
-        case .hurry(let domain): try hurry(domain, order, watcher)
+        case .hurry(let domain): try hurry(domain, order, principal, watcher)
         }
     }
 
@@ -37,7 +40,7 @@ extension Manager {
 
     /// Changes the pace of what another worker is at, and waits for it.
     private func hurry(
-        _ domain: Registry.Domain, _ order: ReclaimOrder, _ watcher: StopWatcher
+        _ domain: Registry.Domain, _ order: ReclaimOrder, _ principal: Principal, _ watcher: StopWatcher
     ) throws(ControlError) {
         let id = domain.record.id
         let holder = core.withLock { $0.holders[id] }
@@ -51,7 +54,7 @@ extension Manager {
             }
             Self.sleep(milliseconds: 20)
         }
-        if core.withLock({ $0.registry[id]?.isHeld == true }) { return try reclaim(order, watcher) }
+        if core.withLock({ $0.registry[id]?.isHeld == true }) { return try reclaim(order, as: principal, watcher) }
         guard let certificate = try? store.read(name: domain.record.name, id: id) else {
             throw .noSuchCertificate(certificate: id)
         }

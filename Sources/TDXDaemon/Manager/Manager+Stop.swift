@@ -16,13 +16,13 @@ extension Manager {
     ///   order says.
     /// - Throws: `invalidField`, `noSuchDomain`, `wrongState` while the TD is being built or ended, or `kernelRefused` for
     ///   terminate-first where the kernel does not announce it; nothing is changed then.
-    func stop(_ order: StopOrder, _ watcher: StopWatcher) throws(ControlError) {
+    func stop(_ order: StopOrder, as principal: Principal = .admin, _ watcher: StopWatcher) throws(ControlError) {
         let resolved = try order.resolved(configuration.teardown)
         // The holder would refuse, too, but a Stop that fails is taken for a holder that is lost.
         if resolved.policy == .terminateFirst, isRunnable(order.name) {
             _ = try planStop(order.name, policy: resolved.policy)
         }
-        switch try decideStop(order.name) {
+        switch try decideStop(order.name, principal) {
         case .ended(let certificate): watcher.answer(certificate)
         case .stop(let domain):
             let holder = self.holder(of: domain)
@@ -75,8 +75,9 @@ extension Manager {
         core.withLock { (try? $0.registry.find(name: name))?.state == .runnable }
     }
 
-    private func decideStop(_ name: DomainName) throws(ControlError) -> Registry.StopDecision {
+    private func decideStop(_ name: DomainName, _ principal: Principal) throws(ControlError) -> Registry.StopDecision {
         try core.withLock { (core: inout sending Core) throws(ControlError) -> Registry.StopDecision in
+            try principal.check(try core.registry.find(name: name).record, "stop")
             let decision = try core.registry.beginStop(name: name)
             if case .stop(let domain) = decision { core.ledger.mark(.draining, holder: domain.record.id) }
             return decision

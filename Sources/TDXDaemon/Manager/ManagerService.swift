@@ -40,31 +40,31 @@ final class ManagerService: Sendable {
     // MARK: Calls that look
 
     private func check(_ call: VarlinkCall) {
-        answer(call, .observe, on: manager.workers) { manager throws(ControlError) in try manager.check() }
+        answer(call, on: manager.workers) { manager throws(ControlError) in try manager.check() }
     }
 
     private func list(_ call: VarlinkCall) {
-        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in
+        answer(call, on: manager.lookers) { manager throws(ControlError) in
             ManagerInterface.List.Reply(domains: manager.list())
         }
     }
 
     private func show(_ call: VarlinkCall) {
-        answer(call, .observe, CallParameters.Name.self, on: manager.lookers) {
+        answer(call, CallParameters.Name.self, on: manager.lookers) {
             manager, parameters throws(ControlError) in
             ManagerInterface.Show.Reply(domain: try manager.show(try DomainName(validating: parameters.name)))
         }
     }
 
     private func map(_ call: VarlinkCall) {
-        answer(call, .observe, CallParameters.Name.self, on: manager.lookers) {
+        answer(call, CallParameters.Name.self, on: manager.lookers) {
             manager, parameters throws(ControlError) in
             try manager.map(try DomainName(validating: parameters.name))
         }
     }
 
     private func mapChanges(_ call: VarlinkCall) {
-        answer(call, .observe, ManagerInterface.MapChanges.Parameters.self, on: manager.followers) {
+        answer(call, ManagerInterface.MapChanges.Parameters.self, on: manager.followers) {
             manager, parameters throws(ControlError) in
             let wait = try MapFollowing.checkedWait(parameters.waitMilliseconds)
             _ = try MapFollowing.checkedSequence(parameters.since)
@@ -74,7 +74,7 @@ final class ManagerService: Sendable {
     }
 
     private func planStop(_ call: VarlinkCall) {
-        answer(call, .observe, ManagerInterface.PlanStop.Parameters.self, on: manager.lookers) {
+        answer(call, ManagerInterface.PlanStop.Parameters.self, on: manager.lookers) {
             manager, parameters throws(ControlError) in
             let name = try DomainName(validating: parameters.name)
             return try manager.planStop(name, policy: try Self.policy(parameters))
@@ -87,32 +87,33 @@ final class ManagerService: Sendable {
     }
 
     private func listCertificates(_ call: VarlinkCall) {
-        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in manager.certificates() }
+        answer(call, on: manager.lookers) { manager throws(ControlError) in manager.certificates() }
     }
 
     private func getCertificate(_ call: VarlinkCall) {
-        answer(call, .observe, ManagerInterface.GetCertificate.Parameters.self, on: manager.lookers) {
+        answer(call, ManagerInterface.GetCertificate.Parameters.self, on: manager.lookers) {
             manager, parameters throws(ControlError) in
             try manager.certificate(parameters.certificate)
         }
     }
 
     private func getKeys(_ call: VarlinkCall) {
-        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in try manager.keys() }
+        answer(call, on: manager.lookers) { manager throws(ControlError) in try manager.keys() }
     }
 
     // MARK: Calls that change
 
     /// Changes something even where it only looks: conversions wait meanwhile.
     private func verify(_ call: VarlinkCall) {
-        answer(call, .change, ManagerInterface.Verify.Parameters.self, on: manager.workers) {
-            manager, parameters throws(ControlError) in
-            try manager.verify(try DomainName(validating: parameters.name), reclaim: parameters.reclaim)
+        answerOwn(call, ManagerInterface.Verify.Parameters.self) {
+            manager, parameters, principal throws(ControlError) in
+            try manager.verify(
+                try DomainName(validating: parameters.name), reclaim: parameters.reclaim, as: principal)
         }
     }
 
     private func create(_ call: VarlinkCall) {
-        answer(call, .change, CallParameters.Create.self, on: manager.workers) {
+        answer(call, CallParameters.Create.self, on: manager.workers) {
             manager, parameters throws(ControlError) in
             var asked = try CreateOrder(
                 name: parameters.name, memoryBytes: parameters.memoryBytes, vcpus: parameters.vcpus,
@@ -130,35 +131,36 @@ final class ManagerService: Sendable {
     }
 
     private func convert(_ call: VarlinkCall) {
-        answer(call, .change, CallParameters.Convert.self, on: manager.workers) {
-            manager, parameters throws(ControlError) in
+        answerOwn(call, CallParameters.Convert.self) { manager, parameters, principal throws(ControlError) in
             let order = try ConvertOrder(name: parameters.name, gpa: parameters.gpa, bytes: parameters.bytes)
             guard let side = MemorySide(rawValue: parameters.to) else {
                 throw .invalidField(
                     field: "to", value: ControlError.quoting(parameters.to), limit: "private or shared")
             }
-            return try manager.convert(order, to: side)
+            return try manager.convert(order, to: side, as: principal)
         }
     }
 
     private func stop(_ call: VarlinkCall) {
-        end(call, ManagerInterface.Stop.Parameters.self) { manager, parameters, watcher throws(ControlError) in
-            try manager.stop(try StopOrder(parameters), watcher)
+        end(call, ManagerInterface.Stop.Parameters.self) {
+            manager, parameters, principal, watcher throws(ControlError) in
+            try manager.stop(try StopOrder(parameters), as: principal, watcher)
         }
     }
 
     private func reclaim(_ call: VarlinkCall) {
-        end(call, ManagerInterface.Reclaim.Parameters.self) { manager, parameters, watcher throws(ControlError) in
-            try manager.reclaim(try ReclaimOrder(parameters), watcher)
+        end(call, ManagerInterface.Reclaim.Parameters.self) {
+            manager, parameters, principal, watcher throws(ControlError) in
+            try manager.reclaim(try ReclaimOrder(parameters), as: principal, watcher)
         }
     }
 
     /// A call whose answer may come before its work is done.
     private func end<Parameters: Decodable & Sendable>(
         _ call: VarlinkCall, _ type: Parameters.Type,
-        _ body: @escaping @Sendable (Manager, Parameters, StopWatcher) throws(ControlError) -> Void
+        _ body: @escaping @Sendable (Manager, Parameters, Principal, StopWatcher) throws(ControlError) -> Void
     ) {
-        guard isPermitted(call, .change) else { return }
+        guard let principal = permitted(call) else { return }
         let parameters: Parameters
         do throws(VarlinkErrorReply) { parameters = try call.parameters(as: type) } catch { return call.fail(error) }
         manager.workers.submit { [manager] in
@@ -166,7 +168,7 @@ final class ManagerService: Sendable {
                 progress: { call.replyContinues(ManagerInterface.Stop.Reply(progress: $0)) },
                 answer: { call.reply(ManagerInterface.Stop.Reply(certificate: $0)) })
             do throws(ControlError) {
-                try body(manager, parameters, watcher)
+                try body(manager, parameters, principal, watcher)
             } catch {
                 call.fail(error.reply(on: .manager))
             }
@@ -174,7 +176,7 @@ final class ManagerService: Sendable {
     }
 
     private func drain(_ call: VarlinkCall) {
-        answer(call, .change, ManagerInterface.Drain.Parameters.self, on: manager.workers) {
+        answer(call, ManagerInterface.Drain.Parameters.self, on: manager.workers) {
             manager, parameters throws(ControlError) in
             let purpose = try DrainPurpose(validating: parameters.purpose)
             let policy = try parameters.policy.map { text throws(ControlError) in
@@ -191,23 +193,23 @@ final class ManagerService: Sendable {
     }
 
     private func getDrain(_ call: VarlinkCall) {
-        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in
+        answer(call, on: manager.lookers) { manager throws(ControlError) in
             ManagerInterface.GetDrain.Reply(status: manager.drainStatus())
         }
     }
 
     private func undrain(_ call: VarlinkCall) {
-        answer(call, .change, on: manager.lookers) { manager throws(ControlError) in
+        answer(call, on: manager.lookers) { manager throws(ControlError) in
             ManagerInterface.Undrain.Reply(status: try manager.undrain())
         }
     }
 
     private func checkKexec(_ call: VarlinkCall) {
-        answer(call, .observe, on: manager.lookers) { manager throws(ControlError) in try manager.checkKexec() }
+        answer(call, on: manager.lookers) { manager throws(ControlError) in try manager.checkKexec() }
     }
 
     private func selfTest(_ call: VarlinkCall) {
-        answer(call, .change, on: manager.workers) { manager throws(ControlError) in
+        answer(call, on: manager.workers) { manager throws(ControlError) in
             try manager.selfTest { call.replyContinues(ManagerInterface.SelfTest.Reply(step: $0)) }
         }
     }
@@ -215,21 +217,37 @@ final class ManagerService: Sendable {
     // MARK: Answering
 
     private func answer<Reply: Encodable & SendableMetatype>(
-        _ call: VarlinkCall, _ operation: PeerPolicy.Operation, on pool: WorkerPool,
+        _ call: VarlinkCall, on pool: WorkerPool,
         _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
     ) {
-        guard isPermitted(call, operation) else { return }
+        guard permitted(call) != nil else { return }
         perform(call, on: pool, body)
     }
 
     private func answer<Parameters: Decodable & Sendable, Reply: Encodable & SendableMetatype>(
-        _ call: VarlinkCall, _ operation: PeerPolicy.Operation, _ type: Parameters.Type, on pool: WorkerPool,
+        _ call: VarlinkCall, _ type: Parameters.Type, on pool: WorkerPool,
         _ body: @escaping @Sendable (Manager, Parameters) throws(ControlError) -> Reply
     ) {
-        guard isPermitted(call, operation) else { return }
+        guard permitted(call) != nil else { return }
         do throws(VarlinkErrorReply) {
             let parameters = try call.parameters(as: type)
             perform(call, on: pool) { manager throws(ControlError) in try body(manager, parameters) }
+        } catch {
+            call.fail(error)
+        }
+    }
+
+    /// A call about a TD that must be the caller's own, unless the caller is an admin.
+    private func answerOwn<Parameters: Decodable & Sendable, Reply: Encodable & SendableMetatype>(
+        _ call: VarlinkCall, _ type: Parameters.Type,
+        _ body: @escaping @Sendable (Manager, Parameters, Principal) throws(ControlError) -> Reply
+    ) {
+        guard let principal = permitted(call) else { return }
+        do throws(VarlinkErrorReply) {
+            let parameters = try call.parameters(as: type)
+            perform(call, on: manager.workers) { manager throws(ControlError) in
+                try body(manager, parameters, principal)
+            }
         } catch {
             call.fail(error)
         }
@@ -247,16 +265,18 @@ final class ManagerService: Sendable {
         }
     }
 
-    /// Fails the call and logs it where the caller may not make it.
-    private func isPermitted(_ call: VarlinkCall, _ operation: PeerPolicy.Operation) -> Bool {
+    /// Whose TDs the caller may touch; nil, with the call failed and logged, where it may not be made.
+    private func permitted(_ call: VarlinkCall) -> Principal? {
         let access = manager.configuration.access
+        func group(_ name: String?) -> PeerPolicy.Group? {
+            name.map { PeerPolicy.Group(name: $0, number: UserGroups.number(of: $0)) }
+        }
         let policy = PeerPolicy(
-            ownUID: manager.ownUID, operatorGroup: access.adminGroup.flatMap { UserGroups.number(of: $0) },
-            operatorGroupName: access.adminGroup, othersMayObserve: access.others == .read)
+            ownUID: manager.ownUID, admins: group(access.adminGroup), operators: group(access.operateGroup),
+            othersMayObserve: access.others == .read)
         let method = call.method.split(separator: ".").last.map { String($0) } ?? call.method
         do throws(ControlError) {
-            try policy.check(operation, method: method, uid: call.peer.uid, groups: [call.peer.gid] + call.peer.groups)
-            return true
+            return try policy.check(method: method, uid: call.peer.uid, groups: [call.peer.gid] + call.peer.groups)
         } catch {
             let unlogged = refusals.withLock { log in
                 log.shouldLog(uid: call.peer.uid, now: Int64(clamping: MonotonicInstant.now.nanoseconds))
@@ -270,7 +290,7 @@ final class ManagerService: Sendable {
                     ])
             }
             call.fail(error.reply(on: .manager))
-            return false
+            return nil
         }
     }
 }
