@@ -9,3 +9,8 @@ tdxctl certificate show life
 eventually 10 has_journal 'a TD has ended, all proven'
 # Fields, not text alone.
 journalctl -u tdxd.service -o verbose --no-pager | grep -q 'TDXD_TD=life'
+# By the kind of event, too, with what the catalog says of it.
+ended=$(sed -n '/^-- /{s/^-- //;h};/^Subject:.*has ended, all proven/{x;p}' /usr/lib/systemd/catalog/tdxd.catalog)
+[ ${#ended} = 32 ]
+[ "$(journalctl -u tdxd.service "MESSAGE_ID=$ended" -o cat --no-pager | tail -n 1)" = 'a TD has ended, all proven' ]
+journalctl -u tdxd.service "MESSAGE_ID=$ended" -x --no-pager | grep -q 'TD life has ended, all proven'

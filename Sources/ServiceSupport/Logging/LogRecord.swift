@@ -60,7 +60,8 @@ package struct LogRecord {
             "MESSAGE=\(message)", "PRIORITY=\(priority)", "SYSLOG_IDENTIFIER=\(identifier)", "TDXD_LOGGER=\(label)",
             "CODE_FILE=\(file)", "CODE_LINE=\(line)", "CODE_FUNC=\(function)",
         ]
-        return own + metadata.prefix(64 - own.count).map { "\(Self.fieldName($0.key))=\($0.value)" }
+        let kind = JournalEvents.ids[message].map { ["MESSAGE_ID=\($0)"] } ?? []
+        return own + kind + metadata.prefix(64 - own.count - kind.count).map { "\(Self.fieldName($0.key))=\($0.value)" }
     }
 
     /// The message and its metadata on one line; control characters, line breaks among them, are shown as escapes, so
