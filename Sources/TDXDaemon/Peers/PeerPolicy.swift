@@ -12,7 +12,7 @@ enum Role: Int, Hashable, Sendable, CaseIterable, Comparable {
 
     static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
 
-    /// What a call of io.tdxd.Manager takes. A method that is not here is nobody's: a test holds the table against the
+    /// What a call of io.tdxd.Manager takes. A method that is not here takes an admin: a test holds the table against the
     /// interface.
     static let ofMethods: [String: Role] = [
         "Check": .observe, "List": .observe, "Show": .observe, "Map": .observe, "MapChanges": .observe,
