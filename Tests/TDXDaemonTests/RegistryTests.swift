@@ -112,6 +112,22 @@ import Testing
         }
     }
 
+    @Test func `a quarantined TD keeps its name and is not looked at again`() throws {
+        var (registry, record) = try Self.running()
+        _ = try registry.beginStop(name: Self.name)
+        registry.ended(
+            id: record.id, certificate: Sample.certificate(record, holds: false), aftermath: .quarantine("KVM_BUG_ON"))
+        #expect(registry[record.id]?.state == .draining)
+        #expect(registry[record.id]?.reason == "quarantined: KVM_BUG_ON")
+        #expect(registry.takeDraining().isEmpty)
+        #expect(refusal { try registry.checkName(Self.name) } == .nameTaken(name: "web1"))
+        // Whoever asks again gets the certificate again, and nothing is freed.
+        guard case .proveAgain = try registry.beginStop(name: Self.name) else {
+            Issue.record("there is nothing to stop any more")
+            return
+        }
+    }
+
     @Test func `only held memory can be reclaimed`() throws {
         var (registry, _) = try Self.running()
         #expect(

@@ -147,6 +147,27 @@ import Testing
         #expect(proof.holds && proof.evidence.contains("12 processes"))
     }
 
+    @Test func `a failed zap is quarantined whatever can be seen from outside, and a failed count is not`() {
+        func quarantine(_ change: (inout Ending) -> Void) -> String? {
+            var ending = Ending(record: Sample.record("web1"), holderDied: false)
+            change(&ending)
+            return ending.quarantine
+        }
+        func proof(_ name: String, _ holds: Bool) -> TeardownProof {
+            TeardownProof(name: name, holds: holds, evidence: "emulated: key table says BUSY")
+        }
+        #expect(quarantine { _ in } == nil)
+        #expect(quarantine { $0.holderProofs = [proof("emulated_key_free", true)] } == nil)
+        #expect(
+            quarantine { $0.holderProofs = [proof("emulated_key_free", false)] }
+                == "emulated_key_free: emulated: key table says BUSY")
+        #expect(quarantine { $0.holderProofs = [proof("holder_residency", false)] } == nil)
+        #expect(quarantine { $0.failure = "release: 0x0, 2 MiB: EIO" } == "release: 0x0, 2 MiB: EIO")
+        #expect(quarantine { $0.failure = "terminate: EIO" } == "terminate: EIO")
+        // A vCPU that was late has left by then: what can be seen from outside decides.
+        #expect(quarantine { $0.failure = "vCPU 0 did not leave KVM_RUN within 5000 ms" } == nil)
+    }
+
     @Test func `processes that are hidden are said to be, and nothing is concluded from not seeing them`() {
         var evidence = Self.good
         evidence.residentBytes = nil

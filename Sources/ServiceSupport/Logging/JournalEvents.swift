@@ -20,6 +20,7 @@ package enum JournalEvents {
         "a holder did not stop its TD": "c4855b2cb0a84573834ed5a87d943374",
         "a certificate could not be written": "de5ac49403544be5b592b682e57ac4e2",
         "memory is paid for twice": "78ec495fafe34a63a1690ebe93c88d44",
+        "a TD is quarantined": "8fa1173e88c246bda0c47e21ab9b201a",
         "emptying the host": "6192ca0cf0714e479405582555f68ccc",
         "the host is empty": "f096c0f3880c42738af0590cc6ebf0de",
         "the host is not empty": "7dc4a940877c45efb3afcb0b0886fc6f",

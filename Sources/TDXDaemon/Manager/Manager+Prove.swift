@@ -139,7 +139,9 @@ extension Manager {
     ) -> TeardownCertificate {
         var ending = ending
         let id = ending.record.id
-        let isOver = TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil)
+        let quarantine = ending.quarantine
+        let isOver =
+            quarantine == nil && TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil)
         let key = ending.record.keyID
         let keyProof = core.withLock { core in
             if isOver { core.ledger.giveBack(holder: id) } else { core.ledger.mark(.draining, holder: id) }
@@ -149,7 +151,9 @@ extension Manager {
                 name: TeardownProofs.keyReturned, holds: isFree,
                 evidence: isFree
                     ? "key id \(key) is free in the ledger, \(figures)"
-                    : "key id \(key) stays taken until the other proofs hold, \(figures)")
+                    : quarantine == nil
+                        ? "key id \(key) stays taken until the other proofs hold, \(figures)"
+                        : "key id \(key) is quarantined, \(figures)")
         }
         var certificate = ending.certificate(proofs + [keyProof])
         do {
@@ -162,7 +166,12 @@ extension Manager {
         }
         report(certificate)
         // What is over and not complete will never be: whoever asked gets to know, others find it listed.
-        let outcome: Registry.Aftermath = isOver ? aftermath : .lookAgain
+        let outcome: Registry.Aftermath = isOver ? aftermath : quarantine.map { .quarantine($0) } ?? .lookAgain
+        if let quarantine {
+            log.critical(
+                "a TD is quarantined",
+                metadata: ["td": "\(ending.record.name)", "id": "\(id)", "key_id": "\(key)", "reason": "\(quarantine)"])
+        }
         if isOver {
             do throws(DurableFile.Failure) { try DirectoryTree.remove(holder.directory) } catch {
                 log.error("a holder's directory stays behind", metadata: ["reason": "\(error)"])

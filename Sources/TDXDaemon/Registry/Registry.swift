@@ -25,6 +25,8 @@ struct Registry: Sendable {
         var isEnding = false
         /// Draining, and its memory stays with the holder until somebody asks for it.
         var isHeld = false
+        /// Draining for good: what is wrong will not come right by waiting.
+        var isQuarantined = false
     }
 
     /// Key: the TD's id.
@@ -195,6 +197,8 @@ struct Registry: Sendable {
         case remember
         /// What is open may still come true: it is looked at again.
         case lookAgain
+        /// A zap failed: neither memory nor key id may be given to anybody, and waiting changes nothing.
+        case quarantine(String)
     }
 
     /// What an end has come to.
@@ -204,6 +208,12 @@ struct Registry: Sendable {
         if aftermath == .forget || (aftermath == .forgetComplete && certificate.complete) { return forget(id: id) }
         domains[id]?.certificate = certificate
         domains[id]?.lastKnown?.empty()
+        if case .quarantine(let reason) = aftermath {
+            domains[id]?.state = .draining
+            domains[id]?.isQuarantined = true
+            domains[id]?.reason = "quarantined: \(reason)"
+            return
+        }
         domains[id]?.state = aftermath == .lookAgain ? .draining : .failed
         if !certificate.complete {
             let open = certificate.proofs.filter { !$0.holds }.map(\.name).joined(separator: ", ")
@@ -229,7 +239,7 @@ struct Registry: Sendable {
 
     /// TDs whose end is not proven and that nobody is looking at: to be looked at again now and then.
     mutating func takeDraining() -> [Domain] {
-        let waiting = domains.values.filter { $0.state == .draining && !$0.isEnding && !$0.isHeld }
+        let waiting = domains.values.filter { $0.state == .draining && !$0.isEnding && !$0.isHeld && !$0.isQuarantined }
         for domain in waiting { domains[domain.record.id]?.isEnding = true }
         return waiting
     }

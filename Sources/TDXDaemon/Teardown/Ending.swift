@@ -48,6 +48,17 @@ struct Ending: Sendable {
         Set(record.backing.map { FileIdentity(device: $0.device, inode: $0.inode) })
     }
 
+    /// Why nothing of the TD may be given to anybody, whatever can be seen from outside: a zap or the release of its key id
+    /// failed, or the module still owns something. Its pages may be poisoned, and its key id in use. Nil otherwise.
+    var quarantine: String? {
+        // What the holder could not count others have counted since.
+        if let open = holderProofs.first(where: { !$0.holds && $0.name != TeardownProofs.holderResidency }) {
+            return "\(open.name): \(open.evidence)"
+        }
+        guard let failure, ["release: ", "terminate: "].contains(where: failure.hasPrefix) else { return nil }
+        return failure
+    }
+
     /// What the holder has said. Its answer to a Reclaim has what it said to the Stop, too.
     mutating func take(_ answer: HolderInterface.Stop.Reply) {
         phases = answer.phases ?? []

@@ -59,6 +59,8 @@ struct TeardownEvidence: Hashable, Sendable {
 
 /// The proofs that follow from the evidence. The key id's own proof is not among them: it follows from these.
 enum TeardownProofs {
+    /// The holder's own.
+    static let holderResidency = "holder_residency"
     static let holderGone = "holder_gone"
     static let residencyZero = "residency_zero"
     static let duplicatesClosed = "duplicates_closed"
