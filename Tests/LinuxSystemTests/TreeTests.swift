@@ -18,6 +18,17 @@ struct TreeTests {
         #expect(memory.directory == "\(tree.path)/a")
     }
 
+    @Test func `a group above with a larger limit and less left is the one that counts`() throws {
+        let tree = try TemporaryTree()
+        try tree.write("a/memory.max", "10737418240\n")
+        try tree.write("a/memory.current", "10200547328\n")
+        try tree.write("a/b/memory.max", "8589934592\n")
+        try tree.write("a/b/memory.current", "1073741824\n")
+        let memory = try #require(ControlGroups(parsing: "0::/a/b\n").memory(root: tree.path))
+        #expect(memory.directory == tree.path + "/a")
+        #expect(memory.limit == .gibibytes(10) && memory.current == .mebibytes(9728))
+    }
+
     @Test func `without any limit the group's own use is told`() throws {
         let tree = try TemporaryTree()
         try tree.write("a/memory.max", "max\n")

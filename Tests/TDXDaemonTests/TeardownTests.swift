@@ -168,6 +168,17 @@ import Testing
         #expect(quarantine { $0.failure = "vCPU 0 did not leave KVM_RUN within 5000 ms" } == nil)
     }
 
+    @Test func `debugfs proves nothing of a VM whose creator nobody knows`() {
+        func look(_ names: [String], _ creators: Set<Int32>) -> TeardownEvidence.Machine? {
+            .inDebugFS(names, at: "/d", creators: creators)
+        }
+        #expect(look(["4711-12", "stats"], [4711]) == .listedInDebugFS("/d/4711-12"))
+        #expect(look(["471-12", "47110-3"], [4711]) == .absentFromDebugFS("/d"))
+        #expect(look(["4712-12"], [4711, 4712]) == .listedInDebugFS("/d/4712-12"))
+        #expect(look(["4711-12"], []) == nil)
+        #expect(look([], []) == nil)
+    }
+
     @Test func `processes that are hidden are said to be, and nothing is concluded from not seeing them`() {
         var evidence = Self.good
         evidence.residentBytes = nil

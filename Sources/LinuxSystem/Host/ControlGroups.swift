@@ -19,9 +19,10 @@ public struct ControlGroups: Hashable, Sendable {
 
     /// The memory controller's limit and use for one group.
     public struct Memory: Hashable, Sendable {
-        /// The tightest limit from the group up to the root; nil where there is none.
+        /// Of the group, from the process's own up to the root, that has the least left below its limit; nil where no
+        /// group has a limit.
         public var limit: ByteCount?
-        /// Use of the group that has that limit, or of the process's own group where there is none.
+        /// Use of that group, or of the process's own group where there is no limit.
         public var current: ByteCount
         /// Where both were read.
         public var directory: String
@@ -80,13 +81,18 @@ public struct ControlGroups: Hashable, Sendable {
         var components = path.split(separator: "/").map { String($0) }
         var own: Memory?
         var tightest: Memory?
+        // A group above may have a larger limit and less left, because others use it, too.
+        func left(_ memory: Memory) -> ByteCount {
+            guard let limit = memory.limit, limit > memory.current else { return .zero }
+            return limit - memory.current
+        }
         while true {
             let directory = ([mount] + components).joined(separator: "/")
             if let current = number(directory + "/" + currentFile) {
                 let limit = number(directory + "/" + limitFile)
                 let found = Memory(limit: limit, current: current, directory: directory)
                 own = own ?? found
-                if let limit, tightest.map({ limit < $0.limit! }) ?? true { tightest = found }
+                if limit != nil, tightest.map({ left(found) < left($0) }) ?? true { tightest = found }
             }
             guard !components.isEmpty else { break }
             components.removeLast()

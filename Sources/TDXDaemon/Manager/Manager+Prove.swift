@@ -121,11 +121,9 @@ extension Manager {
             return .destroyed(millisecondsAfterClose: at.milliseconds(since: since))
         }
         if let names = try? TextFile.list(Self.debugDirectory) {
-            let prefixes = creators.union(pid.map { [$0] } ?? []).map { "\($0)-" }
-            if let left = names.first(where: { name in prefixes.contains { name.hasPrefix($0) } }) {
-                return .listedInDebugFS("\(Self.debugDirectory)/\(left)")
+            if let found = TeardownEvidence.Machine.inDebugFS(names, at: Self.debugDirectory, creators: creators) {
+                return found
             }
-            return .absentFromDebugFS(Self.debugDirectory)
         }
         // An adopted holder that tdxd has no duplicates from: its VM may have gone while no tdxd was there to hear it.
         return .unannounced(

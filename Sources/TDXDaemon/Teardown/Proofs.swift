@@ -43,6 +43,19 @@ struct TeardownEvidence: Hashable, Sendable {
         /// It may have ended before this process listened: whether it did follows from nobody holding its files.
         case perhapsEndedUnheard
 
+        /// What debugfs, which names a VM “THREAD-DESCRIPTOR” after the thread that created it, says of the VMs of some
+        /// threads.
+        ///
+        /// - Returns: nil when no thread is known: then any name could be the VM's, and its absence says nothing.
+        static func inDebugFS(_ names: [String], at directory: String, creators: Set<Int32>) -> Self? {
+            guard !creators.isEmpty else { return nil }
+            let prefixes = creators.map { "\($0)-" }
+            guard let left = names.first(where: { name in prefixes.contains { name.hasPrefix($0) } }) else {
+                return .absentFromDebugFS(directory)
+            }
+            return .listedInDebugFS("\(directory)/\(left)")
+        }
+
         /// What follows where neither an announcement nor debugfs tells the end.
         ///
         /// - Parameters:
