@@ -95,6 +95,7 @@ import Varlink
             Issue.record("\(String(describing: refused))")
             return
         }
+        #expect(try host.tdxctl("drain", "--for", "kexec", "--policy", "deferred").status == 2)
         for arguments in [["drain"], ["drain", "--for", "fun"], ["drain", "--undo", "--for", "kexec"]] {
             let result = try runProgram(
                 Programs.tdxctl, arguments, environment: ["TDXD_SOCKET": host.socket], in: host.directory)

@@ -6,7 +6,7 @@ import Testing
 @Suite struct MetricsRenderingTests {
     @Test func `labels are escaped by the format's rule`() {
         #expect(Metrics.Sample.escaped("a\\b\"c\nd") == "a\\\\b\\\"c\\nd")
-        #expect(Metrics.Sample(1.5, [("td", "x\"y")]).line("m", suffix: "") == "m{td=\"x\\\"y\"} 1.5\n")
+        #expect(Metrics.Sample(1.5, [("td", "x\"y")]).line("m") == "m{td=\"x\\\"y\"} 1.5\n")
     }
 
     @Test func `a request is its first line`() {
@@ -28,6 +28,11 @@ import Testing
             drain: DrainStatus(
                 backend: .memfd, purpose: nil, since: nil, building: 0, running: 1, ending: 0, privateBytes: 0,
                 convertingBytes: 0, keysTaken: 0, blockers: [], ended: []))
+        // Types that node-exporter's textfile collector knows.
+        let types = metrics.text.split(separator: "\n").filter { $0.hasPrefix("# TYPE ") }.map {
+            $0.split(separator: " ")[3]
+        }
+        #expect(Set(types) == ["gauge"])
         #expect(!metrics.text.contains("resident_private_bytes{"))
         #expect(metrics.text.contains("tdxd_trust_domain_resident_shared_bytes{td=\"web1\",state=\"runnable\"} 0\n"))
         #expect(!metrics.text.contains("\ntdxd_last_teardown_seconds "))

@@ -31,7 +31,8 @@ final class MapFollowers: Sendable {
 
     /// The map has changed, or there will be none any more. From any thread.
     func wake() {
-        guard waiting.withLock({ !$0.isEmpty }) else { return }
+        // Always by way of the loop, where calls are taken in: a call that has just found nothing and is not on the list yet
+        // would miss the change otherwise.
         loop.perform { [self] in look() }
     }
 

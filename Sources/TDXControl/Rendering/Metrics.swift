@@ -9,14 +9,15 @@ struct Metrics {
 
     var text: String {
         var text = ""
-        func family(_ name: String, _ help: String, unit: String? = nil, type: String = "gauge", _ samples: [Sample]) {
-            text += "# TYPE \(name) \(type)\n"
+        func family(_ name: String, _ help: String, unit: String? = nil, _ samples: [Sample]) {
+            // Gauges alone: node-exporter reads an older format, which knows no “info”.
+            text += "# TYPE \(name) gauge\n"
             if let unit { text += "# UNIT \(name) \(unit)\n" }
             text += "# HELP \(name) \(help)\n"
-            for sample in samples { text += sample.line(name, suffix: type == "info" ? "_info" : "") }
+            for sample in samples { text += sample.line(name) }
         }
         family(
-            "tdxd", "The backend that runs TDs; emulated is true unless it is real hardware.", type: "info",
+            "tdxd_info", "The backend that runs TDs; emulated is true unless it is real hardware.",
             [
                 Sample(
                     1,
@@ -95,9 +96,9 @@ struct Metrics {
             self.labels = labels
         }
 
-        func line(_ name: String, suffix: String) -> String {
+        func line(_ name: String) -> String {
             let pairs = labels.map { "\($0.name)=\"\(Self.escaped($0.value))\"" }.joined(separator: ",")
-            return name + suffix + (pairs.isEmpty ? "" : "{\(pairs)}") + " \(value)\n"
+            return name + (pairs.isEmpty ? "" : "{\(pairs)}") + " \(value)\n"
         }
 
         /// Backslash, quote and line feed are escaped, by the format's rule.

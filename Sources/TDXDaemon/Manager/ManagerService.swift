@@ -180,7 +180,12 @@ final class ManagerService: Sendable {
             manager, parameters throws(ControlError) in
             let purpose = try DrainPurpose(validating: parameters.purpose)
             let policy = try parameters.policy.map { text throws(ControlError) in
-                try StopPolicy(validating: text, standard: .auto)
+                let policy = try StopPolicy(validating: text, standard: .auto)
+                // One that may refuse or leaves memory for later empties no host.
+                guard policy == .auto || policy == .dynamicRemoval else {
+                    throw .invalidField(field: "policy", value: text, limit: "auto or dynamic-removal, for a drain")
+                }
+                return policy
             }
             let deadline = try parameters.deadlineMilliseconds.map { text throws(ControlError) in
                 Duration.milliseconds(Int64(try ReleaseLimits.checkedDeadline(milliseconds: text)))
