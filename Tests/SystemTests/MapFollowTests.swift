@@ -160,13 +160,17 @@ import Varlink
     @Test func `tdxctl tells each change in a line until the TD ends`() throws {
         let host = try PrivateHost()
         _ = try host.create("web1")
+        let followed = host.directory + "/followed"
         let lines = inParallel(2) { index -> [String] in
             if index == 0 {
-                let output = try? runProgram(
-                    Programs.tdxctl, ["map", "web1", "--follow", "--since", "0", "--json=short"],
-                    environment: ["TDXD_SOCKET": host.socket], in: host.directory)
-                return (output?.output ?? "").split(separator: "\n").map { String($0) }
+                _ = try? runProgram(
+                    "/bin/sh", ["-c", "exec \"$TDXCTL\" map web1 --follow --since 0 --json=short >\"$OUTPUT\""],
+                    environment: ["TDXD_SOCKET": host.socket, "TDXCTL": Programs.tdxctl, "OUTPUT": followed],
+                    in: host.directory)
+                return ((try? TextFile.read(followed)) ?? "").split(separator: "\n").map { String($0) }
             }
+            // It follows once it has told how the TD was made.
+            _ = eventually { (try? TextFile.read(followed))?.isEmpty == false }
             for range in Self.ranges(20, seed: 7) {
                 _ = try? host.convert("web1", gpa: range.gpa, bytes: range.bytes, to: range.to)
             }
