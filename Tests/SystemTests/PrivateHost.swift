@@ -66,12 +66,25 @@ final class PrivateHost: Sendable {
     }
 
     /// Starts tdxd and waits until it answers.
-    func start() throws {
+    /// - Parameter manager: hears from it, and passes what it has stored.
+    func start(under manager: StandInManager? = nil) throws {
         let log = try openForAppending(directory + "/log")
-        let program = ProgramStart(
+        var program = ProgramStart(
             path: Programs.tdxd, arguments: arguments, environment: ["PATH=/usr/bin:/bin"],
             descriptors: [(source: log.rawValue, target: 1), (source: log.rawValue, target: 2)])
-        let tdxd = Tdxd(try program.start())
+        let stored = manager?.stored ?? []
+        if let manager {
+            // LISTEN_PID must be the number of the process, which a shell that becomes it knows.
+            let names = stored.map(\.name).joined(separator: ":")
+            let passing = "LISTEN_PID=$$ LISTEN_FDS=\(stored.count) LISTEN_FDNAMES=\(names) "
+            program = ProgramStart(
+                path: "/bin/sh",
+                arguments: ["-c", (stored.isEmpty ? "" : passing) + "exec \"$0\" \"$@\"", Programs.tdxd] + arguments,
+                environment: ["PATH=/usr/bin:/bin", "NOTIFY_SOCKET=\(manager.path)"],
+                descriptors: program.descriptors
+                    + stored.enumerated().map { (source: $1.descriptor.rawValue, target: Int32(3 + $0)) })
+        }
+        let tdxd = Tdxd(try withExtendedLifetime(stored) { try program.start() })
         process.withLock { $0 = tdxd }
         _ = eventually { UnixSocket.isAnswering(socket) || (try? tdxd.handle.hasEnded()) != false }
         guard UnixSocket.isAnswering(socket) else { throw NotServing(description: self.log) }

@@ -122,10 +122,11 @@ import Testing
         #expect(registry.takeDraining().isEmpty)
         #expect(refusal { try registry.checkName(Self.name) } == .nameTaken(name: "web1"))
         // Whoever asks again gets the certificate again, and nothing is freed.
-        guard case .proveAgain = try registry.beginStop(name: Self.name) else {
+        guard case .known = try registry.beginStop(name: Self.name) else {
             Issue.record("there is nothing to stop any more")
             return
         }
+        #expect(registry[record.id]?.isQuarantined == true)
     }
 
     @Test func `only held memory can be reclaimed`() throws {

@@ -54,6 +54,16 @@ public struct ServiceNotifier: Sendable {
         return try post("FDSTOREREMOVE=1\nFDNAME=\(name)")
     }
 
+    /// Waits until the service manager has read everything that was sent before: sd_notify_barrier(3), systemd 246.
+    /// - Returns: false where no service manager listens.
+    /// - Throws: `ETIMEDOUT`, or the errno of sending.
+    @discardableResult
+    public func awaitProcessing(timeout: Duration) throws(LinuxError) -> Bool {
+        let result = sd_notify_barrier(0, UInt64(clamping: Self.microseconds(timeout)))
+        guard result >= 0 else { throw LinuxError("sd_notify_barrier", Errno(rawValue: -result)) }
+        return result > 0
+    }
+
     /// How often `watchdog` must be sent at least; send it twice as often. Nil where the unit has no WatchdogSec= or
     /// this is not the process that it watches.
     public static func watchdogInterval() throws(LinuxError) -> Duration? {

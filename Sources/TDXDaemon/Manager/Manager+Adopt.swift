@@ -12,7 +12,18 @@ extension Manager {
 
     /// Finds the holders that a former tdxd left, and what it left of dead ones. Before anybody is served. Blocks for a
     /// few seconds at most for each holder that does not answer.
-    func adoptAll() {
+    ///
+    /// - Parameter stored: duplicates that the former tdxd had left with the service manager; key: the TD's id.
+    func adoptAll(stored: [String: Backing]) {
+        var stored = stored
+        defer {
+            // Of TDs that nothing is known of any more: they would keep their memory for ever.
+            for (id, backing) in stored {
+                log.warning("letting go of stored duplicates of an unknown TD", metadata: ["id": "\(id)"])
+                descriptors.drop(id)
+                backing.close()
+            }
+        }
         for id in DirectoryTree.names(in: places.holders) {
             let directory = places.holder(id)
             guard let record = DomainRecord.read(in: directory), record.id == id else {
@@ -21,14 +32,15 @@ extension Manager {
                 try? DirectoryTree.remove(directory)
                 continue
             }
-            adopt(record, directory)
+            adopt(record, directory, stored.removeValue(forKey: id))
         }
     }
 
-    private func adopt(_ record: DomainRecord, _ directory: String) {
+    private func adopt(_ record: DomainRecord, _ directory: String, _ stored: Backing?) {
         let link = HolderLink(name: record.name, socket: Places.socket(inHolder: directory))
         let process = Self.findProcess(record, directory, link)
         let holder = LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
+        holder.backing = stored
         let conflict = core.withLock { core in core.ledger.adopt(KeyID(record.keyID), for: record.id) }
         if let conflict {
             log.critical(
@@ -81,7 +93,7 @@ extension Manager {
             return
         }
         core.withLock { core in core.ledger.mark(.inUse, holder: record.id) }
-        if let answer { adoptBacking(of: holder, answer) }
+        if let answer, !hasAllDuplicates(holder, record) { adoptBacking(of: holder, answer) }
         watch(holder)
         log.info(
             "adopted a TD",
@@ -91,11 +103,17 @@ extension Manager {
             ])
     }
 
-    /// Fetches duplicates of a TD that tdxd has none of, and notes them.
+    private func hasAllDuplicates(_ holder: LiveHolder, _ record: DomainRecord) -> Bool {
+        guard let backing = holder.backing, !record.backing.isEmpty else { return false }
+        return backing.identities
+            == Set(record.backing.map { FileIdentity(device: $0.device, inode: $0.inode) })
+    }
+
+    /// Fetches duplicates of a TD that tdxd has none or not all of, and notes them.
     func adoptBacking(of holder: LiveHolder, _ description: HolderInterface.Description) {
         do throws(ControlError) {
             let backing = try holder.link.backing(timeout: configuration.deadlines.holderReply)
-            holder.backing = backing
+            hold(backing, of: holder)
             guard let domain = core.withLock({ $0.registry[holder.id] }) else { return }
             let record = completed(domain.record, description, backing)
             core.withLock { $0.registry.update(id: holder.id, record: record) }
@@ -193,11 +211,31 @@ extension Manager {
         conclude(ending, holder, aftermath: .remember)
     }
 
-    /// Both tdxd and the holder were gone: what is left are the record, and what can be said without duplicates.
+    /// The former tdxd found that nothing of the TD may be given to anybody. There is nothing to look at again.
+    private func keepInQuarantine(
+        _ record: DomainRecord, _ holder: LiveHolder, _ certificate: TeardownCertificate, _ reason: String
+    ) {
+        var domain = Registry.Domain(record: record, state: .draining, reason: "quarantined: \(reason)")
+        domain.certificate = certificate
+        domain.isQuarantined = true
+        do throws(ControlError) { try register(domain, holder) } catch { return }
+        core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
+        log.critical(
+            "a TD is quarantined",
+            metadata: [
+                "td": "\(record.name)", "id": "\(record.id)", "key_id": "\(record.keyID)", "reason": "\(reason)",
+                "memory_is_kept": "\(holder.backing != nil)",
+            ])
+    }
+
+    /// Both tdxd and the holder were gone: what is left are the record, and the duplicates if a service manager kept them.
     private func bury(_ record: DomainRecord, _ holder: LiveHolder) {
         guard record.backend != nil else {
             log.warning("removing what a build left", metadata: ["td": "\(record.name)", "id": "\(record.id)"])
             return abandon(record, holder, reason: "its holder has ended")
+        }
+        if let reason = record.quarantine, let certificate = try? store.read(name: record.name, id: record.id) {
+            return keepInQuarantine(record, holder, certificate, reason)
         }
         var domain = Registry.Domain(
             record: record, state: .failed, reason: "its holder ended while no tdxd was running")
@@ -209,7 +247,10 @@ extension Manager {
             ending.phases.append(
                 TeardownPhase(
                     name: "death", milliseconds: 0,
-                    detail: "the holder ended while no tdxd was running: the kernel took back by itself what it held"))
+                    detail: "the holder ended while no tdxd was running: "
+                        + (holder.backing == nil
+                            ? "the kernel took back by itself what it held"
+                            : "its memory stayed with duplicates that the service manager kept")))
             conclude(ending, holder, aftermath: .remember)
         }
     }

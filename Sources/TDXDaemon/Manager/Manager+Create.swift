@@ -152,7 +152,7 @@ extension Manager {
         _ description: HolderInterface.Description, _ built: DomainRecord, _ holder: LiveHolder, timeout: Duration
     ) throws(ControlError) -> TrustDomain {
         let backing = try holder.link.backing(timeout: timeout)
-        holder.backing = backing
+        hold(backing, of: holder)
         let record = completed(built, description, backing)
         try write(record, in: holder.directory)
         var figures = TrustDomain(description, record: record)
@@ -198,7 +198,7 @@ extension Manager {
 
     /// A TD that was not built leaves nothing: no process, no memory, no directory, no key id, no name.
     func abandon(_ record: DomainRecord, _ holder: LiveHolder, reason: String) {
-        holder.backing?.close()
+        letGo(holder)
         if let process = holder.process, process.waitForEnd(Self.patience) == nil {
             process.kill()
             if process.waitForEnd(Self.killPatience) == nil {

@@ -21,7 +21,8 @@ extension Manager {
         var proofs = prove(ending, holder)
         let deadline = ending.proofDeadline ?? start + configuration.deadlines.prove
         var pause: UInt32 = 1
-        while !TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil),
+        while ending.quarantine == nil,
+            !TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil),
             MonotonicInstant.now < deadline
         {
             Self.sleep(milliseconds: pause)
@@ -34,12 +35,14 @@ extension Manager {
         return settle(ending, holder, proofs, aftermath: aftermath)
     }
 
-    /// Punches what is still resident, reads the residency once more, and closes the duplicates.
+    /// Punches what is still resident, reads the residency once more, and closes the duplicates. Of a TD in quarantine all
+    /// is kept.
     private func release(_ ending: inout Ending, _ holder: LiveHolder, _ watcher: StopWatcher) {
         guard let backing = holder.backing else {
             ending.residencyUnknown = "tdxd had no duplicates of the backing files"
             return
         }
+        if ending.quarantine != nil { return withhold(&ending, backing) }
         let memory = configuration.memory
         let before = (try? backing.residentBytes()).map { $0.private + $0.shared } ?? .zero
         if before > .zero {
@@ -54,6 +57,27 @@ extension Manager {
                     calls: outcome.calls, detail: "by tdxd, through its duplicates"))
             if let failure = outcome.failure { ending.failure = ending.failure ?? failure }
         }
+        count(&ending, backing)
+        let closing = MonotonicInstant.now
+        ending.closedAt = closing
+        letGo(holder)
+        ending.phases.append(
+            TeardownPhase(
+                name: "close-duplicates", milliseconds: MonotonicInstant.now.milliseconds(since: closing),
+                calls: UInt64(ending.duplicates), detail: "tdxd's own"))
+    }
+
+    /// Keeps the memory of a TD from everybody: its pages may be poisoned, and as long as a duplicate is open the kernel
+    /// gives none of them to anyone else.
+    private func withhold(_ ending: inout Ending, _ backing: Backing) {
+        count(&ending, backing)
+        ending.phases.append(
+            TeardownPhase(
+                name: "quarantine", milliseconds: 0, bytes: ending.residentBytes ?? 0,
+                detail: "tdxd keeps its duplicates open, so that nobody gets the memory"))
+    }
+
+    private func count(_ ending: inout Ending, _ backing: Backing) {
         ending.duplicates = backing.files.count
         do throws(LinuxError) {
             let resident = try backing.residentBytes()
@@ -61,13 +85,6 @@ extension Manager {
         } catch {
             ending.residencyUnknown = "\(error)"
         }
-        let closing = MonotonicInstant.now
-        ending.closedAt = closing
-        backing.close()
-        ending.phases.append(
-            TeardownPhase(
-                name: "close-duplicates", milliseconds: MonotonicInstant.now.milliseconds(since: closing),
-                calls: UInt64(ending.duplicates), detail: "tdxd's own"))
     }
 
     /// One look at the host, all proofs from it.
@@ -166,6 +183,9 @@ extension Manager {
         // What is over and not complete will never be: whoever asked gets to know, others find it listed.
         let outcome: Registry.Aftermath = isOver ? aftermath : quarantine.map { .quarantine($0) } ?? .lookAgain
         if let quarantine {
+            // The next tdxd has not heard what the holder said.
+            ending.record.quarantine = quarantine
+            try? write(ending.record, in: holder.directory)
             log.critical(
                 "a TD is quarantined",
                 metadata: ["td": "\(ending.record.name)", "id": "\(id)", "key_id": "\(key)", "reason": "\(quarantine)"])

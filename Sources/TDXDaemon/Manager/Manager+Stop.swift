@@ -23,7 +23,7 @@ extension Manager {
             _ = try planStop(order.name, policy: resolved.policy)
         }
         switch try decideStop(order.name, principal) {
-        case .ended(let certificate): watcher.answer(certificate)
+        case .ended(let certificate), .known(let certificate): watcher.answer(certificate)
         case .stop(let domain):
             let holder = self.holder(of: domain)
             if let deadline = resolved.deadline { arm(deadline, domain.record.id, watcher) }

@@ -29,6 +29,7 @@ final class Manager: Sendable {
     let places: Places
     let program: HolderProgram
     let events = VMEventLog()
+    let descriptors: DescriptorStore
     let loop: EventLoop
     let log: Logger
     let ownUID: UInt32
@@ -48,6 +49,7 @@ final class Manager: Sendable {
         self.loop = loop
         self.log = log
         self.ownUID = ownUID
+        descriptors = DescriptorStore(log: log)
         let capacity = Self.hostKeyCapacity ?? Int(configuration.backends.emulatedKeyIDs)
         core = Mutex(Core(ledger: KeyLedger(capacity: capacity), configuration: configuration))
     }
@@ -96,6 +98,22 @@ final class Manager: Sendable {
         } catch {
             throw .holderFailed(name: record.name, reason: "its record cannot be written: \(error)")
         }
+    }
+
+    // MARK: Duplicates
+
+    /// Makes duplicates of a TD's backing files ours, and the next tdxd's.
+    func hold(_ backing: Backing, of holder: LiveHolder) {
+        if let former = holder.backing, former.identities != backing.identities { descriptors.drop(holder.id) }
+        holder.backing = backing
+        descriptors.keep(backing, of: holder.id)
+    }
+
+    /// Lets every duplicate of a TD's backing files go.
+    func letGo(_ holder: LiveHolder) {
+        guard let backing = holder.backing else { return }
+        descriptors.drop(holder.id)
+        backing.close()
     }
 
     // MARK: Watching

@@ -26,6 +26,9 @@ struct DomainRecord: Codable, Hashable, Sendable {
     var ending: Bool = false
     /// What was asked for when the end began by a Stop.
     var stop: StopRecord?
+    /// Why neither its memory nor its key id may be given to anybody, nil in the ordinary case. Only a restart of the
+    /// host ends it, and takes this record away.
+    var quarantine: String?
 
     /// What the next tdxd must know to go on with a Stop of the former one.
     struct StopRecord: Codable, Hashable, Sendable {
@@ -66,6 +69,6 @@ struct DomainRecord: Codable, Hashable, Sendable {
         case backend, backing
         case holderPID = "holder_pid"
         case vmCreators = "vm_creators"
-        case ending, stop
+        case ending, stop, quarantine
     }
 }

@@ -93,6 +93,8 @@ struct Registry: Sendable {
         case proveAgain(Domain)
         /// It ended before, and this is what is known. The TD is forgotten.
         case ended(TeardownCertificate)
+        /// It is quarantined, and stays so: this is what is known.
+        case known(TeardownCertificate)
     }
 
     /// A client wants the TD ended.
@@ -100,6 +102,7 @@ struct Registry: Sendable {
     mutating func beginStop(name: DomainName) throws(ControlError) -> StopDecision {
         let domain = try find(name: name)
         let id = domain.record.id
+        if domain.isQuarantined, let certificate = domain.certificate { return .known(certificate) }
         guard !domain.isEnding, domain.state != .building, domain.state != .stopping else {
             let state = domain.isEnding && domain.state == .failed ? "being reaped" : domain.state.rawValue
             throw .wrongState(name: name.text, state: state, operation: "stop")

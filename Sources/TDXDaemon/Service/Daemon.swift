@@ -138,10 +138,10 @@ public final class Daemon {
     // MARK: Serving
 
     private func serve(
-        _ passed: [RetainedDescriptor], _ signals: SignalBox
+        _ passed: Sockets.Passed, _ signals: SignalBox
     ) throws(StartFailure) {
         watchKernelEvents()
-        manager.adoptAll()
+        manager.adoptAll(stored: passed.backing)
         manager.resumeDrain()
         let service = ManagerService(manager)
         do {
@@ -149,9 +149,9 @@ public final class Daemon {
         } catch {
             throw StartFailure("io.tdxd.Manager is not understood: \(error)")
         }
-        if passed.isEmpty { try listen() }
+        if passed.sockets.isEmpty { try listen() }
         do throws(LinuxError) {
-            for socket in passed { try server.listen(on: try socket.duplicate()) }
+            for socket in passed.sockets { try server.listen(on: try socket.duplicate()) }
             try watchSignals(signals)
         } catch {
             throw StartFailure("\(error)")
@@ -172,7 +172,7 @@ public final class Daemon {
         log.info(
             "tdxd serves",
             metadata: [
-                "socket": "\(passed.isEmpty ? places.socket : "passed by systemd")",
+                "socket": "\(passed.sockets.isEmpty ? places.socket : "passed by systemd")",
                 "version": "\(ControlInterfaceVersion.text)",
                 "tds": "\(manager.summary)",
             ])

@@ -5,19 +5,27 @@ internal import SystemPackage
 
 /// Where clients connect: sockets that systemd passes, or one of the daemon's own.
 enum Sockets {
-    /// Takes every listening Unix stream socket that was passed, whatever its name.
-    static func passed() throws(StartFailure) -> [RetainedDescriptor] {
+    /// What systemd passed.
+    struct Passed {
+        /// Every listening Unix stream socket, whatever its name.
+        var sockets: [RetainedDescriptor] = []
+        /// What the former tdxd had stored; key: the TD's id.
+        var backing: [String: Backing] = [:]
+    }
+
+    /// Takes what was passed; what is of no use is closed.
+    static func passed() throws(StartFailure) -> Passed {
         do throws(LinuxError) {
             var given = try ListenSockets.takeFromEnvironment()
-            var found: [RetainedDescriptor] = []
+            var found = Passed(backing: try DescriptorStore.takeBack(&given))
             for name in given.names {
                 guard let descriptor = given.take(named: name) else { continue }
                 guard try ListenSockets.isListeningUnixStream(descriptor) else { continue }
-                found.append(RetainedDescriptor(descriptor))
+                found.sockets.append(RetainedDescriptor(descriptor))
             }
             return found
         } catch {
-            throw StartFailure("the sockets that systemd passed cannot be used: \(error)")
+            throw StartFailure("what systemd passed cannot be used: \(error)")
         }
     }
 

@@ -50,7 +50,9 @@ struct Ending: Sendable {
 
     /// Why nothing of the TD may be given to anybody, whatever can be seen from outside: a zap or the release of its key id
     /// failed, or the module still owns something. Its pages may be poisoned, and its key id in use. Nil otherwise.
+    /// Once true it stays true.
     var quarantine: String? {
+        if let known = record.quarantine { return known }
         // What the holder could not count others have counted since.
         if let open = holderProofs.first(where: { !$0.holds && $0.name != TeardownProofs.holderResidency }) {
             return "\(open.name): \(open.evidence)"
