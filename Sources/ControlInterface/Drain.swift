@@ -11,11 +11,6 @@ public enum DrainPurpose: String, Codable, Hashable, Sendable, CaseIterable {
 
     /// As the command line has it.
     public var words: String { self == .moduleUpdate ? "module-update" : rawValue }
-
-    /// - Throws: `ControlError.invalidField`.
-    public init(validating text: String) throws(ControlError) {
-        self = try wireChoice("purpose", text)
-    }
 }
 
 /// Whether the host is being emptied, and how far that has come.
@@ -93,14 +88,13 @@ extension ManagerInterface {
         public static let method = InterfaceName.manager + ".Drain"
 
         public struct Parameters: Codable, Hashable, Sendable {
-            /// A `DrainPurpose`.
-            public var purpose: String
+            public var purpose: DrainPurpose
             /// A `StopPolicy`; nil for the configured one.
             public var policy: String?
             /// When the answer comes at the latest.
             public var deadlineMilliseconds: Int64?
 
-            public init(purpose: String, policy: String? = nil, deadlineMilliseconds: Int64? = nil) {
+            public init(purpose: DrainPurpose, policy: String? = nil, deadlineMilliseconds: Int64? = nil) {
                 self.purpose = purpose
                 self.policy = policy
                 self.deadlineMilliseconds = deadlineMilliseconds

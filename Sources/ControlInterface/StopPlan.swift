@@ -31,7 +31,7 @@ public enum StopWait: String, Codable, Hashable, Sendable, CaseIterable {
 }
 
 /// - Throws: `ControlError.invalidField` for what is none of the choices.
-func wireChoice<Choice: RawRepresentable<String> & CaseIterable>(
+private func wireChoice<Choice: RawRepresentable<String> & CaseIterable>(
     _ field: String, _ text: String
 ) throws(ControlError) -> Choice {
     guard let choice = Choice(rawValue: text) else {

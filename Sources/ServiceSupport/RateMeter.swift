@@ -1,5 +1,4 @@
 public import LinuxSystem
-internal import MemoryUnits
 
 /// How fast something grows, over the last seconds: so that a rate and the time left follow what happens now, not what
 /// happened at the beginning.

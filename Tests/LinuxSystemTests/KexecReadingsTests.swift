@@ -19,7 +19,7 @@ import Testing
     }
 
     @Test func `kernels before 7.2 refuse an image where TDX is on and the CPU has the erratum`() {
-        func refuses(_ release: String?, erratum: Bool?, tdx: Bool = true) -> Bool? {
+        func refuses(_ release: String?, erratum: Bool?, tdx: Bool? = true) -> Bool? {
             KexecReadings(hasPartialWriteErratum: erratum, usesTDX: tdx, kernelRelease: release).kernelRefusesToLoad
         }
         #expect(refuses("6.18.2-amd64", erratum: true) == true)
@@ -28,6 +28,7 @@ import Testing
         #expect(refuses("10.0.1", erratum: true) == false)
         #expect(refuses("6.18.2", erratum: false) == false)
         #expect(refuses("6.18.2", erratum: true, tdx: false) == false)
+        #expect(refuses("6.18.2", erratum: true, tdx: nil) == nil)
         #expect(refuses(nil, erratum: true) == nil)
         #expect(refuses("unnumbered", erratum: true) == nil)
         #expect(refuses("6.18.2", erratum: nil) == nil)

@@ -84,11 +84,24 @@ import Varlink
         #expect(host.leavesNothing())
     }
 
+    @Test func `a drain does not wait for the pace at which memory comes back`() throws {
+        let host = try PrivateHost()
+        _ = try host.create("web1", mebibytes: 512)
+        // At this pace it would take about five minutes.
+        #expect(try host.makeResident(320 << 20) == 320 << 20)
+        _ = try host.stop(
+            ManagerInterface.Stop.Parameters(
+                name: "web1", policy: "deferred", bytesPerSecond: 1 << 20, chunkBytes: 2 << 20))
+        #expect(try host.show("web1").state == .draining)
+        #expect(try tdxctl(host, "drain", "--for", "maintenance").status == 0)
+        #expect(host.leavesNothing())
+    }
+
     @Test func `what is no purpose is refused by name, and changes nothing`() throws {
         let host = try PrivateHost()
         let refused = refusal {
             let _: ManagerInterface.Drain.Reply = try host.client().call(
-                ManagerInterface.Drain.method, ManagerInterface.Drain.Parameters(purpose: "fun"),
+                ManagerInterface.Drain.method, ["purpose": "fun"],
                 timeout: .seconds(30))
         }
         guard case .other(_, let message) = refused, message.contains("purpose") else {

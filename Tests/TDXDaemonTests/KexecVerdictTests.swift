@@ -7,7 +7,8 @@ import Testing
 
 @Suite struct KexecVerdictTests {
     static let plainHost = KexecReadings(
-        isImageLoaded: false, isCrashKernelLoaded: false, hasPartialWriteErratum: false, kernelRelease: "7.2.0")
+        isImageLoaded: false, isCrashKernelLoaded: false, hasPartialWriteErratum: false, usesTDX: false,
+        kernelRelease: "7.2.0")
     static let record = Sample.record("web1", memory: 1 << 30)
 
     static func inventory(
@@ -62,6 +63,30 @@ import Testing
         #expect(Self.verdict(inventory).checks.contains { $0.evidence.contains("do not say: web1") })
         // Nor is it known of one that is on its way out.
         #expect(Self.inventory(.draining, isAnswered: false).privateBytes == 1 << 30)
+    }
+
+    @Test func `an erratum is a danger as long as an end is unproven`() {
+        var host = Self.plainHost
+        host.hasPartialWriteErratum = true
+        #expect(Self.failing(Self.verdict(Self.inventory(.failed, unproven: ["web1"]), host)) == ["proofs", "erratum"])
+    }
+
+    @Test func `what is not known of the TDX module is not claimed`() {
+        var host = Self.plainHost
+        host.usesTDX = nil
+        host.isCrashKernelLoaded = true
+        func evidence(_ name: String, _ host: KexecReadings) -> String? {
+            Self.verdict(Self.inventory(nil), host).checks.first { $0.name == name }?.evidence
+        }
+        let answer = Self.verdict(Self.inventory(nil), host).answers.first { $0.name == "refuse_while_module_is_up" }
+        #expect(answer != nil && answer?.allows == nil)
+        host.usesTDX = true
+        host.kernelRelease = "6.18.0"
+        #expect(evidence("kernel", host)?.hasSuffix("is not known") == true)
+        #expect(evidence("crash", host)?.contains("disables") == false)
+        host.kernelRelease = "7.2.0"
+        #expect(evidence("kernel", host)?.contains("disables") == true)
+        #expect(evidence("crash", host)?.contains("disables") == true)
     }
 
     @Test func `a failed TD that is proven back stands against nothing, and one that is not does`() {

@@ -8,14 +8,14 @@ public struct KexecReadings: Hashable, Sendable {
     public var crashBytes: UInt64?
     /// X86_BUG_TDX_PW_MCE, in the bugs line of /proc/cpuinfo; nil where that cannot be read.
     public var hasPartialWriteErratum: Bool?
-    /// The host has the TDX module up, or KVM was told to use it.
-    public var usesTDX: Bool
+    /// The host has the TDX module up, or KVM was told to use it; nil where /sys does not tell.
+    public var usesTDX: Bool?
     /// Such as 7.2.0.
     public var kernelRelease: String?
 
     public init(
         isImageLoaded: Bool? = nil, isCrashKernelLoaded: Bool? = nil, crashBytes: UInt64? = nil,
-        hasPartialWriteErratum: Bool? = nil, usesTDX: Bool = false, kernelRelease: String? = nil
+        hasPartialWriteErratum: Bool? = nil, usesTDX: Bool? = nil, kernelRelease: String? = nil
     ) {
         self.isImageLoaded = isImageLoaded
         self.isCrashKernelLoaded = isCrashKernelLoaded
@@ -34,24 +34,33 @@ public struct KexecReadings: Hashable, Sendable {
         }
         let processor = (try? TextFile.read(root + "/proc/cpuinfo")).map { ProcessorInformation(parsing: $0) }
         let hasModule = (try? TextFile.list(root + "/sys/devices/faux/tdx_host")) != nil
+        let usesTDX = hasModule || word("/sys/module/kvm_intel/parameters/tdx") == "Y"
+        // What is not there says something only where it would be seen.
+        let isVisible = (try? TextFile.list(root + "/sys/module")) != nil
         return Self(
             isImageLoaded: word("/sys/kernel/kexec_loaded").map { $0 != "0" },
             isCrashKernelLoaded: word("/sys/kernel/kexec_crash_loaded").map { $0 != "0" },
             crashBytes: word("/sys/kernel/kexec_crash_size").flatMap { UInt64($0) },
             hasPartialWriteErratum: processor.map { $0.bugs.contains("tdx_pw_mce") },
-            usesTDX: hasModule || word("/sys/module/kvm_intel/parameters/tdx") == "Y",
+            usesTDX: usesTDX ? true : isVisible ? false : nil,
             kernelRelease: word("/proc/sys/kernel/osrelease"))
     }
 
     /// Kernels before 7.2 refuse to load an image on a CPU with the erratum where TDX is on (reference: kvm.md §4.8); nil
     /// where release or CPU are not known.
     public var kernelRefusesToLoad: Bool? {
-        guard usesTDX else { return false }
-        guard let hasPartialWriteErratum, let kernelRelease else { return nil }
-        let numbers = kernelRelease.split(separator: ".").prefix(2).compactMap { part in
+        guard usesTDX != false else { return false }
+        guard usesTDX != nil, let hasPartialWriteErratum, let shutsModuleDown else { return nil }
+        return hasPartialWriteErratum && !shutsModuleDown
+    }
+
+    /// Kernels from 7.2 on disable the TDX module and flush the caches before a kexec, and disable it in a crash, too
+    /// (reference: kvm.md §4.8); nil where the release is not known. What earlier ones do is not described there.
+    public var shutsModuleDown: Bool? {
+        let numbers = (kernelRelease ?? "").split(separator: ".").prefix(2).compactMap { part in
             Int(part.prefix { $0.isNumber })
         }
         guard numbers.count == 2 else { return nil }
-        return hasPartialWriteErratum && (numbers[0], numbers[1]) < (7, 2)
+        return (numbers[0], numbers[1]) >= (7, 2)
     }
 }

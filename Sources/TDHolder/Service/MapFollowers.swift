@@ -12,9 +12,16 @@ final class MapFollowers: Sendable {
         var deadline: MonotonicInstant
     }
 
+    private struct State: Sendable {
+        var waiting: [Waiter] = []
+        /// When the loop looks by itself; nil when it does not. One timer serves all: readers of a busy map are answered
+        /// long before their deadlines, and would leave a timer each.
+        var nextLook: MonotonicInstant?
+    }
+
     private let holder: Holder
     private let loop: EventLoop
-    private let waiting = Mutex<[Waiter]>([])
+    private let state = Mutex(State())
 
     init(_ holder: Holder, _ loop: EventLoop) {
         self.holder = holder
@@ -25,8 +32,24 @@ final class MapFollowers: Sendable {
     func follow(_ call: VarlinkCall, since: UInt64?, wait: Duration) {
         let waiter = Waiter(call: call, since: since, deadline: .now + wait)
         guard !answer(waiter) else { return }
-        waiting.withLock { $0.append(waiter) }
-        loop.schedule(after: wait) { [self] in look() }
+        state.withLock { $0.waiting.append(waiter) }
+        arm()
+    }
+
+    /// Makes sure that the loop looks when the first deadline comes.
+    private func arm() {
+        let due = state.withLock { state -> MonotonicInstant? in
+            guard let first = state.waiting.map(\.deadline).min(), state.nextLook.map({ first < $0 }) ?? true else {
+                return nil
+            }
+            state.nextLook = first
+            return first
+        }
+        guard let due else { return }
+        loop.schedule(after: max(due - .now, .zero)) { [self] in
+            state.withLock { if $0.nextLook == due { $0.nextLook = nil } }
+            look()
+        }
     }
 
     /// The map has changed, or there will be none any more. From any thread.
@@ -37,12 +60,13 @@ final class MapFollowers: Sendable {
     }
 
     private func look() {
-        let waiters = waiting.withLock { waiting in
-            defer { waiting = [] }
-            return waiting
+        let waiters = state.withLock { state in
+            defer { state.waiting = [] }
+            return state.waiting
         }
         let left = waiters.filter { !answer($0) }
-        waiting.withLock { $0 += left }
+        state.withLock { $0.waiting += left }
+        arm()
     }
 
     /// - Returns: whether the call needs nobody any more.

@@ -51,7 +51,7 @@ struct DrainCommand: ControlCommand {
             status = try context.follow(
                 "drain", ManagerInterface.Drain.method,
                 ManagerInterface.Drain.Parameters(
-                    purpose: purpose.rawValue, policy: policy?.rawValue,
+                    purpose: purpose, policy: policy?.rawValue,
                     deadlineMilliseconds: deadline.map { Int64($0) }),
                 as: ManagerInterface.Drain.Reply.self, progress: \.progress, result: \.status)
         } else {

@@ -61,13 +61,15 @@ struct KexecVerdict {
     private var erratum: HostCheck {
         switch host.hasPartialWriteErratum {
         case true?:
-            check(
-                "erratum", "Partial-write erratum", hasPrivateMemory ? .fail : .pass,
-                "tdx_pw_mce: a small write to private memory poisons it"
-                    + (hasPrivateMemory ? ", and there is some" : "; none is left"),
+            let isLeft = hasPrivateMemory || !inventory.unproven.isEmpty
+            return check(
+                "erratum", "Partial-write erratum", isLeft ? .fail : .pass,
+                "tdx_pw_mce: a small write to private memory poisons it; "
+                    + (hasPrivateMemory
+                        ? "there is some" : isLeft ? "some may be left, see the ends of TDs" : "none is left"),
                 hint: "the next kernel's first writes could bring machine checks")
-        case false?: check("erratum", "Partial-write erratum", .pass, "this CPU does not have it")
-        case nil: check("erratum", "Partial-write erratum", .skip, "/proc/cpuinfo cannot be read")
+        case false?: return check("erratum", "Partial-write erratum", .pass, "this CPU does not have it")
+        case nil: return check("erratum", "Partial-write erratum", .skip, "/proc/cpuinfo cannot be read")
         }
     }
 
@@ -82,8 +84,11 @@ struct KexecVerdict {
         case false?:
             return check(
                 "kernel", "This kernel", .pass,
-                host.usesTDX
-                    ? "\(release) shuts the TDX module down and flushes caches on kexec" : "\(release), TDX is not on")
+                host.usesTDX == false
+                    ? "\(release), TDX is not on"
+                    : host.shutsModuleDown == true
+                        ? "\(release) disables the TDX module and flushes caches before a kexec"
+                        : "\(release) does not refuse on this CPU; what it does about the TDX module is not known")
         case nil: return check("kernel", "This kernel", .skip, "\(release): whether it refuses is not known")
         }
     }
@@ -104,8 +109,9 @@ struct KexecVerdict {
         case true?:
             check(
                 "crash", "Crash kernel", .pass,
-                "loaded, \(host.crashBytes.map { "\(ByteCount($0)) reserved" } ?? "its memory is unknown"); in a crash it "
-                    + "leaves private memory alone but for its dump, which cannot read it")
+                "loaded, \(host.crashBytes.map { "\(ByteCount($0)) reserved" } ?? "its memory is unknown")"
+                    + (host.usesTDX != false && host.shutsModuleDown == true
+                        ? "; in a crash, too, this kernel disables the TDX module first" : ""))
         case false?: check("crash", "Crash kernel", .pass, "none is loaded")
         case nil: check("crash", "Crash kernel", .skip, "/sys/kernel/kexec_crash_loaded cannot be read")
         }
@@ -118,8 +124,9 @@ struct KexecVerdict {
         let isDrained = drain?.purpose == .kexec && blockers.isEmpty
         return [
             KexecAnswer(
-                name: "refuse_while_module_is_up", allows: !host.usesTDX,
-                reason: host.usesTDX ? "the TDX module is up" : "there is no TDX module"),
+                name: "refuse_while_module_is_up", allows: host.usesTDX.map { !$0 },
+                reason: host.usesTDX.map { $0 ? "the TDX module is up" : "there is no TDX module" }
+                    ?? "/sys does not tell whether the TDX module is up"),
             KexecAnswer(name: "refuse_while_tds_run", allows: blockers.isEmpty, reason: "the default: " + open),
             KexecAnswer(
                 name: "allow_after_drain", allows: isDrained,

@@ -63,8 +63,9 @@ extension Manager {
     }
 
     func drainStatus() -> DrainStatus {
-        let inventory = inventory()
         let (record, backend) = core.withLock { ($0.drain, Self.expectedBackend($0)) }
+        // Nothing hangs on the figures of a host that is not being emptied, and metrics are read often.
+        let inventory = inventory(asking: record != nil)
         let ended = record.map { record in
             store.all(onFlaw: { _ in }).filter { $0.startedAt >= record.since }.map { CertificateSummary($0) }
         }
@@ -75,9 +76,10 @@ extension Manager {
             blockers: record.map { inventory.blockers($0.purpose) } ?? [], ended: ended ?? [])
     }
 
-    /// What of the host belongs to TDs now. Asks every holder, for two seconds at most.
-    func inventory() -> Inventory {
-        let domains = list()
+    /// What of the host belongs to TDs now.
+    /// - Parameter asking: every holder, for two seconds at most; otherwise what they said last.
+    func inventory(asking: Bool = true) -> Inventory {
+        let domains = asking ? list() : lastKnown()
         return core.withLock { core in
             let known = core.registry.domains
             // A remark beside the figures says that they are old.
@@ -104,6 +106,8 @@ extension Manager {
         var total: UInt64 = 0
         var asked: Set<String> = []
         var lastLeft = -1
+        var nextReport = MonotonicInstant.now
+        var nextHurry = nextReport
         while deadline.map({ MonotonicInstant.now < $0 }) ?? true {
             let (ending, left, isWanted) = core.withLock { core in
                 let domains = core.registry.domains.values
@@ -120,8 +124,9 @@ extension Manager {
             guard isWanted, !left.isEmpty else { return }
             let bytes = left.reduce(0) { $0 &+ $1.memoryBytes }
             total = max(total, bytes)
-            if left.count != lastLeft {
+            if left.count != lastLeft || nextReport <= .now {
                 lastLeft = left.count
+                nextReport = .now + .seconds(1)
                 progress(
                     Progress(
                         phase: "drain", doneBytes: total - bytes, totalBytes: total,
@@ -129,17 +134,40 @@ extension Manager {
             }
             if record.purpose.endsDomains {
                 for domain in ending where asked.insert(domain.id).inserted {
-                    workers.submit { [self] in
-                        guard let name = try? DomainName(validating: domain.name) else { return }
-                        var order = StopOrder(name: name)
-                        order.policy = record.policy
-                        order.wait = .proven
-                        try? stop(order, StopWatcher())
-                    }
+                    workers.submit { [self] in end(domain, for: record) }
+                }
+                if nextHurry <= .now {
+                    hurryAll()
+                    nextHurry = .now.adding(milliseconds: 500)
                 }
             }
             Self.sleep(milliseconds: 20)
         }
+    }
+
+    private func end(_ domain: DomainRecord, for drain: DrainRecord) {
+        do throws(ControlError) {
+            var order = StopOrder(name: try DomainName(validating: domain.name))
+            order.policy = drain.policy
+            order.wait = .proven
+            try stop(order, StopWatcher())
+        } catch {
+            // Another's stop may have come first; whatever else it is, the TD is left and listed among the blockers.
+            log.error(
+                "a TD could not be ended for the drain",
+                metadata: ["td": "\(domain.name)", "id": "\(domain.id)", "reason": "\(error)"])
+        }
+    }
+
+    /// Lets memory that comes back at a pace come as fast as it goes: again and again, since a holder takes it only while
+    /// it is giving back.
+    private func hurryAll() {
+        let paced = core.withLock { core in
+            core.endings.values.filter { $0.record.stop?.bytesPerSecond != nil }.compactMap {
+                core.holders[$0.record.id]
+            }
+        }
+        for holder in paced { workers.submit { try? holder.link.setPace(nil, timeout: .seconds(1)) } }
     }
 
     // MARK: kexec

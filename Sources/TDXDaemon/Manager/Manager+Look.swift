@@ -28,6 +28,12 @@ extension Manager {
         }
     }
 
+    /// Every TD with the figures that its holder gave last. Does not block.
+    func lastKnown() -> [TrustDomain] {
+        let (domains, backend) = core.withLock { ($0.registry.sorted, Self.expectedBackend($0)) }
+        return domains.map { $0.report(fallbackBackend: backend) }
+    }
+
     func show(_ name: DomainName) throws(ControlError) -> TrustDomain {
         let (domain, holder, backend) = try find(name)
         return report(domain, holder, backend, timeout: Self.lookPatience)

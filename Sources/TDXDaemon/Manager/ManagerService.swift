@@ -123,8 +123,9 @@ final class ManagerService: Sendable {
             let order = asked
             // Memory that nobody waits for any more is not worth its time; a quick build ends by itself.
             let isLeft: @Sendable () -> Bool = { order.isPreallocated && call.isCancelled }
+            var meter = ProgressMeter()
             let domain = try manager.create(order, for: call.peer.uid, isLeft: isLeft) {
-                call.replyContinues(ManagerInterface.Create.Reply(progress: $0))
+                call.replyContinues(ManagerInterface.Create.Reply(progress: meter.completed($0)))
             }
             return ManagerInterface.Create.Reply(domain: domain)
         }
@@ -178,7 +179,6 @@ final class ManagerService: Sendable {
     private func drain(_ call: VarlinkCall) {
         answer(call, ManagerInterface.Drain.Parameters.self, on: manager.workers) {
             manager, parameters throws(ControlError) in
-            let purpose = try DrainPurpose(validating: parameters.purpose)
             let policy = try parameters.policy.map { text throws(ControlError) in
                 let policy = try StopPolicy(validating: text, standard: .auto)
                 // One that may refuse or leaves memory for later empties no host.
@@ -190,8 +190,9 @@ final class ManagerService: Sendable {
             let deadline = try parameters.deadlineMilliseconds.map { text throws(ControlError) in
                 Duration.milliseconds(Int64(try ReleaseLimits.checkedDeadline(milliseconds: text)))
             }
-            let status = try manager.drain(purpose, policy: policy, deadline: deadline) {
-                call.replyContinues(ManagerInterface.Drain.Reply(progress: $0))
+            var meter = ProgressMeter()
+            let status = try manager.drain(parameters.purpose, policy: policy, deadline: deadline) {
+                call.replyContinues(ManagerInterface.Drain.Reply(progress: meter.completed($0)))
             }
             return ManagerInterface.Drain.Reply(status: status)
         }

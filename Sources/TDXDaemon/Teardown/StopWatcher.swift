@@ -1,14 +1,11 @@
 internal import ControlInterface
-internal import LinuxSystem
-internal import ServiceSupport
 internal import Synchronization
 
 /// Who waits for the end of a TD: hears how it goes, with rate and time left, and gets one answer.
 final class StopWatcher: Sendable {
     private struct State {
         var isAnswered = false
-        var meter = RateMeter()
-        var phase = ""
+        var meter = ProgressMeter()
     }
 
     private let state = Mutex(State())
@@ -33,15 +30,8 @@ final class StopWatcher: Sendable {
     func report(_ progress: Progress) {
         state.withLock { state in
             guard !state.isAnswered else { return }
-            var progress = progress
-            if state.phase != progress.phase { state.meter.restart() }
-            state.phase = progress.phase
-            if let reading = state.meter.note(progress.doneBytes, of: progress.totalBytes, at: .now) {
-                progress.bytesPerSecond = UInt64(reading.perSecond)
-                progress.etaSeconds = reading.secondsLeft
-            }
             // Under the lock, so that no progress follows the answer.
-            onProgress(progress)
+            onProgress(state.meter.completed(progress))
         }
     }
 
