@@ -108,11 +108,13 @@ public enum HolderInterface {
             public var ownerUID: UInt32
             /// All private memory is allocated before the TD is there.
             public var preallocate: Bool?
+            /// When conversions count as a storm; nil for 10,000 in a second.
+            public var storm: ConversionStormRule?
 
             public init(
                 name: String, id: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil,
                 mrconfigid: String? = nil, mrowner: String? = nil, mrownerconfig: String? = nil, keyID: UInt16,
-                ownerUID: UInt32, preallocate: Bool? = nil
+                ownerUID: UInt32, preallocate: Bool? = nil, storm: ConversionStormRule? = nil
             ) {
                 self.name = name
                 self.id = id
@@ -125,6 +127,7 @@ public enum HolderInterface {
                 self.keyID = keyID
                 self.ownerUID = ownerUID
                 self.preallocate = preallocate
+                self.storm = storm
             }
 
             enum CodingKeys: String, CodingKey {
@@ -133,7 +136,7 @@ public enum HolderInterface {
                 case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
                 case keyID = "key_id"
                 case ownerUID = "owner_uid"
-                case preallocate
+                case preallocate, storm
             }
         }
 

@@ -50,6 +50,7 @@ private let contracts: [Contract] = {
         method(manager, "Convert", M.Convert.Parameters.self, M.Convert.Reply.self),
         method(manager, "Map", M.Map.Parameters.self, M.Map.Reply.self),
         method(manager, "MapChanges", M.MapChanges.Parameters.self, M.MapChanges.Reply.self),
+        method(manager, "Conversions", M.Conversions.Parameters.self, M.Conversions.Reply.self),
         method(manager, "Stop", M.Stop.Parameters.self, M.Stop.Reply.self),
         method(manager, "Reclaim", M.Reclaim.Parameters.self, M.Reclaim.Reply.self),
         method(manager, "PlanStop", M.PlanStop.Parameters.self, M.PlanStop.Reply.self),
@@ -67,6 +68,7 @@ private let contracts: [Contract] = {
         method(holder, "Convert", H.Convert.Parameters.self, H.Convert.Reply.self),
         method(holder, "Map", NoParameters.self, H.Map.Reply.self),
         method(holder, "MapChanges", H.MapChanges.Parameters.self, H.MapChanges.Reply.self),
+        method(holder, "Conversions", H.Conversions.Parameters.self, H.Conversions.Reply.self),
         method(holder, "Verify", H.Verify.Parameters.self, H.Verify.Reply.self),
         method(holder, "GetBacking", NoParameters.self, H.GetBacking.Reply.self),
         method(holder, "PlanStop", H.PlanStop.Parameters.self, H.PlanStop.Reply.self),
@@ -162,14 +164,14 @@ private func mutilations(
             ManagerInterface.Show.method, ManagerInterface.Convert.method, ManagerInterface.Map.method,
             ManagerInterface.Stop.method, ManagerInterface.SelfTest.method, ManagerInterface.ListCertificates.method,
             ManagerInterface.GetCertificate.method, ManagerInterface.GetKeys.method, ManagerInterface.Verify.method,
-            ManagerInterface.PlanStop.method,
+            ManagerInterface.PlanStop.method, ManagerInterface.Conversions.method,
         ] {
             #expect(manager.methods.keys.contains { "io.tdxd.Manager." + $0 == name })
         }
         for name in [
             HolderInterface.Build.method, HolderInterface.Describe.method, HolderInterface.Convert.method,
             HolderInterface.Map.method, HolderInterface.GetBacking.method, HolderInterface.Stop.method,
-            HolderInterface.Verify.method, HolderInterface.PlanStop.method,
+            HolderInterface.Verify.method, HolderInterface.PlanStop.method, HolderInterface.Conversions.method,
         ] {
             #expect(holder.methods.keys.contains { "io.tdxd.Holder." + $0 == name })
         }

@@ -23,7 +23,7 @@ import Testing
                 return (try? sources(path)) ?? []
             }
         }
-        let text = try sources(Self.root + "/Sources/TDXDaemon").joined()
+        let text = try ["TDXDaemon", "TDHolder"].flatMap { try sources(Self.root + "/Sources/" + $0) }.joined()
         for message in JournalEvents.ids.keys { #expect(text.contains("\"\(message)\""), "\(message)") }
     }
 

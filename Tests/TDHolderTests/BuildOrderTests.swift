@@ -1,3 +1,4 @@
+import ConfidentialMemory
 import ControlInterface
 import MemoryUnits
 import Testing
@@ -11,12 +12,13 @@ import Testing
         var memory: UInt64 = 1 << 30
         var vcpus = 2
         var mrConfigID: String?
+        var storm: ConversionStormRule?
 
         func order() throws(FieldRefused) -> BuildOrder {
             try BuildOrder(
                 HolderInterface.Build.Parameters(
                     name: name, id: id, memoryBytes: memory, vcpus: vcpus, mrconfigid: mrConfigID, keyID: 3,
-                    ownerUID: 0))
+                    ownerUID: 0, storm: storm))
         }
     }
 
@@ -64,6 +66,21 @@ import Testing
         raw.vcpus = count
         let error = #expect(throws: FieldRefused.self) { try raw.order() }
         #expect(error?.field == "vcpus")
+    }
+
+    @Test func `A storm's rule is taken over, or refused by the field that is wrong`() throws {
+        var raw = Raw()
+        #expect(try raw.order().storm == StormRule(conversions: 10_000, milliseconds: 1_000))
+        raw.storm = ConversionStormRule(conversions: 5, windowMilliseconds: 250)
+        #expect(try raw.order().storm == StormRule(conversions: 5, milliseconds: 250))
+        for (conversions, window, field) in [
+            (0, 250, "storm.conversions"), (-1, 250, "storm.conversions"), (1_000_000_001, 250, "storm.conversions"),
+            (5, 99, "storm.window_ms"), (5, -1, "storm.window_ms"), (5, 3_600_001, "storm.window_ms"),
+        ] as [(Int, Int64, String)] {
+            raw.storm = ConversionStormRule(conversions: conversions, windowMilliseconds: window)
+            let error = #expect(throws: FieldRefused.self) { try raw.order() }
+            #expect(error?.field == field)
+        }
     }
 
     @Test func `A megabyte of name is quoted short`() {

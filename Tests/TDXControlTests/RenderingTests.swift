@@ -112,6 +112,55 @@ import Testing
         #expect(render(none, .plain) == "1 key id: 1 free, 0 in use [tdx]\n")
     }
 
+    @Test func `conversions are shown by direction, with the hottest blocks, the last ones and storms`() {
+        let none = ValueDistribution(median: 0, percentile90: 0, percentile99: 0, maximum: 0)
+        func direction(_ side: MemorySide, _ count: UInt64, _ times: ValueDistribution) -> ConversionDirection {
+            ConversionDirection(
+                to: side, count: count, changedBytes: count << 21, discardedBytes: 0, failures: count / 2, cancelled: 0,
+                merged: 1,
+                sizeBytes: ValueDistribution(
+                    median: 4096, percentile90: 2 << 20, percentile99: 2 << 20, maximum: 2 << 20), microseconds: times)
+        }
+        func reply(
+            _ directions: [ConversionDirection], since: String? = nil, _ conversions: [ConversionAccount] = []
+        ) -> ManagerInterface.Conversions.Reply {
+            ManagerInterface.Conversions.Reply(
+                name: "web1", backend: .memfd,
+                HolderInterface.Conversions.Reply(
+                    directions: directions,
+                    hottest: [ConversionHotBlock(gpa: 2 << 20, bytes: 2 << 20, conversions: 2)],
+                    storm: ConversionStorm(
+                        rule: ConversionStormRule(conversions: 1, windowMilliseconds: 1000), storms: 1, since: since),
+                    conversions: conversions))
+        }
+        let empty = reply([direction(.private, 0, none), direction(.shared, 0, none)])
+        #expect(render(empty, .plain) == "Nothing was converted since the TD was made. [memfd (emulated)]\n")
+        let failed = ConversionAccount(
+            number: 2, endedAt: "2026-01-02T03:04:05.678Z", gpa: 2 << 20, bytes: 4096, to: .shared, origin: .guest,
+            requests: 3, changedBytes: 0, discardedBytes: 0, microseconds: 41, outcome: .failed, doneBytes: 0,
+            reason: "no")
+        let times = ValueDistribution(median: 41, percentile90: 52, percentile99: 1200, maximum: 1200)
+        let found = reply(
+            [direction(.private, 0, none), direction(.shared, 2, times)], since: "2026-01-02T03:04:05.000Z", [failed])
+        #expect(
+            render(found, .plain) == """
+                TO       COUNT  CHANGED  DISCARDED  FAILED  CANCELLED  MERGED        MEDIAN   90 %     99 %     MOST
+                private      0      0 B        0 B       0          0       1  size       –      –        –        –
+                                                                               time       –      –        –        –
+                shared       2    4 MiB        0 B       1          0       1  size   4 KiB  2 MiB    2 MiB    2 MiB
+                                                                               time   41 µs  52 µs  1.20 ms  1.20 ms
+
+                HOTTEST       END           CONVERSIONS
+                0x0000200000  0x0000400000            2
+
+                NO  ENDED                     START          SIZE  TO      BY     REQUESTS  DISCARDED   TOOK  OUTCOME
+                 2  2026-01-02T03:04:05.678Z  0x0000200000  4 KiB  shared  guest         3        0 B  41 µs  FAILED: no
+
+                STORM since 2026-01-02T03:04:05.000Z; 1 storm since the TD was made (more than 1 in 1000 ms) [memfd (emulated)]
+
+                """)
+    }
+
     @Test func `what is paid for twice is shown with its range, or said to be nothing`() {
         func reply(reclaimed: Bool, _ ranges: [DoubleResidency]) -> ManagerInterface.Verify.Reply {
             ManagerInterface.Verify.Reply(

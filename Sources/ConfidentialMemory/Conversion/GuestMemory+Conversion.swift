@@ -20,6 +20,7 @@ extension GuestMemory {
     /// - Parameters:
     ///   - range: page aligned, inside memory; it may cross shards and regions that touch.
     ///   - chunk: bytes in one transaction, whole 2 MiB blocks, at most `maximumChunk`.
+    ///   - origin: who asks; nil for what nobody wants to hear of, as the first conversion of all memory is.
     ///   - isCancelled: asked before each chunk.
     ///   - progress: bytes of the range that are settled so far, and those in the range.
     /// - Throws: `.invalid` for bad input; `.incomplete` with the exact end of what is done. Interrupted calls
@@ -27,7 +28,7 @@ extension GuestMemory {
     @discardableResult
     public func convert(
         _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount = maximumChunk,
-        origin: ConversionOrigin = .host, isCancelled: () -> Bool = { false },
+        origin: ConversionOrigin? = .host, isCancelled: () -> Bool = { false },
         progress: (ByteCount, ByteCount) -> Void = { _, _ in }
     ) throws(ConversionError) -> ConversionResult {
         guard chunk > .zero, chunk <= Self.maximumChunk, chunk.rawValue % Self.chunkAlignment.rawValue == 0 else {
@@ -50,7 +51,8 @@ extension GuestMemory {
 
     /// Converts a valid range chunk by chunk and keeps the record of it. The caller holds `conversionLock`.
     func convertLocked(
-        _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount, origin: ConversionOrigin, requests: Int = 1,
+        _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount, origin: ConversionOrigin?,
+        requests: Int = 1,
         isCancelled: () -> Bool = { false }, progress: (ByteCount, ByteCount) -> Void = { _, _ in }
     ) -> (result: ConversionResult, failure: IncompleteConversion?) {
         let start = MonotonicInstant.now
@@ -74,10 +76,12 @@ extension GuestMemory {
                 range: range, side: side, end: failure.end, result: result, reason: failure.reason,
                 leftover: failure.leftover)
         }
-        observer.note(
-            ConversionRecord(
-                range: range, side: side, origin: origin, requests: requests, result: result, failure: incomplete,
-                start: start, end: .now))
+        if let origin {
+            observer.note(
+                ConversionRecord(
+                    range: range, side: side, origin: origin, requests: requests, result: result, failure: incomplete,
+                    start: start, end: .now))
+        }
         return (result, incomplete)
     }
 

@@ -43,7 +43,8 @@ public final class GuestMemory: Sendable {
     let conversionLock = Mutex(())
     /// Requests that wait for the lock and may be merged.
     let requests = Mutex<[ConversionRequest]>([])
-    let observer = ConversionObserver()
+    /// What is remembered of conversions.
+    public let observer: ConversionObserver
     /// Others who use the guest's memory, such as a device, and must follow conversions.
     public let listeners = ConversionListeners()
 
@@ -52,10 +53,13 @@ public final class GuestMemory: Sendable {
     /// The guest-physical ranges of the shards, in ascending order.
     public var shardRanges: [GuestPhysicalRange] { shards.map(\.range) }
 
-    private init(sides: MemorySides, machine: any KVMVirtualMachine, shards: [Shard]) {
+    private init(
+        sides: MemorySides, machine: any KVMVirtualMachine, shards: [Shard], observer: ConversionObserver
+    ) {
         self.sides = sides
         self.machine = machine
         self.shards = shards
+        self.observer = observer
     }
 
     // MARK: Making
@@ -63,9 +67,11 @@ public final class GuestMemory: Sendable {
     /// Creates the backing files, maps the shared side and registers the memslots. All memory is shared at first.
     /// - Parameters:
     ///   - name: shows in /proc as part of the files' names; up to 200 bytes.
+    ///   - observer: hears of every conversion; of this memory alone.
     /// - Throws: the kernel's refusal. Every file, mapping and slot made before is gone again.
     public static func make(
-        in machine: any KVMVirtualMachine, host: any MemoryHost, plan: ShardPlan, sides: MemorySides, name: String
+        in machine: any KVMVirtualMachine, host: any MemoryHost, plan: ShardPlan, sides: MemorySides, name: String,
+        observer: ConversionObserver = ConversionObserver()
     ) throws(KVMError) -> GuestMemory {
         var shards: [Shard] = []
         do {
@@ -82,7 +88,7 @@ public final class GuestMemory: Sendable {
             }
             throw error
         }
-        return GuestMemory(sides: sides, machine: machine, shards: shards)
+        return GuestMemory(sides: sides, machine: machine, shards: shards, observer: observer)
     }
 
     private static func makeShard(

@@ -154,9 +154,9 @@ struct TrustDomainBuilder: ~Copyable {
         let regions = configuration.layout.regions.map(\.range)
         let plan = ShardPlan(
             regions: regions, policy: configuration.shards ?? .automatic(cpus: HostCPUs.online))
-        let (host, name) = (host, configuration.name)
+        let (host, name, observer) = (host, configuration.name, configuration.observer ?? ConversionObserver())
         let memory = try refusing { () throws(KVMError) in
-            try GuestMemory.make(in: machine, host: host, plan: plan, sides: .apart, name: name)
+            try GuestMemory.make(in: machine, host: host, plan: plan, sides: .apart, name: name, observer: observer)
         }
         self.memory = memory
         let total = configuration.layout.backedSize
@@ -164,7 +164,7 @@ struct TrustDomainBuilder: ~Copyable {
         for region in regions {
             do {
                 try memory.convert(
-                    region, to: .private,
+                    region, to: .private, origin: nil,
                     progress: { settled, _ in
                         progress(BuildProgress(phase: .memory, done: done + settled, total: total))
                     })

@@ -25,6 +25,8 @@ public struct TrustDomainConfiguration: Sendable {
     public var isPreallocated = false
     /// Nil for `ShardPolicy.automatic` on this host's CPUs.
     public var shards: ShardPolicy?
+    /// Hears of every conversion once the TD is made, of this TD alone; nil for one that only remembers.
+    public var observer: ConversionObserver?
 
     public init(
         name: String, layout: GuestMemoryLayout, plan: LoadPlan = .empty, vcpus: Int,

@@ -32,6 +32,10 @@ extension Setting {
             multipleOf: .mebibytes(2)),
         number("memory", "release_threads", \.memory.releaseThreads, 1...64),
         size("memory", "reserve", \.memory.reserve, .zero...(.gibibytes(1024)), multipleOf: ByteCount(pageSize)),
+        number("memory", "conversion_storm", \.memory.conversionStorm, 1...1_000_000_000),
+        duration(
+            "memory", "conversion_storm_window", \.memory.conversionStormWindow,
+            .milliseconds(100)...(.seconds(3600))),
 
         choice("teardown", "policy", \.teardown.policy),
         choice("teardown", "wait", \.teardown.wait),

@@ -62,6 +62,9 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var releaseThreads = 4
         /// What must stay available on the host after a TD's memory is set aside.
         public var reserve = ByteCount.mebibytes(256)
+        /// More conversions of one TD than this in one window are a storm.
+        public var conversionStorm = 10_000
+        public var conversionStormWindow = Duration.seconds(1)
     }
 
     /// What clients may take.

@@ -1,3 +1,4 @@
+internal import ConfidentialMemory
 internal import ControlInterface
 internal import FirmwareImage
 internal import MemoryUnits
@@ -31,6 +32,8 @@ struct BuildOrder: Hashable, Sendable {
     var ownerUID: UInt32
     /// All private memory is allocated before the TD is there.
     var isPreallocated: Bool
+    /// When conversions count as a storm.
+    var storm: StormRule
 
     init(_ raw: HolderInterface.Build.Parameters) throws(FieldRefused) {
         name = try Self.name(raw.name)
@@ -52,6 +55,24 @@ struct BuildOrder: Hashable, Sendable {
         keyID = KeyID(raw.keyID)
         ownerUID = raw.ownerUID
         isPreallocated = raw.preallocate ?? false
+        storm = try raw.storm.map { rule throws(FieldRefused) in try Self.storm(rule) } ?? StormRule()
+    }
+
+    private static func storm(_ rule: ConversionStormRule) throws(FieldRefused) -> StormRule {
+        func limit(_ range: ClosedRange<some FixedWidthInteger>) -> String {
+            "\(range.lowerBound) to \(range.upperBound)"
+        }
+        guard ConversionStormRule.conversionCounts.contains(rule.conversions) else {
+            throw FieldRefused(
+                field: "storm.conversions", value: String(rule.conversions),
+                limit: limit(ConversionStormRule.conversionCounts))
+        }
+        guard ConversionStormRule.windows.contains(rule.windowMilliseconds) else {
+            throw FieldRefused(
+                field: "storm.window_ms", value: String(rule.windowMilliseconds),
+                limit: limit(ConversionStormRule.windows))
+        }
+        return StormRule(conversions: rule.conversions, milliseconds: UInt64(rule.windowMilliseconds))
     }
 
     private static func name(_ text: String) throws(FieldRefused) -> String {

@@ -37,11 +37,14 @@ final class Holder: Sendable {
     private let log: Logger
     private let state = Mutex(State())
     private let pace = ReleasePace()
+    /// Writes to the journal what a thread that converts must not wait for.
+    private let reporter: SerialWorker
 
-    init(host: BackendHost, policy: TeardownPolicy, log: Logger) {
+    init(host: BackendHost, policy: TeardownPolicy, log: Logger, reporter: SerialWorker) {
         self.host = host
         self.policy = policy
         self.log = log
+        self.reporter = reporter
     }
 
     /// Nobody has given this process work, or the work has failed.
@@ -93,6 +96,7 @@ final class Holder: Sendable {
             mrOwner: order.mrOwner, mrOwnerConfig: order.mrOwnerConfig)
         configuration.isPreallocated = order.isPreallocated
         configuration.shards = Self.shardPolicy(regions: layout.regions.count)
+        configuration.observer = observer(order)
         let domain: ConfidentialMemory.TrustDomain
         do {
             domain = try ConfidentialMemory.TrustDomain(
@@ -117,6 +121,17 @@ final class Holder: Sendable {
             }
         }
         return Built(domain: domain, system: system, mrtd: mrtd, keyID: system.inspection?.keyID?.rawValue)
+    }
+
+    /// Remembers the TD's conversions, and has the journal told of what somebody should know.
+    private func observer(_ order: BuildOrder) -> ConversionObserver {
+        var log = log
+        log[metadataKey: "td"] = "\(order.name)"
+        log[metadataKey: "id"] = "\(order.id)"
+        let journal = ConversionJournal(log: log)
+        return ConversionObserver(storm: order.storm) { [reporter] event, observer in
+            reporter.run { journal.note(event, observer) }
+        }
     }
 
     private static func plan(
@@ -188,6 +203,13 @@ final class Holder: Sendable {
         }
         let now = memory.numberedRuns()
         return .init(sequence: Int64(clamping: now.sequence), snapshot: true, runs: now.runs.map { MemoryRun($0) })
+    }
+
+    /// - Parameter last: how many are told one by one, 0 to 1,000.
+    func conversions(last: Int) throws(ControlError) -> HolderInterface.Conversions.Reply {
+        let observer = try runnable("Conversions").domain.memory.observer
+        let clocks = ClockPair()
+        return HolderInterface.Conversions.Reply(observer.report(last: last), clocks)
     }
 
     /// The backing files with a duplicate of each, in the same order.
@@ -384,6 +406,9 @@ final class Holder: Sendable {
             progress(step)
         }
     }
+
+    /// Runs `body` when everything of the TD that the journal is to be told has been told.
+    func whenReported(_ body: @escaping @Sendable () -> Void) { reporter.run(body) }
 
     // MARK: State
 

@@ -71,7 +71,8 @@ public final class HolderServer: @unchecked Sendable {
                 identity: ServiceIdentity(
                     vendor: "tdxd", product: "tdx-holder", version: ControlInterfaceVersion.text, url: ""))
             holder = Holder(
-                host: host, policy: TeardownPolicy(chunk: .mebibytes(options.releaseChunkMebibytes)), log: log)
+                host: host, policy: TeardownPolicy(chunk: .mebibytes(options.releaseChunkMebibytes)), log: log,
+                reporter: try SerialWorker(named: "reporter"))
             try listen()
         } catch {
             throw HolderStartError(description: "\(error)")
@@ -82,7 +83,9 @@ public final class HolderServer: @unchecked Sendable {
         let service = HolderService(
             holder: holder, worker: try SerialWorker(named: "worker"), inspector: try SerialWorker(named: "inspector"),
             followers: MapFollowers(holder, loop),
-            onFinished: { [unowned self] in self.loop.perform { self.leave() } },
+            onFinished: { [unowned self] in
+                self.holder.whenReported { self.loop.perform { self.leave() } }
+            },
             onBuildFailed: { [unowned self] in self.loop.perform { self.armIdleTimer() } })
         self.service = service
         try server.register(InterfaceDescription.holder, handlers: service.handlers)

@@ -36,7 +36,7 @@ final class HolderService: Sendable {
             "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
             "Verify": guarded(verify), "PlanStop": guarded(planStop), "GetBacking": guarded(getBacking),
             "Stop": guarded(stop), "Reclaim": guarded(reclaim), "MapChanges": guarded(mapChanges),
-            "SetPace": guarded(setPace),
+            "SetPace": guarded(setPace), "Conversions": guarded(conversions),
         ]
     }
 
@@ -135,6 +135,16 @@ final class HolderService: Sendable {
     private func map(_ call: VarlinkCall) throws(VarlinkErrorReply) {
         inspector.run { [holder] in
             Self.finish(call) { () throws(ControlError) in HolderInterface.Map.Reply(runs: try holder.map()) }
+        }
+    }
+
+    private func conversions(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        let parameters = try call.parameters(as: HolderInterface.Conversions.Parameters.self)
+        let last = try answering { () throws(ControlError) in
+            try HolderInterface.Conversions.checkedLast(parameters.last)
+        }
+        inspector.run { [holder] in
+            Self.finish(call) { () throws(ControlError) in try holder.conversions(last: last) }
         }
     }
 

@@ -14,7 +14,8 @@ struct Tdxctl: ParsableCommand {
         version: ControlInterfaceVersion.text,
         subcommands: [
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
-            MapCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self, ReclaimCommand.self,
+            MapCommand.self, ConversionsCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self,
+            ReclaimCommand.self,
             DrainCommand.self, KexecCommand.self, MetricsCommand.self,
             CertificateCommand.self,
             SelfTestCommand.self, EstimateCommand.self, ExplainCommand.self, ModelCommand.self, TraceCommand.self,

@@ -92,6 +92,14 @@ struct HolderLink: Sendable {
         }
     }
 
+    func conversions(last: Int, timeout: Duration) throws(ControlError) -> HolderInterface.Conversions.Reply {
+        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(
+                HolderInterface.Conversions.method, HolderInterface.Conversions.Parameters(last: Int64(last)),
+                timeout: timeout)
+        }
+    }
+
     func verify(reclaim: Bool, timeout: Duration) throws(ControlError) -> HolderInterface.Verify.Reply {
         try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(

@@ -141,7 +141,10 @@ extension Manager {
             name: record.name, id: record.id, memoryBytes: record.memoryBytes, vcpus: record.vcpus,
             firmware: record.firmware, mrconfigid: order.mrConfigID, mrowner: order.mrOwner,
             mrownerconfig: order.mrOwnerConfig, keyID: record.keyID, ownerUID: record.ownerUID,
-            preallocate: order.isPreallocated)
+            preallocate: order.isPreallocated,
+            storm: ConversionStormRule(
+                conversions: configuration.memory.conversionStorm,
+                windowMilliseconds: configuration.memory.conversionStormWindow.wholeMilliseconds))
         let description = try holder.link.build(
             parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
         return try take(description, record, holder, timeout: configuration.deadlines.holderReply)

@@ -106,6 +106,13 @@ extension Manager {
         return ManagerInterface.MapChanges.Reply(name: name.text, backend: domain.record.backend ?? .memfd, changes)
     }
 
+    /// How the TD's conversions went; `ManagerInterface.Conversions`.
+    func conversions(_ name: DomainName, last: Int) throws(ControlError) -> ManagerInterface.Conversions.Reply {
+        let (domain, holder) = try findRunnable(name, "conversions")
+        let found = try holder.link.conversions(last: last, timeout: configuration.deadlines.holderReply)
+        return ManagerInterface.Conversions.Reply(name: name.text, backend: domain.record.backend ?? .memfd, found)
+    }
+
     func convert(
         _ order: ConvertOrder, to side: MemorySide, as principal: Principal = .admin
     ) throws(ControlError) -> ManagerInterface.Convert.Reply {

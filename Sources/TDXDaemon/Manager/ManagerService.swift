@@ -20,6 +20,7 @@ final class ManagerService: Sendable {
             "Show": { self.show($0) },
             "Map": { self.map($0) },
             "MapChanges": { self.mapChanges($0) },
+            "Conversions": { self.conversions($0) },
             "Create": { self.create($0) },
             "Convert": { self.convert($0) },
             "Stop": { self.stop($0) },
@@ -70,6 +71,14 @@ final class ManagerService: Sendable {
             _ = try MapFollowing.checkedSequence(parameters.since)
             return try manager.mapChanges(
                 try DomainName(validating: parameters.name), since: parameters.since, wait: wait)
+        }
+    }
+
+    private func conversions(_ call: VarlinkCall) {
+        answer(call, ManagerInterface.Conversions.Parameters.self, on: manager.lookers) {
+            manager, parameters throws(ControlError) in
+            let last = try HolderInterface.Conversions.checkedLast(parameters.last)
+            return try manager.conversions(try DomainName(validating: parameters.name), last: last)
         }
     }
 

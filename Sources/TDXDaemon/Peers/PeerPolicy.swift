@@ -16,6 +16,7 @@ enum Role: Int, Hashable, Sendable, CaseIterable, Comparable {
     /// interface.
     static let ofMethods: [String: Role] = [
         "Check": .observe, "List": .observe, "Show": .observe, "Map": .observe, "MapChanges": .observe,
+        "Conversions": .observe,
         "PlanStop": .observe, "ListCertificates": .observe, "GetCertificate": .observe, "GetKeys": .observe,
         "GetDrain": .observe, "CheckKexec": .observe,
         "Create": .operate, "Convert": .operate, "Verify": .operate, "Stop": .operate, "Reclaim": .operate,

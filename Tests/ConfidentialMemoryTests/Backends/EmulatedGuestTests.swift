@@ -79,7 +79,7 @@ private final class Stage: Sendable {
         #expect(
             stage.steps == ["private: 0", "written", "shared: 0", "accept: 0", "read: [0, 0]", "hole: 1"])
         #expect(try domain.memory.residency(of: block).shared == .zero)
-        #expect(domain.memory.conversionRecords.map(\.origin) == [.host, .guest, .guest])
+        #expect(domain.memory.observer.records().map(\.origin) == [.guest, .guest])
         #expect(try domain.stop().failure == nil)
         for thread in threads { thread.join() }
         #expect(ends.list.withLock { $0 } == [0: .stopped])

@@ -1,6 +1,7 @@
 import KVM
 import LinuxSystem
 import MemoryUnits
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -21,7 +22,7 @@ import Testing
         for number in 0..<UInt64(1_234) {
             observer.note(Self.record(0, .private, microseconds: 1, at: number * 1_000_000))
         }
-        let records = observer.records
+        let records = observer.records()
         #expect(records.count == 1_000)
         #expect(records.first?.start.nanoseconds == 234_000_000)
         #expect(records.last?.start.nanoseconds == 1_233_000_000)
@@ -46,12 +47,12 @@ import Testing
         try memory.convert(range(0, mebibytes: 4), to: .private)
         bench.journal.fail { $0.name == "attributes" ? .ioError : nil }
         #expect(throws: ConversionError.self) { try memory.convert(range(0, mebibytes: 2), to: .shared) }
-        let toPrivate = memory.conversionStatistics(to: .private)
+        let toPrivate = memory.observer.statistics(to: .private)
         #expect(toPrivate.changed == .mebibytes(4) && toPrivate.discarded == .mebibytes(2))
         #expect(toPrivate.failures == 0 && toPrivate.size.count == 1)
-        #expect(memory.conversionStatistics(to: .shared).failures == 1)
-        #expect(memory.conversionRecords.map(\.side) == [.private, .shared])
-        #expect(memory.conversionRecords[1].failure?.end == GuestPhysicalAddress(0))
+        #expect(memory.observer.statistics(to: .shared).failures == 1)
+        #expect(memory.observer.records().map(\.side) == [.private, .shared])
+        #expect(memory.observer.records()[1].failure?.end == GuestPhysicalAddress(0))
     }
 
     @Test func `the hottest blocks are found among many cool ones`() {
@@ -68,18 +69,80 @@ import Testing
 
     @Test func `a storm is counted once, however long it lasts, and again when it comes back`() {
         var storm = StormDetector(StormRule(conversions: 10, milliseconds: 100))
-        func burst(_ count: Int, window: UInt64) {
-            for _ in 0..<count { storm.note(window * 100_000_000) }
+        /// How many storms began.
+        func burst(_ count: Int, window: UInt64) -> Int {
+            (0..<count).count { _ in storm.note(window * 100_000_000) }
         }
-        burst(10, window: 1)
+        #expect(burst(10, window: 1) == 0)
         #expect(storm.storms == 0)
-        burst(11, window: 2)
-        burst(50, window: 3)
+        #expect(burst(11, window: 2) == 1)
+        #expect(burst(50, window: 3) == 0)
         #expect(storm.storms == 1)
-        burst(3, window: 4)
-        burst(11, window: 5)
+        #expect(burst(3, window: 4) == 0)
+        #expect(burst(11, window: 5) == 1)
         #expect(storm.storms == 2)
-        burst(11, window: 9)
+        #expect(burst(11, window: 9) == 1)
         #expect(storm.storms == 3)
+    }
+
+    @Test func `a storm rages from its first conversion too many until a window has passed with few`() {
+        var storm = StormDetector(StormRule(conversions: 2, milliseconds: 100))
+        #expect(storm.status(at: 0).since == nil)
+        for time in [100, 110, 120, 130] as [UInt64] { _ = storm.note(time * 1_000_000) }
+        func since(_ milliseconds: UInt64) -> UInt64? { storm.status(at: milliseconds * 1_000_000).since?.nanoseconds }
+        #expect(since(199) == 120_000_000)
+        // The next window is not over, so nobody knows yet.
+        #expect(since(299) == 120_000_000)
+        #expect(since(300) == nil)
+        _ = storm.note(210_000_000)
+        #expect(since(299) == 120_000_000)
+        #expect(since(300) == nil)
+        #expect(storm.status(at: 400_000_000).storms == 1)
+    }
+
+    @Test func `whoever listens hears of what was refused and of a storm's beginning, and of nothing else`() throws {
+        let heard = Mutex<[ConversionEvent]>([])
+        let observer = ConversionObserver(storm: StormRule(conversions: 3, milliseconds: 3_600_000)) { event, _ in
+            heard.withLock { $0.append(event) }
+        }
+        func failure(_ reason: IncompleteConversion.Reason) -> IncompleteConversion {
+            IncompleteConversion(
+                range: range(0, mebibytes: 2), side: .shared, end: GuestPhysicalAddress(0), result: ConversionResult(),
+                reason: reason)
+        }
+        var record = Self.record(0, .shared, microseconds: 1)
+        observer.note(record)
+        record.failure = failure(.cancelled)
+        observer.note(record)
+        #expect(heard.withLock { $0.isEmpty })
+        record.failure = failure(.refused(KVMError("fallocate", .ioError)))
+        observer.note(record)
+        record.number = 3
+        #expect(heard.withLock { $0 } == [.failed(record)])
+        for _ in 0..<5 { observer.note(Self.record(0, .shared, microseconds: 1)) }
+        let events = heard.withLock { $0 }
+        #expect(events.count == 2)
+        guard case .stormBegan(let status) = events.last else {
+            Issue.record("\(events)")
+            return
+        }
+        #expect(status.storms == 1 && status.since != nil && status.rule.conversions == 3)
+        let shared = observer.statistics(to: .shared)
+        #expect(shared.failures == 1 && shared.cancelled == 1 && shared.count == 8)
+        #expect(observer.records(after: 6).map(\.number) == [7, 8])
+    }
+
+    @Test func `a report has the last conversions and everything that was counted`() {
+        let observer = ConversionObserver()
+        for number in 0..<UInt64(1_500) { observer.note(Self.record(2 * (number % 3), .private, microseconds: 5)) }
+        observer.note(Self.record(2, .shared, microseconds: 7))
+        let report = observer.report(last: 2)
+        #expect(report.records.map(\.number) == [1_500, 1_501])
+        #expect(report.toPrivate.count == 1_500 && report.toShared.count == 1)
+        #expect(report.hottest.map(\.conversions) == [501, 500, 500])
+        #expect(report.hottest.first?.address.rawValue == 2 << 20)
+        #expect(report.storm.storms == 0 && report.storm.since == nil)
+        #expect(observer.report(last: 0).records.isEmpty)
+        #expect(observer.report().records.count == 1_000)
     }
 }

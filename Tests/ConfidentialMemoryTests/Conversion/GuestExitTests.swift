@@ -151,7 +151,7 @@ import Testing
         for thread in threads { thread.join() }
         #expect(failures.withLock { $0 } == [])
         #expect(domain.runs()[0] == run(0..<128, .shared))
-        let statistics = domain.memory.conversionStatistics(to: .shared)
+        let statistics = domain.memory.observer.statistics(to: .shared)
         #expect(statistics.size.count + statistics.merged == 128)
         #expect(statistics.changed == PageCount(128).bytes)
         _ = try domain.stop()
@@ -187,7 +187,7 @@ import Testing
         memory.listeners.remove(id)
         for thread in others.withLock({ $0 }) { thread.join() }
         #expect(outcomes.withLock { $0 } == [0x40_0000: "done 2 MiB", 0x60_0000: "0x600000 stopped at 0x600000"])
-        #expect(memory.conversionStatistics(to: .private).merged == 1)
+        #expect(memory.observer.statistics(to: .private).merged == 1)
         memory.close()
     }
 }
