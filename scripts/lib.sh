@@ -41,5 +41,17 @@ need_swift() {
     esac
 }
 
+# build_release PRODUCT... – optimised and with Swift's own libraries inside; $bin is where they are. Quiet unless it fails.
+build_release() {
+    local product log
+    log=$(mktemp)
+    for product in "$@"; do
+        swift build -c release --static-swift-stdlib --product "$product" >"$log" 2>&1 ||
+            { tail -n 40 "$log" >&2; rm -f "$log"; fail "the build failed"; }
+    done
+    rm -f "$log"
+    bin=$(swift build -c release --static-swift-stdlib --show-bin-path)
+}
+
 # What every build needs.
 build_packages=(libseccomp-dev libsystemd-dev pkg-config)

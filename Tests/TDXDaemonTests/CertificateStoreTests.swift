@@ -1,5 +1,7 @@
 import ControlInterface
 import Glibc
+import LinuxSystem
+import SystemPackage
 import Testing
 
 @testable import TDXDaemon
@@ -24,7 +26,7 @@ import Testing
     @Test func `a directory that is missing is an error, not a success`() throws {
         let place = try TemporaryDirectory()
         let store = CertificateStore(directory: place.path + "/missing")
-        #expect(throws: DurableFile.Failure.self) { try store.write(Sample.certificate(Sample.record("a"))) }
+        #expect(throws: LinuxError.self) { try store.write(Sample.certificate(Sample.record("a"))) }
     }
 
     @Test func `only as many as configured are kept, the newest`() throws {
@@ -70,22 +72,6 @@ import Testing
         #expect(store.all { flaws.append($0) }.map(\.name) == ["web1"])
         #expect(flaws.count == 1 && flaws[0].hasPrefix("web1-x.json: "))
     }
-
-    @Test func `nothing half-written stays behind when writing fails`() throws {
-        let place = try TemporaryDirectory()
-        mkdir(place.path + "/x", 0o700)
-        #expect(throws: DurableFile.Failure.self) { try DurableFile.write([1], name: "x", in: place.path) }
-        #expect(access(place.path + "/.x.new", F_OK) != 0)
-    }
-
-    @Test func `a file that is too long, a link or a FIFO is not read`() throws {
-        let place = try TemporaryDirectory()
-        try DurableFile.write([UInt8](repeating: 1, count: 100), name: "f", in: place.path)
-        #expect(try DurableFile.read(path: place.path + "/f", limit: 100).count == 100)
-        #expect(throws: DurableFile.Failure.self) { try DurableFile.read(path: place.path + "/f", limit: 99) }
-        symlink(place.path + "/f", place.path + "/l")
-        #expect(throws: DurableFile.Failure.self) { try DurableFile.read(path: place.path + "/l") }
-    }
 }
 
 /// A directory of the test's own, removed with everything in it.
@@ -95,7 +81,7 @@ final class TemporaryDirectory {
     init() throws {
         var template = Array("/tmp/tdxd-test.XXXXXX".utf8CString)
         guard let made = mkdtemp(&template) else {
-            throw DurableFile.Failure(operation: "mkdtemp", path: "/tmp", errno: errno)
+            throw LinuxError("mkdtemp", Errno(rawValue: errno), detail: "/tmp")
         }
         path = String(cString: made)
     }

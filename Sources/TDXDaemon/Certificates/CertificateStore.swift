@@ -1,6 +1,8 @@
 internal import ControlInterface
 internal import FoundationEssentials
 internal import Glibc
+internal import LinuxSystem
+internal import SystemPackage
 
 /// Teardown certificates on disk: one JSON file each, `NAME-ID.json`, written before anybody is told.
 struct CertificateStore: Sendable {
@@ -56,10 +58,10 @@ struct CertificateStore: Sendable {
 
     private func read(file: String) throws -> TeardownCertificate? {
         let bytes: [UInt8]
-        do throws(DurableFile.Failure) {
+        do throws(LinuxError) {
             bytes = try DurableFile.read(path: "\(directory)/\(file)")
         } catch {
-            if error.errno == ENOENT { return nil }
+            if error.errno == .noSuchFileOrDirectory { return nil }
             throw error
         }
         return try JSONDecoder().decode(TeardownCertificate.self, from: Data(bytes))

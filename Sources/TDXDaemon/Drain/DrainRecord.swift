@@ -2,6 +2,7 @@ internal import ControlInterface
 internal import FoundationEssentials
 internal import Glibc
 internal import LinuxSystem
+internal import SystemPackage
 
 /// That the host is being emptied, as the next tdxd finds it: `drain.json` in the state directory.
 struct DrainRecord: Codable, Hashable, Sendable {
@@ -35,11 +36,11 @@ struct DrainRecord: Codable, Hashable, Sendable {
     /// of a broken file.
     static func read(in directory: String) -> Self? {
         let path = directory + "/" + name
-        do throws(DurableFile.Failure) {
+        do throws(LinuxError) {
             let bytes = try DurableFile.read(path: path)
             if let record = try? JSONDecoder().decode(Self.self, from: Data(bytes)) { return record }
         } catch {
-            if error.errno == ENOENT { return nil }
+            if error.errno == .noSuchFileOrDirectory { return nil }
         }
         return Self(purpose: .maintenance, since: "an unknown time", policy: .auto)
     }
@@ -48,10 +49,10 @@ struct DrainRecord: Codable, Hashable, Sendable {
         try DurableFile.write(Array(try JSONEncoder().encode(self)), name: Self.name, in: directory)
     }
 
-    static func remove(in directory: String) throws(DurableFile.Failure) {
+    static func remove(in directory: String) throws(LinuxError) {
         let path = directory + "/" + name
         guard unlink(path) == 0 || errno == ENOENT else {
-            throw DurableFile.Failure(operation: "unlink", path: path, errno: errno)
+            throw LinuxError("unlink", Errno(rawValue: errno), detail: path)
         }
     }
 }

@@ -109,7 +109,7 @@ extension Manager {
     private func start(
         _ record: DomainRecord, in directory: String, _ configuration: TDXDConfiguration
     ) throws(ControlError) -> LiveHolder {
-        do throws(DurableFile.Failure) {
+        do throws(LinuxError) {
             try DirectoryTree.make(directory, mode: 0o700)
         } catch {
             throw .holderFailed(name: record.name, reason: "\(error)")

@@ -54,7 +54,7 @@ extension Manager {
 
     /// - Throws: `tryAgain` when it cannot be noted durably; nothing is changed then.
     func undrain() throws(ControlError) -> DrainStatus {
-        do throws(DurableFile.Failure) { try DrainRecord.remove(in: places.stateDirectory) } catch {
+        do throws(LinuxError) { try DrainRecord.remove(in: places.stateDirectory) } catch {
             throw .tryAgain(reason: "the end of the drain cannot be noted: \(error)")
         }
         core.withLock { $0.drain = nil }

@@ -191,7 +191,7 @@ extension Manager {
                 metadata: ["td": "\(ending.record.name)", "id": "\(id)", "key_id": "\(key)", "reason": "\(quarantine)"])
         }
         if isOver {
-            do throws(DurableFile.Failure) { try DirectoryTree.remove(holder.directory) } catch {
+            do throws(LinuxError) { try DirectoryTree.remove(holder.directory) } catch {
                 log.error("a holder's directory stays behind", metadata: ["reason": "\(error)"])
             }
             if let pid = holder.process?.pid { events.forget(process: pid) }

@@ -1,4 +1,5 @@
 internal import FoundationEssentials
+internal import LinuxSystem
 
 extension DomainRecord {
     func encoded() throws -> [UInt8] {

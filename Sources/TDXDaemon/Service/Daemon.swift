@@ -54,7 +54,7 @@ public final class Daemon {
             socket: configuration.service.socket, runtimeDirectory: configuration.service.runtimeDirectory,
             stateDirectory: configuration.service.stateDirectory)
         if let flaw = places.flaw { throw StartFailure(flaw, status: 78) }
-        do throws(DurableFile.Failure) {
+        do throws(LinuxError) {
             try places.make()
             if let traces = configuration.backends.emulatedTraces { try DirectoryTree.make(traces, mode: 0o700) }
         } catch {

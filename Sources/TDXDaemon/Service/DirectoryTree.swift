@@ -1,21 +1,23 @@
 internal import Glibc
+internal import LinuxSystem
+internal import SystemPackage
 
 /// Directories of the daemon's own.
 enum DirectoryTree {
     /// Makes a directory and its parents where they are missing.
     /// - Parameter mode: of what is made; what is there keeps its own.
-    static func make(_ path: String, mode: mode_t) throws(DurableFile.Failure) {
+    static func make(_ path: String, mode: mode_t) throws(LinuxError) {
         var prefix = ""
         for part in path.split(separator: "/") {
             prefix += (prefix.isEmpty && !path.hasPrefix("/") ? "" : "/") + part
             if mkdir(prefix, mode) != 0, errno != EEXIST {
-                throw DurableFile.Failure(operation: "mkdir", path: prefix, errno: errno)
+                throw LinuxError("mkdir", Errno(rawValue: errno), detail: prefix)
             }
         }
         var status = stat()
-        guard stat(path, &status) == 0 else { throw DurableFile.Failure(operation: "stat", path: path, errno: errno) }
+        guard stat(path, &status) == 0 else { throw LinuxError("stat", Errno(rawValue: errno), detail: path) }
         guard status.st_mode & S_IFMT == S_IFDIR else {
-            throw DurableFile.Failure(operation: "mkdir", path: path, errno: ENOTDIR)
+            throw LinuxError("mkdir", .notDirectory, detail: path)
         }
     }
 
@@ -34,7 +36,7 @@ enum DirectoryTree {
     }
 
     /// Removes a directory with everything in it. Links are removed, never followed.
-    static func remove(_ path: String) throws(DurableFile.Failure) {
+    static func remove(_ path: String) throws(LinuxError) {
         for name in names(in: path) {
             let entry = path + "/" + name
             var status = stat()
@@ -42,11 +44,11 @@ enum DirectoryTree {
             if status.st_mode & S_IFMT == S_IFDIR {
                 try remove(entry)
             } else if unlink(entry) != 0, errno != ENOENT {
-                throw DurableFile.Failure(operation: "unlink", path: entry, errno: errno)
+                throw LinuxError("unlink", Errno(rawValue: errno), detail: entry)
             }
         }
         if rmdir(path) != 0, errno != ENOENT {
-            throw DurableFile.Failure(operation: "rmdir", path: path, errno: errno)
+            throw LinuxError("rmdir", Errno(rawValue: errno), detail: path)
         }
     }
 }

@@ -1,5 +1,6 @@
 internal import Glibc
 internal import LinuxSystem
+internal import SystemPackage
 
 /// Where the daemon keeps what.
 struct Places: Hashable, Sendable {
@@ -44,7 +45,7 @@ struct Places: Hashable, Sendable {
     }
 
     /// Makes the directories, closed to other users where tdxd's own files are.
-    func make() throws(DurableFile.Failure) {
+    func make() throws(LinuxError) {
         try DirectoryTree.make(runtimeDirectory, mode: 0o755)
         try DirectoryTree.make(holders, mode: 0o700)
         try DirectoryTree.make(stateDirectory, mode: 0o755)
@@ -58,7 +59,7 @@ struct RuntimeLock: ~Copyable {
 
     enum Refused: Error, Hashable, Sendable, CustomStringConvertible {
         case held(path: String, by: String)
-        case failed(DurableFile.Failure)
+        case failed(LinuxError)
 
         var description: String {
             switch self {
@@ -77,13 +78,13 @@ struct RuntimeLock: ~Copyable {
 
     private static func take(_ path: String) throws(Refused) -> OwnedDescriptor {
         let number = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o600)
-        guard number >= 0 else { throw .failed(.init(operation: "open", path: path, errno: errno)) }
+        guard number >= 0 else { throw .failed(LinuxError("open", Errno(rawValue: errno), detail: path)) }
         let file = OwnedDescriptor(taking: number)
         // A child that a killed tdxd was about to start has its descriptors for a moment longer, until it becomes another
         // program: that is no other tdxd.
         let deadline = MonotonicInstant.now + patience
         while flock(number, LOCK_EX | LOCK_NB) != 0 {
-            guard errno == EWOULDBLOCK else { throw .failed(.init(operation: "flock", path: path, errno: errno)) }
+            guard errno == EWOULDBLOCK else { throw .failed(LinuxError("flock", Errno(rawValue: errno), detail: path)) }
             guard MonotonicInstant.now < deadline else { throw held(path) }
             usleep(10_000)
         }

@@ -32,7 +32,7 @@ enum Sockets {
     /// Listens at `path`. A socket that nobody answers on is replaced.
     static func own(at path: String, mode: UInt32) throws(StartFailure) -> OwnedDescriptor {
         if let end = path.lastIndex(of: "/"), end != path.startIndex {
-            do throws(DurableFile.Failure) { try DirectoryTree.make(String(path[..<end]), mode: 0o755) } catch {
+            do throws(LinuxError) { try DirectoryTree.make(String(path[..<end]), mode: 0o755) } catch {
                 throw StartFailure("the directory of the socket cannot be made: \(error)")
             }
         }

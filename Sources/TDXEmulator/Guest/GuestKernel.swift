@@ -121,19 +121,6 @@ public struct GuestKernel: Sendable {
         guard status.isSuccess || status.base == .pageAlreadyAccepted else { throw fault }
     }
 
-    private func eachPage(
-        _ address: GuestVirtualAddress, _ count: Int,
-        _ body: (GuestVirtualAddress, Range<Int>) throws(GuestFault) -> Void
-    ) throws(GuestFault) {
-        var done = 0
-        while done < count {
-            let start = address + ByteCount(UInt64(done))
-            let length = min(count - done, Int(pageSize - start.rawValue % pageSize))
-            try body(start, done..<done + length)
-            done += length
-        }
-    }
-
     // MARK: Conversion
 
     /// A conversion whose steps the caller makes.

@@ -239,19 +239,6 @@ public final class GuestProcessor: @unchecked Sendable {
         }
     }
 
-    private func eachPage(
-        _ address: GuestPhysicalAddress, _ count: Int,
-        _ body: (GuestPhysicalAddress, Range<Int>) throws(GuestFault) -> Void
-    ) throws(GuestFault) {
-        var done = 0
-        while done < count {
-            let start = address + ByteCount(UInt64(done))
-            let length = min(count - done, Int(pageSize - start.rawValue % pageSize))
-            try body(start, done..<done + length)
-            done += length
-        }
-    }
-
     // MARK: Steps
 
     private enum Step<Result> {
