@@ -14,6 +14,9 @@ public enum ControlError: Error, Sendable, Hashable {
     /// `limit` names whose limit it is, such as `MemAvailable`.
     case insufficientMemory(neededBytes: UInt64, availableBytes: UInt64, limit: String)
     case noKeyAvailable(capacity: Int, inUse: Int)
+    /// Something else that a TD takes is used up: of `resource`, in its unit, `needed` are needed and `available` are there,
+    /// and `limit` says whose limit that is.
+    case limitReached(resource: LimitedResource, needed: UInt64, available: UInt64, limit: String)
     case firmwareRejected(path: String, reason: String)
     /// `tdxStatus` is the 64-bit completion status in hexadecimal, where there is one.
     case kernelRefused(operation: String, errno: Int32, errnoName: String, tdxStatus: String?, detail: String)
@@ -24,6 +27,16 @@ public enum ControlError: Error, Sendable, Hashable {
     case tryAgain(reason: String)
     /// An error that this program does not know, or one of the standard ones of `org.varlink.service`.
     case other(name: String, message: String)
+}
+
+/// What a TD takes of its host beside memory and a key id. The raw values are those on the wire.
+public enum LimitedResource: String, Codable, Hashable, Sendable, CaseIterable {
+    /// TDs, as configured.
+    case trustDomains = "tds"
+    /// Bytes of the state directory.
+    case disk
+    /// Places in the queue of creations.
+    case waitingCreations = "waiting_creations"
 }
 
 /// Which interface an error goes out on.
@@ -54,6 +67,10 @@ extension ControlError {
                 Wire.InsufficientMemory(neededBytes: needed, availableBytes: available, limit: limit))
         case .noKeyAvailable(let capacity, let inUse):
             return make("NoKeyAvailable", Wire.NoKeyAvailable(capacity: capacity, inUse: inUse))
+        case .limitReached(let resource, let needed, let available, let limit):
+            return make(
+                "LimitReached",
+                Wire.LimitReached(resource: resource, needed: needed, available: available, limit: limit))
         case .firmwareRejected(let path, let reason):
             return make("FirmwareRejected", Wire.FirmwareRejected(path: path, reason: reason))
         case .kernelRefused(let operation, let errno, let errnoName, let tdxStatus, let detail):
@@ -99,6 +116,9 @@ extension ControlError {
         case "NoKeyAvailable":
             let p = try reply.parameters(as: Wire.NoKeyAvailable.self)
             return .noKeyAvailable(capacity: p.capacity, inUse: p.inUse)
+        case "LimitReached":
+            let p = try reply.parameters(as: Wire.LimitReached.self)
+            return .limitReached(resource: p.resource, needed: p.needed, available: p.available, limit: p.limit)
         case "FirmwareRejected":
             let p = try reply.parameters(as: Wire.FirmwareRejected.self)
             return .firmwareRejected(path: p.path, reason: p.reason)
@@ -156,6 +176,11 @@ private enum Wire {
             case inUse = "in_use"
         }
     }
+    struct LimitReached: Codable {
+        var resource: LimitedResource
+        var needed, available: UInt64
+        var limit: String
+    }
     struct KernelRefused: Codable {
         var operation: String
         var errno: Int32
@@ -195,6 +220,8 @@ extension ControlError: CustomStringConvertible {
         case .insufficientMemory(let needed, let available, let limit):
             "\(needed) bytes of memory are needed and \(available) are available (\(limit))"
         case .noKeyAvailable(let capacity, let inUse): "no key id is free: \(inUse) of \(capacity) are in use"
+        case .limitReached(let resource, let needed, let available, let limit):
+            "not enough of \(resource.rawValue): \(needed) needed, \(available) available (\(limit))"
         case .firmwareRejected(let path, let reason): "the firmware \(path) is not usable: \(reason)"
         case .kernelRefused(let operation, _, let errnoName, let tdxStatus, let detail):
             "\(operation) failed with \(errnoName)" + (tdxStatus.map { ", TDX status \($0)" } ?? "")

@@ -20,10 +20,13 @@ public enum ManagerInterface {
             public var mrownerconfig: String?
             /// All private memory is allocated before the TD is there.
             public var preallocate: Bool?
+            /// How long to wait for what the host lacks; nil to be refused at once.
+            public var waitMilliseconds: Int64?
 
             public init(
                 name: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil, mrconfigid: String? = nil,
-                mrowner: String? = nil, mrownerconfig: String? = nil, preallocate: Bool? = nil
+                mrowner: String? = nil, mrownerconfig: String? = nil, preallocate: Bool? = nil,
+                waitMilliseconds: Int64? = nil
             ) {
                 self.name = name
                 self.memoryBytes = memoryBytes
@@ -33,12 +36,14 @@ public enum ManagerInterface {
                 self.mrowner = mrowner
                 self.mrownerconfig = mrownerconfig
                 self.preallocate = preallocate
+                self.waitMilliseconds = waitMilliseconds
             }
 
             enum CodingKeys: String, CodingKey {
                 case name
                 case memoryBytes = "memory_bytes"
                 case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate
+                case waitMilliseconds = "wait_ms"
             }
         }
 

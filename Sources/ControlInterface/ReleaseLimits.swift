@@ -30,6 +30,15 @@ public enum ReleaseLimits {
         return try checked("deadline_ms", milliseconds, range, limit: "\(range.lowerBound) to \(range.upperBound) ms")
     }
 
+    /// How long a creation may wait for what the host lacks.
+    public static let waitMilliseconds: ClosedRange<UInt64> = 1...7 * 86_400_000
+
+    /// - Throws: `ControlError.invalidField`.
+    public static func checkedWait(milliseconds: some BinaryInteger) throws(ControlError) -> UInt64 {
+        let range = waitMilliseconds
+        return try checked("wait_ms", milliseconds, range, limit: "\(range.lowerBound) to \(range.upperBound) ms")
+    }
+
     private static func checked(
         _ field: String, _ value: some BinaryInteger, _ range: ClosedRange<UInt64>, limit: String
     ) throws(ControlError) -> UInt64 {

@@ -59,7 +59,7 @@ extension Failure {
         case .invalidField: .usage
         case .noSuchDomain, .noSuchCertificate: .noSuchDomain
         case .notPermitted: .notPermitted
-        case .insufficientMemory, .noKeyAvailable: .capacity
+        case .insufficientMemory, .noKeyAvailable, .limitReached: .capacity
         case .tryAgain: .tryAgain
         case .other(let name, _) where name == ServiceError.interface + ".InvalidParameter": .usage
         case .nameTaken, .firmwareRejected, .kernelRefused, .conversionIncomplete, .wrongState, .holderFailed, .other:
@@ -75,8 +75,13 @@ extension Failure {
         case .noSuchCertificate: "“tdxctl certificate list” shows which are kept"
         case .nameTaken(let name): "choose another name, or end that one with “tdxctl stop \(name)”"
         case .notPermitted: "run this as root, or as a member of the group that tdxd's configuration names"
-        case .insufficientMemory: "ask for less memory, or end another TD: “tdxctl list” shows what each one has"
-        case .noKeyAvailable: "end another TD: its key id is free again once its certificate is complete"
+        case .insufficientMemory:
+            "ask for less memory, wait for it with --wait, or end another TD: “tdxctl list” shows what each one has"
+        case .noKeyAvailable:
+            "wait with --wait, or end another TD: its key id is free again once its certificate is complete"
+        case .limitReached(.trustDomains, _, _, _): "end another TD, or raise trust_domains in the configuration"
+        case .limitReached(.disk, _, _, _): "make room on disk: a TD's end could not be certified"
+        case .limitReached(.waitingCreations, _, _, _): "try again in a while"
         case .firmwareRejected: "a TDVF image is needed, such as /usr/share/ovmf/OVMF.fd of the package ovmf"
         case .kernelRefused(_, _, _, let tdxStatus?, _): "“tdxctl explain \(tdxStatus)” tells what the status means"
         case .kernelRefused: "“tdxctl ok” shows what this host offers, “journalctl -u tdxd -k” what happened"
@@ -95,6 +100,7 @@ private func optionName(of field: String) -> String? {
     switch field {
     case "memory_bytes": "--memory"
     case "bytes": "--size"
+    case "wait_ms": "--wait"
     case "vcpus", "gpa", "policy", "firmware", "mrconfigid", "mrowner", "mrownerconfig", "to": "--\(field)"
     default: nil
     }

@@ -177,6 +177,16 @@ func parseDeadline(_ text: String) throws -> UInt64 {
     return checked
 }
 
+/// Milliseconds.
+func parsePatience(_ text: String) throws -> UInt64 {
+    guard let time = Duration(parsing: text),
+        let checked = try? ReleaseLimits.checkedWait(milliseconds: time.wholeMilliseconds)
+    else {
+        throw ValidationError("the time “\(printable(text))” is not one from 1ms to 168h with unit ms, s, min or h")
+    }
+    return checked
+}
+
 /// The current directory; nil when it was removed or cannot be read.
 private func workingDirectory() -> String? {
     guard let text = tdxd_working_directory() else { return nil }

@@ -183,6 +183,8 @@ private let everyError: [ControlError] = [
     .noSuchCertificate(certificate: "c"), .nameTaken(name: "b"),
     .notPermitted(needed: "operate", reason: "uid 7"),
     .insufficientMemory(neededBytes: 1 << 62, availableBytes: 2, limit: "MemAvailable"),
+    .limitReached(resource: .trustDomains, needed: 1, available: 0, limit: "as configured"),
+    .limitReached(resource: .disk, needed: 1 << 20, available: 7, limit: "free bytes of /var/lib/tdxd"),
     .noKeyAvailable(capacity: 15, inUse: 15), .firmwareRejected(path: "/f", reason: "is a directory"),
     .kernelRefused(
         operation: "KVM_CREATE_VM", errno: 12, errnoName: "ENOMEM", tdxStatus: "0xc000030000000001", detail: "x"),

@@ -37,6 +37,13 @@ struct CreateCommand: ControlCommand {
     @Flag(help: "Allocate all private memory first, so that the TD cannot run short; Ctrl-C takes it all back.")
     var preallocate = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Wait that long, such as 30s or 2h, for memory, a key id or a place; without it the TD is refused at once.",
+            valueName: "time"),
+        transform: parsePatience)
+    var wait: UInt64?
+
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
 
@@ -50,7 +57,8 @@ struct CreateCommand: ControlCommand {
             "create \(name)", ManagerInterface.Create.method,
             ManagerInterface.Create.Parameters(
                 name: name, memoryBytes: memory.rawValue, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
-                mrowner: mrowner, mrownerconfig: mrownerconfig, preallocate: preallocate ? true : nil),
+                mrowner: mrowner, mrownerconfig: mrownerconfig, preallocate: preallocate ? true : nil,
+                waitMilliseconds: wait.map { Int64($0) }),
             as: ManagerInterface.Create.Reply.self, progress: \.progress, result: \.domain)
         let took = formatted(milliseconds: (MonotonicInstant.now - start).milliseconds)
         context.show(

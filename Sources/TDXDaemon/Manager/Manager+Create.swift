@@ -10,7 +10,7 @@ extension Manager {
     ///
     /// - Parameters:
     ///   - uid: the client's, who becomes the TD's owner.
-    ///   - isLeft: nobody waits for the TD any more; asked at each step of the build.
+    ///   - isLeft: nobody waits for the TD any more; asked now and then.
     /// - Throws: a refusal; nothing of the TD is left then.
     func create(
         _ order: CreateOrder, for uid: UInt32, isLeft: () -> Bool = { false }, progress: (Progress) -> Void
@@ -21,8 +21,7 @@ extension Manager {
         if let path = order.firmware {
             firmware = RetainedDescriptor(try FirmwareFile.open(path, for: uid, ownUID: ownUID))
         }
-        let room = try HostMemory.room(reserve: configuration.memory.reserve)
-        let record = try reserve(order, for: uid, room: room)
+        let record = try admit(order, for: uid, isLeft: isLeft, progress: progress)
         log.info(
             "creating a TD", metadata: ["td": "\(record.name)", "id": "\(record.id)", "memory": "\(order.memory)"])
 
@@ -42,8 +41,9 @@ extension Manager {
         }
         do throws(ControlError) {
             return try build(record, order, firmware, on: holder, configuration: configuration) { step in
-                // Its memory goes with its process.
-                if isLeft() { holder.process?.kill() }
+                // Memory that nobody waits for any more is not worth its time, and goes with its process; a quick build ends
+                // by itself.
+                if order.isPreallocated, isLeft() { holder.process?.kill() }
                 progress(step)
             }
         } catch {
@@ -64,46 +64,6 @@ extension Manager {
                 field: "vcpus", value: String(order.vcpus),
                 limit: "at most \(limits.trustDomainVCPUs), as configured for one TD")
         }
-    }
-
-    /// Takes the name, a key id and memory, or nothing of it.
-    private func reserve(
-        _ order: CreateOrder, for uid: UInt32, room: MemoryRoom
-    ) throws(ControlError) -> DomainRecord {
-        let id = Self.freshID()
-        return try core.withLock { (core: inout sending Core) throws(ControlError) -> DomainRecord in
-            guard !core.isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
-            if let drain = core.drain {
-                throw .tryAgain(
-                    reason: "the host has been draining for \(drain.purpose.words) since \(drain.since); "
-                        + "“tdxctl drain --undo” ends that")
-            }
-            // Decided on copies, so that a refusal in the middle changes nothing.
-            var registry = core.registry
-            var ledger = core.ledger
-            try registry.checkName(order.name)
-            let count = registry.domains.values.count { $0.state != .failed }
-            let limit = core.configuration.limits.trustDomains
-            guard count < limit else { throw .tryAgain(reason: "the configured limit of \(limit) TDs is reached") }
-            try room.admit(order.memory, promised: ByteCount(registry.promisedBytes))
-            let key = try ledger.reserve(for: id)
-            let record = DomainRecord(
-                name: order.name.text, id: id, memoryBytes: order.memory.rawValue, vcpus: order.vcpus,
-                firmware: order.firmware, createdAt: WallTime.now.rfc3339, ownerUID: uid, keyID: key.rawValue)
-            try registry.reserve(record)
-            core.registry = registry
-            core.ledger = ledger
-            return record
-        }
-    }
-
-    /// 32 hexadecimal digits that were never used before.
-    private static func freshID() -> String {
-        var generator = SystemRandomNumberGenerator()
-        return (0..<2).map { _ in
-            let digits = String(generator.next(), radix: 16)
-            return String(repeating: "0", count: 16 - digits.utf8.count) + digits
-        }.joined()
     }
 
     private func start(

@@ -21,6 +21,8 @@ final class Manager: Sendable {
         var backend: Backend?
         /// No new TD: the host is being emptied.
         var drain: DrainRecord?
+        /// Creations that wait for what the host lacks.
+        var queue = AdmissionQueue()
         /// No new TD: the daemon is about to end.
         var isLeaving = false
     }
@@ -37,7 +39,9 @@ final class Manager: Sendable {
     let lookers = WorkerPool(name: "look", limit: 16)
     /// For calls that wait for a change of a map; further ones wait for their turn.
     let followers = WorkerPool(name: "follow", limit: 64)
-    /// For calls that change something or take long.
+    /// For creations, also while they wait to be let in; as many again as may wait can be built.
+    let creators = WorkerPool(name: "create", limit: 2 * AdmissionQueue.limit)
+    /// For other calls that change something or take long.
     let workers = WorkerPool(name: "work", limit: 64)
 
     init(
@@ -70,7 +74,7 @@ final class Manager: Sendable {
     var configuration: TDXDConfiguration { core.withLock { $0.configuration } }
 
     /// Ends of TDs, builds and conversions that are under way.
-    var workUnderWay: Int { workers.count }
+    var workUnderWay: Int { workers.count + creators.count }
 
     /// What a TD that is being built is reported with before its holder has said.
     static func expectedBackend(_ core: Core) -> Backend {

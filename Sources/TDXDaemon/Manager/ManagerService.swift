@@ -122,16 +122,19 @@ final class ManagerService: Sendable {
     }
 
     private func create(_ call: VarlinkCall) {
-        answer(call, CallParameters.Create.self, on: manager.workers) {
+        // A pool of its own: those that wait must not keep ends of TDs waiting, which are what they wait for.
+        answer(call, CallParameters.Create.self, on: manager.creators) {
             manager, parameters throws(ControlError) in
             var asked = try CreateOrder(
                 name: parameters.name, memoryBytes: parameters.memoryBytes, vcpus: parameters.vcpus,
                 firmware: parameters.firmware, mrConfigID: parameters.mrconfigid, mrOwner: parameters.mrowner,
                 mrOwnerConfig: parameters.mrownerconfig)
             asked.isPreallocated = parameters.preallocate ?? false
+            asked.patience = try parameters.waitMilliseconds.map { text throws(ControlError) in
+                Duration.milliseconds(Int64(try ReleaseLimits.checkedWait(milliseconds: text)))
+            }
             let order = asked
-            // Memory that nobody waits for any more is not worth its time; a quick build ends by itself.
-            let isLeft: @Sendable () -> Bool = { order.isPreallocated && call.isCancelled }
+            let isLeft: @Sendable () -> Bool = { call.isCancelled }
             var meter = ProgressMeter()
             let domain = try manager.create(order, for: call.peer.uid, isLeft: isLeft) {
                 call.replyContinues(ManagerInterface.Create.Reply(progress: meter.completed($0)))

@@ -10,11 +10,13 @@ enum CallParameters {
         var mrowner: String?
         var mrownerconfig: String?
         var preallocate: Bool?
+        var waitMilliseconds: Int64?
 
         enum CodingKeys: String, CodingKey {
             case name
             case memoryBytes = "memory_bytes"
             case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate
+            case waitMilliseconds = "wait_ms"
         }
     }
 

@@ -14,6 +14,8 @@ struct CreateOrder: Hashable, Sendable {
     let mrOwnerConfig: String?
     /// All private memory is allocated before the TD is there.
     var isPreallocated = false
+    /// How long it waits for what the host lacks; nil for not at all.
+    var patience: Duration?
 
     /// KVM's own maximum of vCPUs a VM; a holder may allow fewer.
     static let maximumVCPUs = 1024

@@ -1,0 +1,104 @@
+internal import ControlInterface
+internal import LinuxSystem
+internal import Logging
+internal import MemoryUnits
+internal import ServiceSupport
+internal import Synchronization
+
+/// Letting a TD in: name, key id and memory are taken together, or not at all, or waited for.
+extension Manager {
+    /// Takes what the TD needs, waiting for it as long as the order says.
+    ///
+    /// - Throws: the refusal; nothing is taken then.
+    func admit(
+        _ order: CreateOrder, for uid: UInt32, isLeft: () -> Bool, progress: (Progress) -> Void
+    ) throws(ControlError) -> DomainRecord {
+        guard let patience = order.patience else { return try reserve(order, for: uid) }
+        let deadline = MonotonicInstant.now + patience
+        let total = (try? MemoryInformation.ofHost())?.total
+        let ticket = try core.withLock { (core: inout sending Core) throws(ControlError) in
+            try core.registry.checkName(order.name)
+            return try core.queue.enter()
+        }
+        defer { core.withLock { $0.queue.leave(ticket) } }
+        var refusal: ControlError?
+        var nextReport = MonotonicInstant.now
+        var isTold = false
+        func tell(_ reason: String) {
+            guard !isTold else { return }
+            isTold = true
+            log.info("a creation waits", metadata: ["td": "\(order.name.text)", "reason": "\(reason)"])
+        }
+        while true {
+            let (position, isLeaving) = core.withLock { ($0.queue.position(of: ticket), $0.isLeaving) }
+            guard !isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
+            guard !isLeft() else {
+                log.info("a creation is dropped, since its client has left", metadata: ["td": "\(order.name.text)"])
+                throw .tryAgain(reason: "the client has left")
+            }
+            if position == 0 {
+                do throws(ControlError) { return try reserve(order, for: uid) } catch {
+                    guard error.mayPass(onHostWith: total) else { throw error }
+                    refusal = error
+                    tell("\(error)")
+                }
+            }
+            let others = position > 0 ? "\(counted(position, "creation")) before it" : nil
+            if let others { tell(others) }
+            guard MonotonicInstant.now < deadline else {
+                throw refusal ?? .tryAgain(reason: others ?? "the time to wait is over")
+            }
+            if nextReport <= .now {
+                nextReport = .now + .seconds(1)
+                progress(
+                    Progress(phase: "wait", doneBytes: 0, totalBytes: 0, detail: others ?? refusal.map { "\($0)" }))
+            }
+            Self.sleep(milliseconds: 50)
+        }
+    }
+
+    /// Takes the name, a key id and memory, or nothing of it.
+    private func reserve(
+        _ order: CreateOrder, for uid: UInt32
+    ) throws(ControlError) -> DomainRecord {
+        let id = Self.freshID()
+        let room = try HostMemory.room(reserve: configuration.memory.reserve)
+        try StateDisk.admit(places.stateDirectory)
+        return try core.withLock { (core: inout sending Core) throws(ControlError) -> DomainRecord in
+            guard !core.isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
+            if let drain = core.drain {
+                throw .tryAgain(
+                    reason: "the host has been draining for \(drain.purpose.words) since \(drain.since); "
+                        + "“tdxctl drain --undo” ends that")
+            }
+            // Decided on copies, so that a refusal in the middle changes nothing.
+            var registry = core.registry
+            var ledger = core.ledger
+            try registry.checkName(order.name)
+            let count = registry.domains.values.count { $0.state != .failed }
+            let limit = core.configuration.limits.trustDomains
+            guard count < limit else {
+                throw .limitReached(
+                    resource: .trustDomains, needed: 1, available: 0, limit: "\(counted(limit, "TD")), as configured")
+            }
+            try room.admit(order.memory, promised: ByteCount(registry.promisedBytes))
+            let key = try ledger.reserve(for: id)
+            let record = DomainRecord(
+                name: order.name.text, id: id, memoryBytes: order.memory.rawValue, vcpus: order.vcpus,
+                firmware: order.firmware, createdAt: WallTime.now.rfc3339, ownerUID: uid, keyID: key.rawValue)
+            try registry.reserve(record)
+            core.registry = registry
+            core.ledger = ledger
+            return record
+        }
+    }
+
+    /// 32 hexadecimal digits that were never used before.
+    private static func freshID() -> String {
+        var generator = SystemRandomNumberGenerator()
+        return (0..<2).map { _ in
+            let digits = String(generator.next(), radix: 16)
+            return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+        }.joined()
+    }
+}
