@@ -21,11 +21,14 @@ public struct TeardownProof: Codable, Hashable, Sendable {
     public var name: String
     public var holds: Bool
     public var evidence: String
+    /// What could not be looked at, so that the proof holds only as far as could be seen; nil when nothing was left out.
+    public var unseen: String?
 
-    public init(name: String, holds: Bool, evidence: String) {
+    public init(name: String, holds: Bool, evidence: String, unseen: String? = nil) {
         self.name = name
         self.holds = holds
         self.evidence = evidence
+        self.unseen = unseen
     }
 }
 

@@ -25,7 +25,12 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
     if let pending = certificate.pending {
         text += style.bold("PENDING") + ": the TD runs no more, but its end is not over: \(printable(pending)).\n"
     } else if certificate.complete {
-        text += style.good("COMPLETE") + ": every proof holds; nothing of the TD is left on this host.\n"
+        let isPartial = certificate.proofs.contains { $0.unseen != nil }
+        text +=
+            style.good("COMPLETE")
+            + (isPartial
+                ? ": every proof holds as far as tdxd could see; nothing of the TD was found on this host.\n"
+                : ": every proof holds; nothing of the TD is left on this host.\n")
     } else if certificate.proofs.isEmpty {
         text += style.bad("INCOMPLETE") + ": nothing was proven.\n"
     } else if missing == 0 {
@@ -79,8 +84,10 @@ private func proofTable(_ proofs: [TeardownProof]) -> Table {
     for proof in proofs {
         table.add([
             .init(text: printable(proof.name)),
-            .init(text: proof.holds ? "yes" : "NO", paint: proof.holds ? .good : .bad),
-            .init(text: printable(proof.evidence)),
+            .init(
+                text: proof.holds ? proof.unseen == nil ? "yes" : "as seen" : "NO",
+                paint: proof.holds ? proof.unseen == nil ? .good : .bold : .bad),
+            .init(text: printable(proof.evidence + (proof.unseen.map { "; not seen: \($0)" } ?? ""))),
         ])
     }
     return table

@@ -31,7 +31,8 @@ extension Manager {
         }
         ending.phases.append(
             TeardownPhase(
-                name: "prove", milliseconds: MonotonicInstant.now.milliseconds(since: start), detail: memoryNow()))
+                name: "prove", milliseconds: MonotonicInstant.now.milliseconds(since: start),
+                detail: memoryNow(ending)))
         return settle(ending, holder, proofs, aftermath: aftermath)
     }
 
@@ -155,29 +156,43 @@ extension Manager {
         var ending = ending
         let id = ending.record.id
         let quarantine = ending.quarantine
-        let isOver =
+        var isOver =
             quarantine == nil && TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil)
         let key = ending.record.keyID
-        let keyProof = core.withLock { core in
-            if isOver { core.ledger.giveBack(holder: id) } else { core.ledger.mark(.draining, holder: id) }
-            let isFree = core.ledger.key(of: id) == nil
-            let figures = "\(core.ledger.taken) of \(core.ledger.capacity) taken"
-            return TeardownProof(
-                name: TeardownProofs.keyReturned, holds: isFree,
-                evidence: isFree
-                    ? "key id \(key) is free in the ledger, \(figures)"
-                    : quarantine == nil
-                        ? "key id \(key) stays taken until the other proofs hold, \(figures)"
-                        : "key id \(key) is quarantined, \(figures)")
+        /// The key id's proof is about what happens now: it is free once the certificate that says so is written.
+        func concluded(isFree: Bool, _ reason: String, failure: String? = nil) -> TeardownCertificate {
+            let taken = core.withLock { core in
+                core.ledger.taken - (isFree && core.ledger.key(of: id) != nil ? 1 : 0)
+            }
+            let figures = "\(taken) of \(core.withLock { $0.ledger.capacity }) taken"
+            var told = ending
+            told.failure = told.failure ?? failure
+            return told.certificate(
+                proofs + [
+                    TeardownProof(
+                        name: TeardownProofs.keyReturned, holds: isFree,
+                        evidence: "key id \(key) \(reason), \(figures)")
+                ])
         }
-        var certificate = ending.certificate(proofs + [keyProof])
+        var certificate =
+            isOver
+            ? concluded(isFree: true, "is free in the ledger")
+            : concluded(
+                isFree: false,
+                quarantine == nil ? "stays taken until the other proofs hold" : "is quarantined")
         do {
             try store.write(certificate)
         } catch {
-            ending.failure = "the certificate could not be written: \(error)"
-            certificate = ending.certificate(proofs + [keyProof])
+            // What nobody can read later is not proven: it is tried again, and until then nothing is free.
+            let failure = "the certificate could not be written: \(error)"
+            isOver = false
+            certificate = concluded(
+                isFree: false, "stays taken until the certificate is written", failure: failure)
             log.critical(
                 "a certificate could not be written", metadata: ["td": "\(ending.record.name)", "reason": "\(error)"])
+        }
+        core.withLock { core in
+            if isOver { core.ledger.giveBack(holder: id) } else { core.ledger.mark(.draining, holder: id) }
         }
         report(certificate)
         // What is over and not complete will never be: whoever asked gets to know, others find it listed.
@@ -222,9 +237,11 @@ extension Manager {
     }
 
     /// What the host says of its memory at this moment: for people, no proof, since others use the host, too.
-    private func memoryNow() -> String? {
-        guard let information = try? MemoryInformation.ofHost() else { return nil }
-        return "MemAvailable is \(information.available.rawValue) bytes"
+    private func memoryNow(_ ending: Ending) -> String? {
+        guard let now = (try? MemoryInformation.ofHost())?.available.rawValue else { return nil }
+        guard let before = ending.availableBefore?.rawValue else { return "MemAvailable is \(now) bytes" }
+        let change = now >= before ? "\(now - before) more" : "\(before - now) fewer"
+        return "MemAvailable is \(now) bytes, \(change) than when the end began; \(ending.releasedBytes) were released"
     }
 
     // MARK: Ends that are not proven yet
@@ -238,7 +255,11 @@ extension Manager {
                 }
             }
         }
-        for (ending, holder) in waiting { workers.submit { self.proveAgain(ending, holder, aftermath: .remember) } }
+        for (ending, holder) in waiting {
+            // Who stopped it has had an answer; that a holder died is to be seen until somebody has.
+            let aftermath: Registry.Aftermath = ending.record.stop == nil ? .remember : .forgetComplete
+            workers.submit { self.proveAgain(ending, holder, aftermath: aftermath) }
+        }
     }
 
     @discardableResult

@@ -23,6 +23,8 @@ struct Ending: Sendable {
     /// Read just before they were closed.
     var residentBytes: UInt64?
     var residencyUnknown: String?
+    /// MemAvailable when the end began, or this tdxd went on with it.
+    let availableBefore = (try? MemoryInformation.ofHost())?.available
     /// Until then proofs that do not hold yet are repeated; nil for the configured time.
     var proofDeadline: MonotonicInstant?
 

@@ -137,8 +137,8 @@ enum TeardownProofs {
     }
 
     private static func holders(_ evidence: TeardownEvidence) -> TeardownProof {
-        func proof(_ holds: Bool, _ text: String) -> TeardownProof {
-            TeardownProof(name: noOtherHolder, holds: holds, evidence: text)
+        func proof(_ holds: Bool, _ text: String, unseen: String? = nil) -> TeardownProof {
+            TeardownProof(name: noOtherHolder, holds: holds, evidence: text, unseen: unseen)
         }
         if let failure = evidence.scanFailure { return proof(false, "/proc could not be looked through: \(failure)") }
         guard evidence.filesSought > 0 else { return proof(false, "the backing files' inodes are not known") }
@@ -146,13 +146,19 @@ enum TeardownProofs {
             return proof(false, "held by " + evidence.holders.prefix(8).joined(separator: ", "))
         }
         let seen = counted(evidence.processesSeen, "process", plural: "processes")
-        var text = "none of \(seen) holds one of \(counted(evidence.filesSought, "file"))"
+        return proof(
+            true, "none of \(seen) holds one of \(counted(evidence.filesSought, "file"))", unseen: unseen(evidence))
+    }
+
+    /// Which processes could not be looked into; nil when all could.
+    private static func unseen(_ evidence: TeardownEvidence) -> String? {
+        var parts: [String] = []
         if evidence.processesUnseen > 0 {
             let unseen = counted(evidence.processesUnseen, "process", plural: "processes")
-            text += "; \(unseen) of other users could not be looked into"
+            parts.append("\(unseen) of other users could not be looked into")
         }
-        if evidence.othersAreHidden { text += "; processes of other users are hidden from tdxd (hidepid)" }
-        return proof(true, text)
+        if evidence.othersAreHidden { parts.append("processes of other users are hidden from tdxd (hidepid)") }
+        return parts.isEmpty ? nil : parts.joined(separator: "; ")
     }
 
     private static func machine(_ evidence: TeardownEvidence) -> TeardownProof {
@@ -173,10 +179,11 @@ enum TeardownProofs {
         }
         func concluded(_ reason: String) -> TeardownProof {
             let gone = evidence.holderExit != nil && nobodyHolds(evidence) && evidence.duplicatesClosed
-            return proof(
-                gone,
-                reason + "; "
-                    + (gone ? "no process holds a file that would keep the VM" : "something may still keep the VM"))
+            return TeardownProof(
+                name: vmDestroyed, holds: gone,
+                evidence: reason + "; "
+                    + (gone ? "no process holds a file that would keep the VM" : "something may still keep the VM"),
+                unseen: gone ? unseen(evidence) : nil)
         }
     }
 }
