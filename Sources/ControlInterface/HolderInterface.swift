@@ -29,12 +29,15 @@ public enum HolderInterface {
         public var ownerUID: UInt32
         /// How far the end has come, while it lasts.
         public var ending: Progress?
+        /// Nil where no NUMA policy was asked for.
+        public var numa: NUMAPlacement?
 
         public init(
             name: String, id: String, state: State, reason: String?, backend: Backend, memoryBytes: UInt64,
             privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
             residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, pid: Int32, mrtd: String?, firmware: String?,
-            createdAt: String, ownerUID: UInt32, ending: Progress? = nil
+            createdAt: String, ownerUID: UInt32, ending: Progress? = nil,
+            numa: NUMAPlacement? = nil
         ) {
             self.name = name
             self.id = id
@@ -56,6 +59,7 @@ public enum HolderInterface {
             self.createdAt = createdAt
             self.ownerUID = ownerUID
             self.ending = ending
+            self.numa = numa
         }
 
         enum CodingKeys: String, CodingKey {
@@ -71,7 +75,7 @@ public enum HolderInterface {
             case pid, mrtd, firmware
             case createdAt = "created_at"
             case ownerUID = "owner_uid"
-            case ending
+            case ending, numa
         }
     }
 
@@ -110,11 +114,13 @@ public enum HolderInterface {
             public var preallocate: Bool?
             /// When conversions count as a storm; nil for 10,000 in a second.
             public var storm: ConversionStormRule?
+            public var numa: NUMAPolicy?
 
             public init(
                 name: String, id: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil,
                 mrconfigid: String? = nil, mrowner: String? = nil, mrownerconfig: String? = nil, keyID: UInt16,
-                ownerUID: UInt32, preallocate: Bool? = nil, storm: ConversionStormRule? = nil
+                ownerUID: UInt32, preallocate: Bool? = nil, storm: ConversionStormRule? = nil,
+                numa: NUMAPolicy? = nil
             ) {
                 self.name = name
                 self.id = id
@@ -128,6 +134,7 @@ public enum HolderInterface {
                 self.ownerUID = ownerUID
                 self.preallocate = preallocate
                 self.storm = storm
+                self.numa = numa
             }
 
             enum CodingKeys: String, CodingKey {
@@ -136,7 +143,7 @@ public enum HolderInterface {
                 case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
                 case keyID = "key_id"
                 case ownerUID = "owner_uid"
-                case preallocate, storm
+                case preallocate, storm, numa
             }
         }
 

@@ -22,11 +22,14 @@ public enum ManagerInterface {
             public var preallocate: Bool?
             /// How long to wait for what the host lacks; nil to be refused at once.
             public var waitMilliseconds: Int64?
+            /// On which NUMA nodes memory is allocated; nil for wherever the allocating thread runs.
+            public var numa: NUMAPolicy?
 
             public init(
                 name: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil, mrconfigid: String? = nil,
                 mrowner: String? = nil, mrownerconfig: String? = nil, preallocate: Bool? = nil,
-                waitMilliseconds: Int64? = nil
+                waitMilliseconds: Int64? = nil,
+                numa: NUMAPolicy? = nil
             ) {
                 self.name = name
                 self.memoryBytes = memoryBytes
@@ -37,12 +40,13 @@ public enum ManagerInterface {
                 self.mrownerconfig = mrownerconfig
                 self.preallocate = preallocate
                 self.waitMilliseconds = waitMilliseconds
+                self.numa = numa
             }
 
             enum CodingKeys: String, CodingKey {
                 case name
                 case memoryBytes = "memory_bytes"
-                case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate
+                case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate, numa
                 case waitMilliseconds = "wait_ms"
             }
         }

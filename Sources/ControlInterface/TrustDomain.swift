@@ -33,12 +33,14 @@ public struct TrustDomain: Codable, Hashable, Sendable {
     public var firmware: String?
     public var createdAt: String
     public var ownerUID: UInt32
+    /// Nil where no NUMA policy was asked for.
+    public var numa: NUMAPlacement?
 
     public init(
         name: String, id: String, state: TrustDomainState, reason: String?, backend: Backend, memoryBytes: UInt64,
         privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
         residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, holderPID: Int32, mrtd: String?, firmware: String?,
-        createdAt: String, ownerUID: UInt32
+        createdAt: String, ownerUID: UInt32, numa: NUMAPlacement? = nil
     ) {
         self.name = name
         self.id = id
@@ -60,6 +62,7 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         self.firmware = firmware
         self.createdAt = createdAt
         self.ownerUID = ownerUID
+        self.numa = numa
     }
 
     enum CodingKeys: String, CodingKey {
@@ -77,5 +80,6 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         case mrtd, firmware
         case createdAt = "created_at"
         case ownerUID = "owner_uid"
+        case numa
     }
 }

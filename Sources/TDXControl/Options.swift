@@ -135,6 +135,21 @@ func parseWait(_ text: String) throws -> StopWait {
     return wait
 }
 
+/// A policy and nodes, such as bind:0,1 or interleave:0-3.
+func parseNUMA(_ text: String) throws -> NUMAPolicy {
+    let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+    guard parts.count == 2, let kind = NUMAPolicy.Kind(rawValue: String(parts[0])) else {
+        throw ValidationError(
+            "“\(printable(text))” is no NUMA policy: that is bind or interleave, “:” and nodes, as in bind:0,1 or "
+                + "interleave:0-3")
+    }
+    guard let nodes = NodeSet(parsing: parts[1]), !nodes.isEmpty else {
+        throw ValidationError(
+            "“\(printable(String(parts[1])))” is no list of NUMA nodes from 0 to 63, such as 0, 0,1 or 0-3")
+    }
+    return NUMAPolicy(policy: kind, nodes: nodes.nodes)
+}
+
 func parsePurpose(_ text: String) throws -> DrainPurpose {
     guard let purpose = DrainPurpose.allCases.first(where: { $0.words == text }) else {
         let known = DrainPurpose.allCases.map(\.words).joined(separator: ", ")

@@ -46,6 +46,27 @@ import Testing
                 """)
     }
 
+    @Test func `a NUMA policy is shown with what it is in force for, and why not for the rest`() {
+        func numaLines(_ numa: NUMAPlacement) -> String {
+            var domain = TrustDomain.sample("web1")
+            domain.numa = numa
+            return render(domain, .plain).split(separator: "\n").filter {
+                $0.hasPrefix("NUMA") || $0.contains("not applied")
+            }.joined(separator: "\n")
+        }
+        #expect(
+            numaLines(
+                .init(policy: .interleave, nodes: [0, 1], privateApplied: true, sharedApplied: true, reason: nil))
+                == "NUMA          interleave 0-1: private and shared memory")
+        #expect(
+            numaLines(
+                .init(policy: .bind, nodes: [2], privateApplied: false, sharedApplied: true, reason: "private: no"))
+                == "NUMA          bind 2: shared memory\n              not applied to private: no")
+        #expect(
+            numaLines(.init(policy: .bind, nodes: [2], privateApplied: false, sharedApplied: false, reason: "x"))
+                .hasPrefix("NUMA          bind 2: no memory\n"))
+    }
+
     @Test func `a certificate shows phases, proofs and the verdict`() {
         #expect(
             render(TeardownCertificate.sample(), .plain) == """

@@ -1,4 +1,5 @@
 import ControlInterface
+import LinuxSystem
 import MemoryUnits
 import Testing
 
@@ -35,6 +36,23 @@ import Testing
         }
         #expect(field == "name")
         #expect(limit == DomainName.limit)
+    }
+
+    @Test func `a NUMA policy has nodes, each once, and those that this host has`() throws {
+        let policy = try NUMAPolicy(policy: .interleave, nodes: [3, 0]).checked()
+        #expect(policy.nodes == [0, 3])
+        for (nodes, value) in [([], "[]"), ([0, 1, 0], "0"), ([-1], "-1"), ([64], "64")] as [([Int], String)] {
+            let found = refusal { _ = try NUMAPolicy(policy: .bind, nodes: nodes).checked() }
+            #expect(
+                found
+                    == .invalidField(
+                        field: "numa.nodes", value: value, limit: "one or more different numbers from 0 to 63"))
+        }
+        try HostNodes.check(policy, usable: [.node(0), .node(1), .node(3)])
+        #expect(
+            refusal { try HostNodes.check(policy, usable: [.node(0), .node(1)]) }
+                == .invalidField(
+                    field: "numa.nodes", value: "3", limit: "a node of this host with memory that tdxd may use: 0-1"))
     }
 
     @Test func `what is quoted from a client is short and has no control characters`() {

@@ -43,6 +43,8 @@ public final class GuestMemory: Sendable {
     let conversionLock = Mutex(())
     /// Requests that wait for the lock and may be merged.
     let requests = Mutex<[ConversionRequest]>([])
+    /// Where memory was to come from and whether it does; nil where nothing was said.
+    public let placement: PlacementReport?
     /// What is remembered of conversions.
     public let observer: ConversionObserver
     /// Others who use the guest's memory, such as a device, and must follow conversions.
@@ -54,11 +56,13 @@ public final class GuestMemory: Sendable {
     public var shardRanges: [GuestPhysicalRange] { shards.map(\.range) }
 
     private init(
-        sides: MemorySides, machine: any KVMVirtualMachine, shards: [Shard], observer: ConversionObserver
+        sides: MemorySides, machine: any KVMVirtualMachine, shards: [Shard], placement: PlacementReport?,
+        observer: ConversionObserver
     ) {
         self.sides = sides
         self.machine = machine
         self.shards = shards
+        self.placement = placement
         self.observer = observer
     }
 
@@ -67,19 +71,22 @@ public final class GuestMemory: Sendable {
     /// Creates the backing files, maps the shared side and registers the memslots. All memory is shared at first.
     /// - Parameters:
     ///   - name: shows in /proc as part of the files' names; up to 200 bytes.
+    ///   - placement: on which NUMA nodes; nil for wherever the allocating thread is.
     ///   - observer: hears of every conversion; of this memory alone.
     /// - Throws: the kernel's refusal. Every file, mapping and slot made before is gone again.
     public static func make(
         in machine: any KVMVirtualMachine, host: any MemoryHost, plan: ShardPlan, sides: MemorySides, name: String,
-        observer: ConversionObserver = ConversionObserver()
+        placement: MemoryPlacement? = nil, observer: ConversionObserver = ConversionObserver()
     ) throws(KVMError) -> GuestMemory {
         var shards: [Shard] = []
+        let placed: PlacementReport?
         do {
             for (index, part) in plan.shards.enumerated() {
                 let shard = try makeShard(
                     part.range, slot: UInt32(index), in: machine, host: host, sides: sides, name: "\(name).\(index)")
                 shards.append(shard)
             }
+            placed = try placement.map { wanted throws(KVMError) in try place(shards, wanted) }
         } catch {
             for shard in shards.reversed() {
                 // The slot's own undoing has no better remedy than going on; closing the VM takes it along.
@@ -88,7 +95,7 @@ public final class GuestMemory: Sendable {
             }
             throw error
         }
-        return GuestMemory(sides: sides, machine: machine, shards: shards, observer: observer)
+        return GuestMemory(sides: sides, machine: machine, shards: shards, placement: placed, observer: observer)
     }
 
     private static func makeShard(

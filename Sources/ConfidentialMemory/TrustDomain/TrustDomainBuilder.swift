@@ -154,9 +154,12 @@ struct TrustDomainBuilder: ~Copyable {
         let regions = configuration.layout.regions.map(\.range)
         let plan = ShardPlan(
             regions: regions, policy: configuration.shards ?? .automatic(cpus: HostCPUs.online))
+        let placement = configuration.placement
         let (host, name, observer) = (host, configuration.name, configuration.observer ?? ConversionObserver())
         let memory = try refusing { () throws(KVMError) in
-            try GuestMemory.make(in: machine, host: host, plan: plan, sides: .apart, name: name, observer: observer)
+            try GuestMemory.make(
+                in: machine, host: host, plan: plan, sides: .apart, name: name, placement: placement,
+                observer: observer)
         }
         self.memory = memory
         let total = configuration.layout.backedSize

@@ -25,6 +25,8 @@ public struct TrustDomainConfiguration: Sendable {
     public var isPreallocated = false
     /// Nil for `ShardPolicy.automatic` on this host's CPUs.
     public var shards: ShardPolicy?
+    /// On which NUMA nodes its memory is allocated; nil for wherever the allocating thread runs.
+    public var placement: MemoryPlacement?
     /// Hears of every conversion once the TD is made, of this TD alone; nil for one that only remembers.
     public var observer: ConversionObserver?
 

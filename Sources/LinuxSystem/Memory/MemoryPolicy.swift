@@ -16,14 +16,6 @@ public struct MemoryPolicy: RawRepresentable, Hashable, Sendable {
     public static let interleave = Self(rawValue: 3)
 }
 
-/// NUMA nodes 0 to 63, as a mask.
-public struct NodeSet: OptionSet, Hashable, Sendable {
-    public var rawValue: UInt64
-    public init(rawValue: UInt64) { self.rawValue = rawValue }
-    /// - Parameter number: 0 … 63.
-    public static func node(_ number: Int) -> Self { Self(rawValue: 1 << UInt64(number)) }
-}
-
 extension FileMapping {
     /// mbind(2): where pages of a part are allocated from now on. Since Linux 7.x a guest_memfd keeps it in the file, so
     /// that it holds for every later allocation however it comes; before, it is the mapping's alone. Pages that are

@@ -34,6 +34,8 @@ struct BuildOrder: Hashable, Sendable {
     var isPreallocated: Bool
     /// When conversions count as a storm.
     var storm: StormRule
+    /// On which NUMA nodes memory is allocated.
+    var numa: NUMAPolicy?
 
     init(_ raw: HolderInterface.Build.Parameters) throws(FieldRefused) {
         name = try Self.name(raw.name)
@@ -56,6 +58,14 @@ struct BuildOrder: Hashable, Sendable {
         ownerUID = raw.ownerUID
         isPreallocated = raw.preallocate ?? false
         storm = try raw.storm.map { rule throws(FieldRefused) in try Self.storm(rule) } ?? StormRule()
+        numa = try raw.numa.map { policy throws(FieldRefused) in
+            do throws(ControlError) { return try policy.checked() } catch {
+                guard case .invalidField(let field, let value, let limit) = error else {
+                    preconditionFailure("a check of a field refuses the field: \(error)")
+                }
+                throw FieldRefused(field: field, value: value, limit: limit)
+            }
+        }
     }
 
     private static func storm(_ rule: ConversionStormRule) throws(FieldRefused) -> StormRule {

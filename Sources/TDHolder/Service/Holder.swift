@@ -97,6 +97,7 @@ final class Holder: Sendable {
         configuration.isPreallocated = order.isPreallocated
         configuration.shards = Self.shardPolicy(regions: layout.regions.count)
         configuration.observer = observer(order)
+        configuration.placement = order.numa.map { MemoryPlacement($0) }
         let domain: ConfidentialMemory.TrustDomain
         do {
             domain = try ConfidentialMemory.TrustDomain(
@@ -108,6 +109,14 @@ final class Holder: Sendable {
                 })
         } catch {
             throw ControlError(error, name: order.name)
+        }
+        if let placement = domain.memory.placement.map({ NUMAPlacement($0) }), let reason = placement.reason {
+            log.warning(
+                "the NUMA policy is not in force for all memory",
+                metadata: [
+                    "private_applied": "\(placement.privateApplied)", "shared_applied": "\(placement.sharedApplied)",
+                    "reason": "\(reason)",
+                ])
         }
         let mrtd = hexadecimal(domain.measurement.bytes)
         if let inspection = system.inspection {
@@ -185,7 +194,8 @@ final class Holder: Sendable {
             residentSharedBytes: domain?.resident?.shared.rawValue, vcpus: now.order?.vcpus ?? 0,
             keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd, firmware: now.order?.firmware,
             createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0,
-            ending: now.ending)
+            ending: now.ending,
+            numa: now.built?.domain.memory.placement.map { NUMAPlacement($0) })
     }
 
     func map() throws(ControlError) -> [MemoryRun] {

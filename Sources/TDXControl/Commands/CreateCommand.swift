@@ -44,6 +44,14 @@ struct CreateCommand: ControlCommand {
         transform: parsePatience)
     var wait: UInt64?
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            The NUMA nodes that its memory comes from: bind:0 or bind:0,1 (from these alone), or interleave:0-1 (page by \
+            page). Where the kernel cannot do that, the TD is made all the same and shown with the reason.
+            """, valueName: "policy:nodes"), transform: parseNUMA)
+    var numa: NUMAPolicy?
+
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
 
@@ -58,7 +66,7 @@ struct CreateCommand: ControlCommand {
             ManagerInterface.Create.Parameters(
                 name: name, memoryBytes: memory.rawValue, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
                 mrowner: mrowner, mrownerconfig: mrownerconfig, preallocate: preallocate ? true : nil,
-                waitMilliseconds: wait.map { Int64($0) }),
+                waitMilliseconds: wait.map { Int64($0) }, numa: numa),
             as: ManagerInterface.Create.Reply.self, progress: \.progress, result: \.domain)
         let took = formatted(milliseconds: (MonotonicInstant.now - start).milliseconds)
         context.show(

@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import LinuxSystem
 
 /// The table of `tdxctl list`.
 func render(_ domains: [TrustDomain], _ style: Style) -> String {
@@ -57,9 +58,21 @@ func render(_ domain: TrustDomain, _ style: Style) -> String {
     } else {
         fields.append(("MRTD", "not yet finalized"))
     }
+    if let numa = domain.numa {
+        fields.append(("NUMA", words(numa)))
+        if let reason = numa.reason { fields.append(("", style.doubtful("not applied to ") + printable(reason))) }
+    }
     fields.append(("Created", printable(domain.createdAt)))
     fields.append(("Owner", "uid \(domain.ownerUID)"))
     return renderFields(fields, style)
+}
+
+/// "bind 0,1: private and shared memory"
+private func words(_ numa: NUMAPlacement) -> String {
+    let nodes = numa.nodes.reduce(into: NodeSet()) { if NodeSet.numbers.contains($1) { $0.insert(.node($1)) } }
+    let sides = [numa.privateApplied ? "private" : nil, numa.sharedApplied ? "shared" : nil].compactMap { $0 }
+    let scope = sides.isEmpty ? "no memory" : sides.joined(separator: " and ") + " memory"
+    return "\(numa.policy.rawValue) \(nodes): \(scope)"
 }
 
 func backendInFull(_ backend: Backend, emulated: Bool) -> String {

@@ -17,6 +17,7 @@ extension Manager {
     ) throws(ControlError) -> TrustDomain {
         let configuration = configuration
         try Self.check(order, limits: configuration.limits)
+        if let numa = order.numa { try HostNodes.check(numa) }
         var firmware: RetainedDescriptor?
         if let path = order.firmware {
             firmware = RetainedDescriptor(try FirmwareFile.open(path, for: uid, ownUID: ownUID))
@@ -104,7 +105,8 @@ extension Manager {
             preallocate: order.isPreallocated,
             storm: ConversionStormRule(
                 conversions: configuration.memory.conversionStorm,
-                windowMilliseconds: configuration.memory.conversionStormWindow.wholeMilliseconds))
+                windowMilliseconds: configuration.memory.conversionStormWindow.wholeMilliseconds),
+            numa: order.numa)
         let description = try holder.link.build(
             parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
         return try take(description, record, holder, timeout: configuration.deadlines.holderReply)

@@ -133,6 +133,7 @@ final class ManagerService: Sendable {
             asked.patience = try parameters.waitMilliseconds.map { text throws(ControlError) in
                 Duration.milliseconds(Int64(try ReleaseLimits.checkedWait(milliseconds: text)))
             }
+            asked.numa = try parameters.numa.map { policy throws(ControlError) in try policy.checked() }
             let order = asked
             let isLeft: @Sendable () -> Bool = { call.isCancelled }
             var meter = ProgressMeter()

@@ -1,3 +1,5 @@
+internal import ControlInterface
+
 /// The parameters of calls as they come off the wire, before any check. Numbers are signed here, so that one below zero
 /// gets the interface's own error.
 enum CallParameters {
@@ -11,11 +13,12 @@ enum CallParameters {
         var mrownerconfig: String?
         var preallocate: Bool?
         var waitMilliseconds: Int64?
+        var numa: NUMAPolicy?
 
         enum CodingKeys: String, CodingKey {
             case name
             case memoryBytes = "memory_bytes"
-            case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate
+            case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate, numa
             case waitMilliseconds = "wait_ms"
         }
     }

@@ -16,6 +16,8 @@ struct CreateOrder: Hashable, Sendable {
     var isPreallocated = false
     /// How long it waits for what the host lacks; nil for not at all.
     var patience: Duration?
+    /// On which NUMA nodes memory is allocated; checked, but not against this host's nodes.
+    var numa: NUMAPolicy?
 
     /// KVM's own maximum of vCPUs a VM; a holder may allow fewer.
     static let maximumVCPUs = 1024
