@@ -150,7 +150,7 @@ let package = Package(
         // A program that the tests of ServiceSupport start: what it does cannot be undone in a process.
         .executableTarget(
             name: "service-support-helper",
-            dependencies: ["LinuxSystem", "ServiceSupport", logging, system],
+            dependencies: ["LinuxSystem", "MemoryUnits", "ServiceSupport", logging, system],
             path: "Tests/ServiceSupportHelper", swiftSettings: strict),
         tests(
             "ServiceSupport",
@@ -162,7 +162,7 @@ let package = Package(
             "TDHolder",
             [
                 "TDHolder", "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
-                "MemoryUnits", "Varlink", system,
+                "MemoryUnits", "ServiceSupport", "Varlink", system,
                 // Built with the tests, so that the whole program can be started.
                 "tdx-holder",
             ]),

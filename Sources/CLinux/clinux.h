@@ -6,6 +6,7 @@
 // some types (fd_set, enum __rusage_who) differently; a program that loads both modules would not compile. What glibc
 // shows only under _GNU_SOURCE is declared, or called by number, where it is needed.
 #pragma once
+#include "clinux_landlock.h"
 #include "clinux_memory.h"
 #include "clinux_process.h"
 #include "clinux_socket.h"

@@ -13,8 +13,11 @@ public enum HolderProgram {
         try server.run()
     }
 
-    /// Puts this process under the serving filter, for good, and tries what it forbids and what it allows.
-    public static func sandboxCheck() throws -> [SandboxTrial] { try SandboxTrial.runAll() }
+    /// Puts this process under the fence and the serving filter, for good, and tries what they forbid and what they allow.
+    /// - Parameter directory: an empty one, for files that are tried; what is made there stays.
+    public static func sandboxCheck(in directory: String) throws -> [SandboxTrial] {
+        try SandboxTrial.runAll(in: directory)
+    }
 
     /// Reads the host. Changes nothing.
     /// - Parameter device: path of the KVM device.

@@ -19,11 +19,13 @@ func fail(_ line: String) -> Never {
 do {
     switch CommandLine.arguments.dropFirst().first {
     case "filter": try tryFilter(Array(CommandLine.arguments.dropFirst(2)))
+    case "fence": try tryFence(Array(CommandLine.arguments.dropFirst(2)))
     case "inherit": try inherit()
     case "notify": try notify()
     case "listen": try listen()
     case "log": log()
-    default: fail("usage: service-support-helper filter PROFILE REFUSAL | inherit | notify | listen | log")
+    default:
+        fail("usage: service-support-helper filter PROFILE REFUSAL | fence DIRECTORY | inherit | notify | listen | log")
     }
 } catch {
     fail("\(error)")

@@ -1,6 +1,8 @@
 import ControlInterface
 import LinuxSystem
 import MemoryUnits
+import ServiceSupport
+import SystemPackage
 import Testing
 
 @testable import KVM
@@ -28,7 +30,8 @@ import Testing
                 cachestat: Finding(true, "one page seen")),
             processor: .value(ProcessorInformation(parsing: "processor : 0\nvendor_id : GenuineIntel\n")),
             memory: .value(
-                MemoryInformation(parsing: "MemTotal: 4194304 kB\nMemFree: 1 kB\nMemAvailable: 2097152 kB\n")!))
+                MemoryInformation(parsing: "MemTotal: 4194304 kB\nMemFree: 1 kB\nMemAvailable: 2097152 kB\n")!),
+            fence: .version(7))
     }
 
     static func row(_ name: String, _ readings: HostReadings, _ choice: BackendChoice = .auto) -> HostCheck? {
@@ -48,7 +51,7 @@ import Testing
         bare.memory = .refused("x")
         #expect(HostReportBuilder(readings: bare, choice: .auto).report().checks.map(\.name) == names)
         #expect(Set(names).count == names.count)
-        #expect(names.count == 16)
+        #expect(names.count == 17)
     }
 
     @Test func `Every row says what was read, and a failure how to mend it`() {
@@ -72,6 +75,15 @@ import Testing
         #expect(Self.row("linux/cachestat", readings)?.result == .pass)
         readings.platform.cachestat = Finding(false, "cachestat: ENOSYS")
         #expect(Self.row("linux/cachestat", readings)?.result == .fail)
+    }
+
+    @Test func `A kernel without Landlock is told, and is no failure`() {
+        var readings = Self.readings()
+        #expect(Self.row("linux/landlock", readings)?.result == .pass)
+        #expect(Self.row("linux/landlock", readings)?.evidence.contains("version 7") == true)
+        readings.fence = .absent(LinuxError("landlock_create_ruleset", Errno(rawValue: 38)))
+        #expect(Self.row("linux/landlock", readings)?.result == .skip)
+        #expect(Self.row("linux/landlock", readings)?.evidence.contains("ENOSYS") == true)
     }
 
     @Test func `Too little memory fails`() {

@@ -7,7 +7,7 @@ import Testing
         let output = try HolderProgramUnderTest.run("probe --json")
         #expect(output.exitStatus == 0)
         let report = try output.decoded(as: HostReport.self)
-        #expect(report.checks.count == 16)
+        #expect(report.checks.count == 17)
         #expect(report.emulated == (report.backend != .tdx))
         #expect(report.checks.allSatisfy { !$0.evidence.isEmpty && ($0.result != .fail || $0.hint != nil) })
     }

@@ -71,8 +71,14 @@ public struct InodeHolders: Hashable, Sendable {
         for name in try TextFile.list("\(process)/fd") {
             guard let number = Int32(name) else { continue }
             // stat(2) through the link reaches the open file itself; it opens nothing. A descriptor that was closed
-            // meanwhile is passed over.
-            guard let status = try? FileStatus(ofPath: "\(process)/fd/\(name)") else { continue }
+            // meanwhile is passed over. One that may not be looked behind, as from inside a Landlock domain, is not.
+            let status: FileStatus
+            do throws(LinuxError) {
+                status = try FileStatus(ofPath: "\(process)/fd/\(name)")
+            } catch {
+                if error.errno == .permissionDenied || error.errno == .notPermitted { throw error }
+                continue
+            }
             if files.contains(status.identity) {
                 found.append(Holder(pid: pid, file: status.identity, means: .descriptor(number)))
             }

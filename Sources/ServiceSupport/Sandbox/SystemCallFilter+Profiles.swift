@@ -89,6 +89,8 @@ extension SystemCallFilter {
             when: [1, 2, 3, 4, 15, 16, 23, 36, 37, 38, 39, 0x5356_4d41].map(first),
             because: "names and harmless attributes"),
         .init(["seccomp"], because: "a holder adds its own, narrower filter"),
+        // landlock_create_ruleset, landlock_add_rule, landlock_restrict_self: by number, as some libseccomp lack the names.
+        .init(calls: [.number(444), .number(445), .number(446)], because: "and fences itself in further"),
     ]
 
     /// What an event loop on Unix sockets needs.

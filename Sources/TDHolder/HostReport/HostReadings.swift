@@ -1,5 +1,6 @@
 internal import KVM
 internal import LinuxSystem
+internal import ServiceSupport
 
 /// What was read of a host. No judgement here.
 struct HostReadings: Sendable {
@@ -8,6 +9,7 @@ struct HostReadings: Sendable {
     var platform: PlatformFacts
     var processor: Reading<ProcessorInformation>
     var memory: Reading<MemoryInformation>
+    var fence: FileSystemFence.Support
 
     /// Reads the host. It changes nothing: the VMs and the file that are made to ask with are gone when it returns.
     /// - Parameter device: path of the KVM device.
@@ -26,7 +28,8 @@ struct HostReadings: Sendable {
         let readings = HostReadings(
             kvm: kvm, platform: .read(),
             processor: .reading { () throws(LinuxError) in try ProcessorInformation.ofHost() },
-            memory: .reading { () throws(LinuxError) in try MemoryInformation.ofHost() })
+            memory: .reading { () throws(LinuxError) in try MemoryInformation.ofHost() },
+            fence: .ofKernel)
         return (readings, system)
     }
 

@@ -2,6 +2,7 @@ internal import ControlInterface
 internal import KVM
 internal import LinuxSystem
 internal import MemoryUnits
+internal import ServiceSupport
 
 /// Turns readings into the rows that `tdxctl ok` prints. Pure.
 ///
@@ -15,7 +16,7 @@ struct HostReportBuilder {
     static let leastMemory = ByteCount.mebibytes(512)
 
     func report() -> HostReport {
-        let checks = kvmChecks() + tdxChecks() + [cachestat(), memory()]
+        let checks = kvmChecks() + tdxChecks() + [cachestat(), landlock(), memory()]
         do {
             let chosen = try BackendChooser.choose(choice, from: readings.offers)
             let row = HostCheck(
@@ -159,6 +160,19 @@ struct HostReportBuilder {
             hint:
                 "Linux 6.5 and later have cachestat(2), unless built without it; without it a guest_memfd's residency cannot be proven, only a memfd's"
         )
+    }
+
+    private func landlock() -> HostCheck {
+        let (holds, evidence) =
+            switch readings.fence {
+            case .version(let version): (true, "landlock_create_ruleset: version \(version)")
+            case .absent(let error): (false, "\(error)")
+            }
+        return row(
+            "linux/landlock", "Landlock", holds, evidence,
+            hint:
+                "Linux 5.13 and later have it where CONFIG_LSM or the kernel's parameter lsm= names landlock; without it "
+                + "file permissions and the service's own confinement alone keep tdxd and holders from other files")
     }
 
     private func memory() -> HostCheck {

@@ -65,6 +65,12 @@ public final class HolderServer: @unchecked Sendable {
                 options.backend, emulation: options.emulation, device: options.device)
             log.info(
                 "backend chosen", metadata: ["backend": "\(host.backend.rawValue)", "why": "\(host.chosen.reason)"])
+            // All that is opened by path is open now, and no thread has been started that goes on.
+            let fence = try HolderSandbox.enterFence(directory: options.directory)
+            switch fence {
+            case .entered: log.info("the file system is fenced off", metadata: ["landlock": "\(fence)"])
+            case .unavailable: log.notice("the file system is not fenced off", metadata: ["landlock": "\(fence)"])
+            }
             loop = try EventLoop()
             server = VarlinkServer(
                 loop: loop,

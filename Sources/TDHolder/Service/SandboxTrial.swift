@@ -2,9 +2,10 @@ internal import CLinux
 internal import KVM
 internal import LinuxSystem
 internal import MemoryUnits
+internal import ServiceSupport
 internal import SystemPackage
 
-/// One system call, tried before and after the serving filter was put in place.
+/// One system call, tried before and after the fence and the serving filter were put in place.
 public struct SandboxTrial: Codable, Hashable, Sendable {
     public enum Expectation: String, Codable, Sendable {
         case refused
@@ -24,25 +25,31 @@ public struct SandboxTrial: Codable, Hashable, Sendable {
         case isAsExpected = "as_expected"
     }
 
-    private struct Attempt {
+    struct Attempt {
         var call: String
         var expected: Expectation
         /// Zero or more, or a negative errno.
         var attempt: () -> Int
     }
 
-    /// Tries everything, installs the filter and tries everything again. The filter stays.
-    static func runAll() throws -> [SandboxTrial] {
+    /// Tries everything, enters the fence, installs the filter and tries everything again. Both stay.
+    /// - Parameter directory: an empty one, in which two are made.
+    static func runAll(in directory: String) throws -> [SandboxTrial] {
         let file = try MemoryFile(name: "tdxd-sandbox-check", size: ByteCount(pageSize))
         let descriptor = try file.duplicateDescriptor()
         let kvm = try? KernelKVMSystem()
-        let attempts = forbidden(descriptor.rawValue) + allowed(file, kvm)
+        let fenced = try FenceTrials(in: directory)
+        var attempts = forbidden(descriptor.rawValue) + allowed(file, kvm)
+        if case .version(let version) = FileSystemFence.Support.ofKernel {
+            attempts += fenced.forbidden(version: version) + fenced.allowed
+        }
         let before = attempts.map { $0.attempt() }
+        _ = try HolderSandbox.enterFence(directory: fenced.own)
         try HolderSandbox.install()
         let after = attempts.map { $0.attempt() }
         return attempts.indices.map { index in
             let attempt = attempts[index]
-            let refusals = [-1, -38]  // EPERM; ENOSYS for clone3
+            let refusals = [-1, -13, -38]  // EPERM; EACCES by the fence; ENOSYS for clone3
             let holds =
                 switch attempt.expected {
                 case .refused: !refusals.contains(before[index]) && refusals.contains(after[index])
@@ -74,18 +81,7 @@ public struct SandboxTrial: Codable, Hashable, Sendable {
 
     private static func allowed(_ file: MemoryFile, _ kvm: KernelKVMSystem?) -> [Attempt] {
         func attempt(_ call: String, _ body: @escaping () throws -> Void) -> Attempt {
-            Attempt(call: call, expected: .allowed) {
-                do {
-                    try body()
-                    return 0
-                } catch let error as LinuxError {
-                    return -Int(error.errno.rawValue)
-                } catch let error as KVMError {
-                    return -Int(error.errno.rawValue)
-                } catch {
-                    return -Int(Errno.invalidArgument.rawValue)
-                }
-            }
+            Attempt(call, .allowed, body)
         }
         let page = ByteCount(pageSize)
         var attempts = [
@@ -105,5 +101,23 @@ public struct SandboxTrial: Codable, Hashable, Sendable {
 
     private static func name(_ result: Int) -> String {
         result >= 0 ? "ok" : Errno(rawValue: CInt(-result)).name
+    }
+}
+
+extension SandboxTrial.Attempt {
+    /// What throws is refused with the error's errno.
+    init(_ call: String, _ expected: SandboxTrial.Expectation, _ body: @escaping () throws -> Void) {
+        self.init(call: call, expected: expected) {
+            do {
+                try body()
+                return 0
+            } catch let error as LinuxError {
+                return -Int(error.errno.rawValue)
+            } catch let error as KVMError {
+                return -Int(error.errno.rawValue)
+            } catch {
+                return -Int(Errno.invalidArgument.rawValue)
+            }
+        }
     }
 }
