@@ -166,7 +166,9 @@ let package = Package(
                 // Built with the tests, so that the whole program can be started.
                 "tdx-holder",
             ]),
-        tests("TDXDaemon", ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink"]),
+        tests(
+            "TDXDaemon",
+            ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink"]),
         tests(
             "System",
             [

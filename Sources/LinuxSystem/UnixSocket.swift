@@ -9,16 +9,46 @@ public struct PeerCredentials: Sendable {
     public let pid: Int32
     /// Supplementary groups (SO_PEERGROUPS), of which `gid` need not be one; empty where they are not to be had.
     public let groups: [UInt32]
-    /// Refers to the peer's process and no later one of the same number. Nil before Linux 6.5 (SO_PEERPIDFD).
+    /// Refers to the peer's process; nil when that had ended. SO_PEERPIDFD (Linux 6.5) means the process that connected
+    /// and no later one of the same number. On older kernels it is pidfd_open(2) of the number, which only means that if
+    /// the process still lived; `isPIDFDCertain` tells which.
     public let pidfd: RetainedDescriptor?
+    public let isPIDFDCertain: Bool
 
-    public init(uid: UInt32, gid: UInt32, pid: Int32, groups: [UInt32] = [], pidfd: RetainedDescriptor?) {
+    public init(
+        uid: UInt32, gid: UInt32, pid: Int32, groups: [UInt32] = [], pidfd: RetainedDescriptor?,
+        isPIDFDCertain: Bool = true
+    ) {
+        self.isPIDFDCertain = isPIDFDCertain
         self.uid = uid
         self.gid = gid
         self.pid = pid
         self.groups = groups
         self.pidfd = pidfd
     }
+}
+
+extension PeerCredentials {
+    /// Whether this kernel has SO_PEERPIDFD.
+    public static let kernelHasPIDFD: Bool = {
+        guard let pair = try? UnixSocket.pair() else { return false }
+        return tdxd_pidfd_is_given(pair.first.rawValue)
+    }()
+
+    /// What /proc calls the peer's program (up to 15 bytes, chosen by the program itself); nil once it has ended, or
+    /// where it is not to be seen. Read between two looks at whether the process lives, so that it is never another's.
+    public var programName: String? {
+        guard let pidfd, pid > 0, let name = try? TextFile.read("/proc/\(pid)/comm", limit: 64) else { return nil }
+        // A pidfd is readable once its process has ended; the number cannot have gone to another one before.
+        guard tdxd_poll_readable(pidfd.rawValue, 0) == 0 else { return nil }
+        return String(name.prefix { !$0.isNewline })
+    }
+}
+
+private func tdxd_pidfd_is_given(_ socket: Int32) -> Bool {
+    let number = tdxd_peer_pidfd(socket)
+    if number >= 0 { _ = OwnedDescriptor(taking: number) }
+    return number != -ENOPROTOOPT
 }
 
 /// What one look at a socket brought.
@@ -182,16 +212,19 @@ public enum UnixSocket {
         return bytes.isEmpty ? .endOfStream : .bytes(bytes, descriptors)
     }
 
-    /// SO_PEERCRED, and SO_PEERPIDFD where the kernel has it.
+    /// SO_PEERCRED, and SO_PEERPIDFD where the kernel has it, or else pidfd_open(2).
     public static func peer(of socket: borrowing OwnedDescriptor) throws(LinuxError) -> PeerCredentials {
         var raw = tdxd_peer()
         try LinuxError.check(tdxd_peer_credentials(socket.rawValue, &raw), "getsockopt(SO_PEERCRED)")
-        let pidfd = tdxd_peer_pidfd(socket.rawValue)
+        let certain = tdxd_peer_pidfd(socket.rawValue)
+        // ENOPROTOOPT: before Linux 6.5. Anything else means that the process is gone.
+        let isCertain = certain != -ENOPROTOOPT
+        let pidfd = isCertain ? certain : tdxd_pidfd_open(raw.pid)
         var groups = [UInt32](repeating: 0, count: 1024)
         let count = tdxd_peer_groups(socket.rawValue, &groups, Int32(groups.count))
         return PeerCredentials(
             uid: raw.uid, gid: raw.gid, pid: raw.pid, groups: Array(groups.prefix(Int(max(count, 0)))),
-            pidfd: pidfd < 0 ? nil : RetainedDescriptor(OwnedDescriptor(taking: pidfd)))
+            pidfd: pidfd < 0 ? nil : RetainedDescriptor(OwnedDescriptor(taking: pidfd)), isPIDFDCertain: isCertain)
     }
 
     /// Ends both directions; whoever waits on either end wakes up.

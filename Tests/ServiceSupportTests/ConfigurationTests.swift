@@ -74,6 +74,16 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
         #expect(try configuration("[\(setting.section)]\n\(setting.key) = \(text)") == TDXDConfiguration())
     }
 
+    @Test func `reads users by name and number, and none`() throws {
+        let read = try configuration(
+            "[access]\nadmin_users = alice  _bob\t1005\noperate_users = \"\"\nobserve_users = 0\nobserve_group = watch")
+        #expect(read.access.adminUsers == ["alice", "_bob", "1005"])
+        #expect(read.access.operateUsers.isEmpty && read.access.observeUsers == ["0"])
+        #expect(read.access.observeGroup == "watch")
+        let setting = try #require(Setting.all.first { $0.key == "admin_users" })
+        #expect(try configuration("[access]\nadmin_users = \(setting.text(in: read))").access.adminUsers.count == 3)
+    }
+
     @Test func `writes a path that ends with a blank so that it reads it back`() throws {
         let setting = try #require(Setting.all.first { $0.key == "state_directory" })
         for path in ["/a ", "/a b\t"] {
@@ -113,6 +123,16 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
             ("[service]\nlog_level = loud\n", .badValue, 2),
             ("[access]\nadmin_group = two words\n", .badValue, 2),
             ("[access]\nadmin_group = -wheel\n", .badValue, 2),
+            ("[access]\nobserve_group = Watch\n", .badValue, 2),
+            ("[access]\nadmin_users = alice,bob\n", .badValue, 2),
+            ("[access]\nadmin_users = alice alice\n", .badValue, 2),
+            ("[access]\noperate_users = 4294967295\n", .badValue, 2),
+            ("[access]\noperate_users = 007\n", .badValue, 2),
+            ("[access]\noperate_users = -1\n", .badValue, 2),
+            ("[access]\nobserve_users = \(String(repeating: "a", count: 33))\n", .badValue, 2),
+            ("[access]\nobserve_users = \((0...64).map { "u\($0)" }.joined(separator: " "))\n", .badValue, 2),
+            ("[access]\nadmin_users = a b\noperate_users = b\n", .conflict, 3),
+            ("[access]\nobserve_users = 5\nadmin_users = 5\n", .conflict, 2),
             ("[backend]\nemulated_key_ids = 0\n", .badValue, 2),
             ("[backend]\nemulated_key_ids = 65536\n", .badValue, 2),
             ("[backend]\nemulated_key_ids = +5\n", .badValue, 2),
@@ -142,7 +162,8 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
             ("[service]\nothers = read", "0.conf:2: unknown key “others” in [service]; it belongs in [access]"),
             (
                 "[access]\nqqqqqqqqqq = read",
-                "0.conf:2: unknown key “qqqqqqqqqq” in [access]; known are admin_group, operate_group, others"
+                "0.conf:2: unknown key “qqqqqqqqqq” in [access]; known are admin_group, operate_group, observe_group, admin_users, "
+                    + "operate_users, observe_users, others"
             ),
             (
                 "[limits]\nconnections = 5000",

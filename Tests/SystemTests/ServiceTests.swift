@@ -108,6 +108,44 @@ import Testing
     }
 
     @Test(.enabled(if: Programs.isRoot, "only root can call as another user"))
+    func `users have the role that the configuration names them for, and lose it with a reload`() throws {
+        let host = try PrivateHost(
+            settings: """
+                [access]
+                admin_users = 65531
+                operate_users = nobody
+                observe_users = 65530 no-such-user
+                others = none
+                """)
+        func status(_ user: Int, _ arguments: String...) throws -> Int32 {
+            try runProgram(
+                "/usr/bin/setpriv",
+                ["--reuid=\(user)", "--regid=65534", "--clear-groups", Programs.tdxctl] + arguments,
+                environment: ["TDXD_SOCKET": host.socket], in: host.directory
+            ).status
+        }
+        #expect(host.log.contains("user no-such-user"))
+        #expect(try status(65_534, "create", "web1", "--memory", "64M") == 0)
+        #expect(try host.show("web1").ownerUID == 65_534)
+        #expect(try status(65_530, "list") == 0)
+        #expect(try status(65_530, "stop", "web1") == 4)
+        #expect(try status(65_529, "list") == 4)
+        // The client's program is in the log of what was refused.
+        #expect(host.log.contains("program=\"tdxctl\"") || host.log.contains("program=tdxctl"), "\(host.log)")
+        #expect(try status(65_531, "drain", "--for", "maintenance") != 4)
+        #expect(try status(65_531, "drain", "--undo") == 0)
+        // A user in two roles is refused by name, and nothing is changed.
+        try host.configure(settings: "[access]\nadmin_users = 65531\noperate_users = 65531")
+        host.signal(.hangUp)
+        #expect(eventually { host.log.contains("user 65531 is both in admin_users and in operate_users") })
+        #expect(try status(65_529, "list") == 4)
+        try host.configure(settings: "[access]\nothers = none")
+        host.signal(.hangUp)
+        #expect(eventually { host.log.contains("read the configuration again") })
+        #expect(try status(65_531, "list") == 4 && status(65_530, "list") == 4)
+    }
+
+    @Test(.enabled(if: Programs.isRoot, "only root can call as another user"))
     func `an operator makes TDs and touches its own, and nobody else's`() throws {
         // A group that every Debian has, and nobody is in.
         let host = try PrivateHost(settings: "[access]\noperate_group = games")

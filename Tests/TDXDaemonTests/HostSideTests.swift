@@ -98,9 +98,9 @@ import Testing
 
     @Test func `a group's number is read from its line`() {
         let text = "root:x:0:\ntdx-admin:x:991:alice,bob\nbroken\nodd:x:none:\n"
-        #expect(UserGroups.number(of: "tdx-admin", in: text) == 991)
-        #expect(UserGroups.number(of: "tdx", in: text) == nil)
-        #expect(UserGroups.number(of: "odd", in: text) == nil)
+        #expect(NameNumbers.number(of: "tdx-admin", inText: text) == 991)
+        #expect(NameNumbers.number(of: "tdx", inText: text) == nil)
+        #expect(NameNumbers.number(of: "odd", inText: text) == nil)
     }
 }
 

@@ -1,4 +1,5 @@
 import ControlInterface
+import ServiceSupport
 import Testing
 import Varlink
 
@@ -6,7 +7,10 @@ import Varlink
 
 @Suite struct PeerTests {
     static let policy = PeerPolicy(
-        ownUID: 990, admins: .init(name: "tdx", number: 991), operators: .init(name: "ops", number: 992),
+        ownUID: 990,
+        admins: .init(users: [.init(name: "alice", number: 1100)], group: .init(name: "tdx", number: 991)),
+        operators: .init(users: [.init(name: "1101", number: 1101)], group: .init(name: "ops", number: 992)),
+        observers: .init(users: [.init(name: "carol", number: nil)], group: .init(name: "watch", number: 993)),
         othersMayObserve: true)
 
     @Test func `root, the daemon's user and the groups have their roles, others may look`() {
@@ -22,9 +26,33 @@ import Varlink
 
     @Test func `a group that this host does not know lets nobody in`() {
         var policy = Self.policy
-        policy.admins?.number = nil
-        policy.operators = nil
+        policy.admins.group?.number = nil
+        policy.operators = .init()
         #expect(policy.role(uid: 1000, groups: [991, 992]) == .observe)
+        #expect(policy.unknownNames == ["group tdx", "user carol"])
+    }
+
+    @Test func `users have the role that names them, and those who may look may do so where others may not`() {
+        var policy = Self.policy
+        policy.othersMayObserve = false
+        #expect(policy.role(uid: 1100, groups: [1100]) == .admin)
+        #expect(policy.role(uid: 1101, groups: [1101]) == .operate)
+        // By whichever rule gives more.
+        #expect(policy.role(uid: 1101, groups: [991]) == .admin)
+        #expect(policy.role(uid: 1102, groups: [993]) == .observe)
+        #expect(policy.role(uid: 1102, groups: [1102]) == .none)
+    }
+
+    @Test func `the configuration's names get this host's numbers`() {
+        var access = TDXDConfiguration().access
+        access.adminUsers = ["daemon", "4242", "no-such-user"]
+        access.operateGroup = "daemon"
+        access.adminGroup = nil
+        let policy = PeerPolicy(access, ownUID: 990)
+        // Debian's user and group daemon have number 1.
+        #expect(policy.role(uid: 1, groups: [5]) == .admin && policy.role(uid: 4242, groups: []) == .admin)
+        #expect(policy.role(uid: 5, groups: [1]) == .operate)
+        #expect(policy.unknownNames == ["user no-such-user"])
     }
 
     @Test func `every method of the interface has its role, and no other has one`() throws {
@@ -64,11 +92,12 @@ import Varlink
         #expect(
             refusal { _ = try Self.policy.check(method: "Stop", uid: 1000, groups: [1000]) }
                 == .notPermitted(
-                    needed: "user root or user 990 or group tdx or group ops", reason: "user 1000 may not call Stop"))
+                    needed: "user root or user 990 or user alice or group tdx or user 1101 or group ops",
+                    reason: "user 1000 may not call Stop"))
         #expect(
             refusal { _ = try Self.policy.check(method: "Drain", uid: 1000, groups: [992]) }
                 == .notPermitted(
-                    needed: "user root or user 990 or group tdx", reason: "user 1000 may not call Drain"))
+                    needed: "user root or user 990 or user alice or group tdx", reason: "user 1000 may not call Drain"))
     }
 
     @Test func `refusals are logged once an interval, with the number left out`() {

@@ -16,6 +16,10 @@ extension Setting {
 
         group("access", "admin_group", \.access.adminGroup),
         group("access", "operate_group", \.access.operateGroup),
+        group("access", "observe_group", \.access.observeGroup),
+        users("access", "admin_users", \.access.adminUsers),
+        users("access", "operate_users", \.access.operateUsers),
+        users("access", "observe_users", \.access.observeUsers),
         choice("access", "others", \.access.others),
 
         choice("backend", "backend", \.backends.backend),

@@ -23,7 +23,7 @@ public struct Setting: Sendable {
     /// The value in `configuration` as the file has it.
     public func text(in configuration: TDXDConfiguration) -> String { write(configuration) }
 
-    private init<Value: Sendable>(
+    init<Value: Sendable>(
         _ section: String, _ key: String, _ path: Place<Value>,
         expected: String, parse: @escaping @Sendable (String) -> Value?, print: @escaping @Sendable (Value) -> String
     ) {
@@ -84,25 +84,6 @@ extension Setting {
                 guard (3...4).contains(text.utf8.count), let mode = UInt32(text, radix: 8) else { return nil }
                 return mode & ~0o777 == 0 && mode & 0o600 == 0o600 ? mode : nil
             }, print: { "0" + String($0, radix: 8) })
-    }
-
-    /// A name from /etc/group; an empty one stands for nil.
-    static func group(
-        _ section: String, _ key: String, _ path: Place<String?>
-    ) -> Self {
-        Self(
-            section, key, path, expected: "a group's name of at most 32 of a-z 0-9 _ -, or \"\" for none",
-            parse: { (text) -> String?? in
-                if text.isEmpty { return .some(nil) }
-                let isName = text.utf8.enumerated().allSatisfy { index, byte in
-                    switch byte {
-                    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "_"): true
-                    case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"): index > 0
-                    default: false
-                    }
-                }
-                return isName && text.utf8.count <= 32 ? .some(text) : nil
-            }, print: { $0 ?? "\"\"" })
     }
 
     static func choice<Value: RawRepresentable<String> & CaseIterable & Sendable>(

@@ -47,6 +47,24 @@ extension TDXDConfiguration {
                 ["limits.connections_per_user", "limits.connections"],
                 "connections_per_user \(limits.connectionsPerUser) is larger than connections \(limits.connections)")
         }
+        try checkRoles(conflict)
+    }
+
+    /// A user with two roles is a mistake of one line or the other.
+    private func checkRoles(_ conflict: (_ keys: [String], _ message: String) -> ConfigurationError)
+        throws(ConfigurationError)
+    {
+        let roles = [
+            ("admin_users", access.adminUsers), ("operate_users", access.operateUsers),
+            ("observe_users", access.observeUsers),
+        ]
+        for (index, (key, users)) in roles.enumerated() {
+            for (laterKey, laterUsers) in roles[(index + 1)...] {
+                guard let twice = users.first(where: { laterUsers.contains($0) }) else { continue }
+                throw conflict(
+                    ["access.\(laterKey)", "access.\(key)"], "user \(twice) is both in \(key) and in \(laterKey)")
+            }
+        }
     }
 
     private mutating func apply(

@@ -27,6 +27,12 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var adminGroup: String? = "tdx-admin"
         /// The group whose members may make TDs and change their own; nil for none.
         public var operateGroup: String? = "tdx-operate"
+        /// The group whose members may look, for where others may not; nil for none.
+        public var observeGroup: String?
+        /// Users with the role of the group of the same name, by name or number.
+        public var adminUsers: [String] = []
+        public var operateUsers: [String] = []
+        public var observeUsers: [String] = []
         /// What everybody else may do.
         public var others = Others.read
     }

@@ -286,13 +286,7 @@ final class ManagerService: Sendable {
 
     /// Whose TDs the caller may touch; nil, with the call failed and logged, where it may not be made.
     private func permitted(_ call: VarlinkCall) -> Principal? {
-        let access = manager.configuration.access
-        func group(_ name: String?) -> PeerPolicy.Group? {
-            name.map { PeerPolicy.Group(name: $0, number: UserGroups.number(of: $0)) }
-        }
-        let policy = PeerPolicy(
-            ownUID: manager.ownUID, admins: group(access.adminGroup), operators: group(access.operateGroup),
-            othersMayObserve: access.others == .read)
+        let policy = PeerPolicy(manager.configuration.access, ownUID: manager.ownUID)
         let method = call.method.split(separator: ".").last.map { String($0) } ?? call.method
         do throws(ControlError) {
             return try policy.check(method: method, uid: call.peer.uid, groups: [call.peer.gid] + call.peer.groups)
@@ -305,6 +299,7 @@ final class ManagerService: Sendable {
                     "refused a call",
                     metadata: [
                         "method": "\(method)", "uid": "\(call.peer.uid)", "pid": "\(call.peer.pid)",
+                        "program": "\(call.peer.programName ?? "unknown")",
                         "unlogged": "\(unlogged)",
                     ])
             }

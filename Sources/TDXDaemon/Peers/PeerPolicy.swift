@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import ServiceSupport
 
 /// What a user is to tdxd. Each role may do what the one before it may.
 enum Role: Int, Hashable, Sendable, CaseIterable, Comparable {
@@ -41,25 +42,47 @@ enum Principal: Hashable, Sendable {
 
 /// Who may do what. Root and the daemon's own user may do everything.
 struct PeerPolicy: Hashable, Sendable {
-    /// A group as the configuration names it, for errors; its number, nil where this host does not know it.
-    struct Group: Hashable, Sendable {
+    /// A user or group as the configuration names it, for errors; its number, nil where this host does not know it.
+    struct Named: Hashable, Sendable {
         var name: String
         var number: UInt32?
     }
 
+    /// Who has a role.
+    struct Members: Hashable, Sendable {
+        var users: [Named] = []
+        var group: Named?
+
+        func include(uid: UInt32, groups: [UInt32]) -> Bool {
+            if users.contains(where: { $0.number == uid }) { return true }
+            guard let number = group?.number else { return false }
+            return groups.contains(number)
+        }
+
+        /// For people: "user alice", "group tdx".
+        var names: [String] { users.map { "user \($0.name)" } + (group.map { ["group \($0.name)"] } ?? []) }
+
+        /// Those that this host does not know.
+        var unknown: [String] {
+            users.filter { $0.number == nil }.map { "user \($0.name)" }
+                + (group?.number == nil ? group.map { ["group \($0.name)"] } ?? [] : [])
+        }
+    }
+
     /// The daemon's own user.
     var ownUID: UInt32
-    var admins: Group?
-    var operators: Group?
+    var admins = Members()
+    var operators = Members()
+    var observers = Members()
     /// Whether everybody else may look.
     var othersMayObserve: Bool
 
     /// - Parameter groups: of the peer, the primary one included.
     func role(uid: UInt32, groups: [UInt32]) -> Role {
         if uid == 0 || uid == ownUID { return .admin }
-        if let number = admins?.number, groups.contains(number) { return .admin }
-        if let number = operators?.number, groups.contains(number) { return .operate }
-        return othersMayObserve ? .observe : .none
+        if admins.include(uid: uid, groups: groups) { return .admin }
+        if operators.include(uid: uid, groups: groups) { return .operate }
+        return othersMayObserve || observers.include(uid: uid, groups: groups) ? .observe : .none
     }
 
     /// - Throws: `ControlError.notPermitted` that says what would be needed.
@@ -69,11 +92,30 @@ struct PeerPolicy: Hashable, Sendable {
         guard role >= needed else {
             var ways = ["user root"]
             if ownUID != 0 { ways.append("user \(ownUID)") }
-            if let admins { ways.append("group \(admins.name)") }
-            if needed < .admin, let operators { ways.append("group \(operators.name)") }
+            ways += admins.names
+            if needed <= .operate { ways += operators.names }
+            if needed <= .observe { ways += observers.names }
             throw .notPermitted(
                 needed: ways.joined(separator: " or "), reason: "user \(uid) may not call \(method)")
         }
         return role == .admin ? .admin : .owner(uid)
     }
+}
+
+extension PeerPolicy {
+    /// The rules of the configuration, with the numbers that this host has for the names.
+    init(_ access: TDXDConfiguration.Access, ownUID: UInt32) {
+        func members(_ users: [String], _ group: String?) -> Members {
+            Members(
+                users: users.map { Named(name: $0, number: UInt32($0) ?? NameNumbers.user($0)) },
+                group: group.map { Named(name: $0, number: NameNumbers.group($0)) })
+        }
+        self.init(
+            ownUID: ownUID, admins: members(access.adminUsers, access.adminGroup),
+            operators: members(access.operateUsers, access.operateGroup),
+            observers: members(access.observeUsers, access.observeGroup), othersMayObserve: access.others == .read)
+    }
+
+    /// Names that let nobody in because this host does not know them.
+    var unknownNames: [String] { admins.unknown + operators.unknown + observers.unknown }
 }

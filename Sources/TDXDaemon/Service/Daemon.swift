@@ -176,6 +176,11 @@ public final class Daemon {
                 "version": "\(ControlInterfaceVersion.text)",
                 "tds": "\(manager.summary)",
             ])
+        tellUnknownNames()
+        if !PeerCredentials.kernelHasPIDFD {
+            log.notice(
+                "this kernel has no SO_PEERPIDFD: a client's process is known by its number, opened with pidfd_open")
+        }
         loop.run()
         server.close()
         if ownsSocket { DirectoryTree.removeFile(places.socket) }
@@ -235,12 +240,21 @@ public final class Daemon {
         do throws(StartFailure) {
             let configuration = try Self.load(options)
             manager.core.withLock { $0.configuration = configuration }
-            UserGroups.forget()
+            NameNumbers.forget()
             log.info("read the configuration again")
+            tellUnknownNames()
         } catch {
             log.error("the configuration is not changed", metadata: ["reason": "\(error)"])
         }
         tell(.ready)
+    }
+
+    /// A name that this host does not know lets nobody in, and that is easily overlooked.
+    private func tellUnknownNames() {
+        let unknown = PeerPolicy(manager.configuration.access, ownUID: manager.ownUID).unknownNames
+        guard !unknown.isEmpty else { return }
+        log.notice(
+            "[access] names whom this host does not know", metadata: ["names": "\(unknown.joined(separator: ", "))"])
     }
 
     /// How long work that is under way may still take before tdxd leaves it to the next one.

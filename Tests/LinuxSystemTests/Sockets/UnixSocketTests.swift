@@ -226,4 +226,23 @@ private func isOpen(_ number: Int32) -> Bool { fcntl(number, F_GETFD) >= 0 }
         #expect(peer.gid == getgid())
         #expect(peer.pid == getpid())
     }
+
+    @Test func `the peer's process is held, and has its name as long as it lives`() throws {
+        let pair = try UnixSocket.pair()
+        let peer = try UnixSocket.peer(of: pair.first)
+        #expect(peer.isPIDFDCertain == PeerCredentials.kernelHasPIDFD)
+        let held = try #require(peer.pidfd)
+        let text = try TextFile.read("/proc/self/fdinfo/\(held.rawValue)")
+        #expect(text.contains("Pid:\t\(getpid())"), "\(text)")
+        let own = try TextFile.read("/proc/self/comm")
+        #expect(peer.programName.map { $0 + "\n" } == own)
+
+        // Of one that has ended there is no name, whoever has its number now.
+        let child = try ProgramStart(path: "/bin/true").start()
+        #expect(try child.waitUntilEnded(milliseconds: 60_000))
+        let gone = PeerCredentials(
+            uid: 0, gid: 0, pid: getpid(), pidfd: RetainedDescriptor(try child.descriptor.duplicate()))
+        #expect(gone.programName == nil)
+        _ = try child.wait()
+    }
 }
