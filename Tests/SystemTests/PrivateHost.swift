@@ -86,8 +86,21 @@ final class PrivateHost: Sendable {
         }
         let tdxd = Tdxd(try withExtendedLifetime(stored) { try program.start() })
         process.withLock { $0 = tdxd }
-        _ = eventually { UnixSocket.isAnswering(socket) || (try? tdxd.handle.hasEnded()) != false }
-        guard UnixSocket.isAnswering(socket) else { throw NotServing(description: self.log) }
+        // A child of a killed tdxd has its listening socket for a moment longer: that one connects, and never answers.
+        _ = eventually { isServing || (try? tdxd.handle.hasEnded()) != false }
+        guard isServing else { throw NotServing(description: self.log) }
+    }
+
+    /// Whether a call is answered, be it by a refusal.
+    private var isServing: Bool {
+        guard let client = try? client() else { return false }
+        do {
+            let _: NoParameters = try client.call("org.varlink.service.GetInfo", timeout: .seconds(30))
+            return true
+        } catch {
+            if case .reply = error { return true }
+            return false
+        }
     }
 
     var pid: Int32 { process.withLock { $0?.pid ?? 0 } }
