@@ -64,13 +64,15 @@ let package = Package(
         // Doors to C: headers only.
         .systemLibrary(name: "CKVM"),
         .systemLibrary(name: "CLinux"),
+        // What a process that must run no Swift runs.
+        .target(name: "CLastWill"),
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
         .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
 
         // The ground floor: units, status codes, Linux.
         room("MemoryUnits"),
         room("TDXStatusCodes"),
-        room("LinuxSystem", ["CLinux", "MemoryUnits", system]),
+        room("LinuxSystem", ["CLastWill", "CLinux", "MemoryUnits", system]),
 
         // The kernel's uAPI, the module, and the kernel's half in software.
         room("KVM", ["CKVM", "CLinux", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),

@@ -1,3 +1,11 @@
+/// What happens when a TD's holder is killed.
+public enum LastWillState: String, Codable, Hashable, Sendable, CaseIterable {
+    /// The TD is terminated all the same, by a second process that shares the holder's memory.
+    case armed
+    /// As `armed`, but on the VM under an emulated TD, with a call that changes nothing.
+    case rehearsal
+}
+
 /// The methods of `io.tdxd.Holder`: their names, parameters and replies. Sizes and addresses in bytes.
 public enum HolderInterface {
     /// Where a holder is in its one TD's life.
@@ -31,13 +39,15 @@ public enum HolderInterface {
         public var ending: Progress?
         /// Nil where no NUMA policy was asked for.
         public var numa: NUMAPlacement?
+        /// What happens when the holder is killed; nil for nothing.
+        public var lastWill: LastWillState?
 
         public init(
             name: String, id: String, state: State, reason: String?, backend: Backend, memoryBytes: UInt64,
             privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
             residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, pid: Int32, mrtd: String?, firmware: String?,
             createdAt: String, ownerUID: UInt32, ending: Progress? = nil,
-            numa: NUMAPlacement? = nil
+            numa: NUMAPlacement? = nil, lastWill: LastWillState? = nil
         ) {
             self.name = name
             self.id = id
@@ -60,6 +70,7 @@ public enum HolderInterface {
             self.ownerUID = ownerUID
             self.ending = ending
             self.numa = numa
+            self.lastWill = lastWill
         }
 
         enum CodingKeys: String, CodingKey {
@@ -76,6 +87,7 @@ public enum HolderInterface {
             case createdAt = "created_at"
             case ownerUID = "owner_uid"
             case ending, numa
+            case lastWill = "last_will"
         }
     }
 

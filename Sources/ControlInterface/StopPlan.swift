@@ -98,6 +98,8 @@ extension ManagerInterface {
             public var residentSharedBytes: UInt64?
             /// In the order in which they are taken.
             public var steps: [PlannedStep]
+            /// What happens when the holder is killed instead; nil for nothing.
+            public var lastWill: LastWillState?
 
             /// - Parameter further: what tdxd does behind the holder's steps.
             public init(
@@ -115,6 +117,7 @@ extension ManagerInterface {
                 residentPrivateBytes = plan.residentPrivateBytes
                 residentSharedBytes = plan.residentSharedBytes
                 steps = plan.steps + further
+                lastWill = plan.lastWill
             }
 
             enum CodingKeys: String, CodingKey {
@@ -123,6 +126,7 @@ extension ManagerInterface {
                 case residentPrivateBytes = "resident_private_bytes"
                 case residentSharedBytes = "resident_shared_bytes"
                 case steps
+                case lastWill = "last_will"
             }
         }
     }
@@ -182,6 +186,7 @@ extension HolderInterface {
             public var residentPrivateBytes: UInt64?
             public var residentSharedBytes: UInt64?
             public var steps: [PlannedStep]
+            public var lastWill: LastWillState?
 
             public init(
                 path: String, terminate: TerminateAnnouncement, vcpus: Int, residentPrivateBytes: UInt64?,
@@ -200,6 +205,7 @@ extension HolderInterface {
                 case residentPrivateBytes = "resident_private_bytes"
                 case residentSharedBytes = "resident_shared_bytes"
                 case steps
+                case lastWill = "last_will"
             }
         }
     }

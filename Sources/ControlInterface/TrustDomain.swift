@@ -35,12 +35,14 @@ public struct TrustDomain: Codable, Hashable, Sendable {
     public var ownerUID: UInt32
     /// Nil where no NUMA policy was asked for.
     public var numa: NUMAPlacement?
+    /// What happens when the holder is killed; nil for nothing.
+    public var lastWill: LastWillState?
 
     public init(
         name: String, id: String, state: TrustDomainState, reason: String?, backend: Backend, memoryBytes: UInt64,
         privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
         residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, holderPID: Int32, mrtd: String?, firmware: String?,
-        createdAt: String, ownerUID: UInt32, numa: NUMAPlacement? = nil
+        createdAt: String, ownerUID: UInt32, numa: NUMAPlacement? = nil, lastWill: LastWillState? = nil
     ) {
         self.name = name
         self.id = id
@@ -63,6 +65,7 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         self.createdAt = createdAt
         self.ownerUID = ownerUID
         self.numa = numa
+        self.lastWill = lastWill
     }
 
     enum CodingKeys: String, CodingKey {
@@ -81,5 +84,6 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         case createdAt = "created_at"
         case ownerUID = "owner_uid"
         case numa
+        case lastWill = "last_will"
     }
 }

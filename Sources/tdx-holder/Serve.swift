@@ -30,6 +30,16 @@ struct Serve: ParsableCommand {
     @Option(help: "CPU packages of an emulated host, 1 to 8.")
     var emulatedPackages = 1
 
+    @Flag(
+        name: .customLong("last-will"),
+        help: ArgumentHelp(
+            "Terminate the TD even when this process is killed, by a second process that shares its memory; where the "
+                + "kernel has KVM_TDX_TERMINATE_VM."))
+    var hasLastWill = false
+
+    @Flag(help: "On an emulated backend with a real VM, let the last will make a harmless call instead.")
+    var emulatedLastWill = false
+
     @Option(
         help: ArgumentHelp(
             "Record every call of the software TDX module in this file, which must not exist yet.", valueName: "file"))
@@ -57,8 +67,11 @@ struct Serve: ParsableCommand {
     func run() throws {
         let options = HolderOptions(
             directory: directory, backend: backend.backend,
-            emulation: EmulationOptions(terminate: emulatedTerminate, packages: emulatedPackages, tracePath: trace),
-            idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, device: backend.kvmDevice)
+            emulation: EmulationOptions(
+                terminate: emulatedTerminate, packages: emulatedPackages, tracePath: trace,
+                rehearsesLastWill: emulatedLastWill),
+            idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, hasLastWill: hasLastWill,
+            device: backend.kvmDevice)
         try HolderProgram.serve(options, logLevel: logLevel)
     }
 }

@@ -162,6 +162,16 @@ public final class TrustDomain: Sendable {
         }
     }
 
+    /// A descriptor of the VM for this process's last will; see `KVMVirtualMachine`. It must be closed before `release`, or
+    /// the VM stays.
+    public func retainedMachine() throws(TrustDomainError) -> RetainedDescriptor? {
+        do {
+            return try machine.retainedDescriptor()
+        } catch {
+            throw .refused(error)
+        }
+    }
+
     /// Whether the kernel announced KVM_TDX_TERMINATE_VM when this TD was made.
     public var terminateSupport: TerminateSupport { terminate }
 

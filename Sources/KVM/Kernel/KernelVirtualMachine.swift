@@ -1,5 +1,5 @@
 package import CKVM
-package import LinuxSystem
+public import LinuxSystem
 public import MemoryUnits
 internal import SystemPackage
 
@@ -149,6 +149,16 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
     /// KVM_GET_STATS_FD: KVM's counters of this VM. They can be read from any process, and keep the VM alive.
     public func statistics() throws(KVMError) -> VMStatistics {
         VMStatistics(OwnedDescriptor(taking: try descriptor.call(Ioctls.getStatsFD)))
+    }
+
+    public func retainedDescriptor() throws(KVMError) -> RetainedDescriptor? {
+        try descriptor.use("fcntl(F_DUPFD_CLOEXEC)") { number throws(KVMError) in
+            do throws(LinuxError) {
+                return try RetainedDescriptor(duplicating: number)
+            } catch {
+                throw KVMError(error)
+            }
+        }
     }
 
     public func close() { descriptor.close() }

@@ -42,8 +42,16 @@ public protocol KVMVirtualMachine: AnyObject, Sendable {
     /// KVM_TDX_TERMINATE_VM, where the kernel has it (EINVAL, ENOTTY and EOPNOTSUPP mean that it does not).
     func tdxTerminate() throws(KVMError)
 
+    /// A second descriptor of the kernel's VM object, for this process's last will: it keeps the VM until it is closed, and
+    /// only this address space can make a call on it. Nil where the kernel knows of no VM.
+    func retainedDescriptor() throws(KVMError) -> RetainedDescriptor?
     /// Drops the VM's descriptor. vCPUs and guest memory hold references of their own. A second call does nothing.
     func close()
+}
+
+extension KVMVirtualMachine {
+    /// A VM that only stands in for the kernel's has none.
+    public func retainedDescriptor() throws(KVMError) -> RetainedDescriptor? { nil }
 }
 
 /// One vCPU.

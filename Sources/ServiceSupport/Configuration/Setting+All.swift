@@ -27,6 +27,7 @@ extension Setting {
         choice("backend", "emulated_terminate", \.backends.emulatedTerminate),
         // A name of 32 digits and an ending are added.
         pathOrNone("backend", "emulated_traces", \.backends.emulatedTraces, limit: 4000),
+        choice("backend", "emulated_last_will", \.backends.emulatedLastWill),
 
         size(
             "memory", "shard_minimum", \.memory.shardMinimum, .mebibytes(2)...(.gibibytes(1024)),
@@ -44,6 +45,7 @@ extension Setting {
         choice("teardown", "policy", \.teardown.policy),
         choice("teardown", "wait", \.teardown.wait),
         pace("teardown", "rate", \.teardown.rate, .mebibytes(1)...(.gibibytes(1024))),
+        choice("teardown", "last_will", \.teardown.lastWill),
 
         number("limits", "trust_domains", \.limits.trustDomains, 1...4096),
         size(

@@ -46,6 +46,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var emulatedTerminate = EmulatedTerminate.announced
         /// Where each TD of an emulated backend records the software module's calls; nil for nowhere.
         public var emulatedTraces: String?
+        /// Whether last wills are rehearsed on the real VM under an emulated TD.
+        public var emulatedLastWill = YesOrNo.no
     }
 
     /// How TDs are ended.
@@ -56,6 +58,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var wait = TeardownWait.proven
         /// Bytes that one TD gives back a second at most; nil for as fast as it goes.
         public var rate: ByteCount?
+        /// Whether a TD is terminated even when its holder is killed, where the kernel can.
+        public var lastWill = YesOrNo.yes
     }
 
     /// How guest memory is held and given back.
@@ -108,6 +112,10 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var firstMessage = Duration.seconds(30)
         /// Draining every TD on an orderly stop.
         public var drain = Duration.seconds(300)
+    }
+
+    public enum YesOrNo: String, Hashable, Sendable, CaseIterable {
+        case yes, no
     }
 
     public enum OnStop: String, Hashable, Sendable, CaseIterable {

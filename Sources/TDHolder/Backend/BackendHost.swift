@@ -1,5 +1,6 @@
 internal import ControlInterface
 internal import KVM
+internal import LinuxSystem
 internal import MemoryUnits
 internal import Synchronization
 public import TDXEmulator
@@ -11,11 +12,17 @@ public struct EmulationOptions: Sendable {
     public var packages: Int
     /// Where every call of the software module is recorded, a path that does not exist yet; nil for nowhere.
     public var tracePath: String?
+    /// The last will is rehearsed.
+    public var rehearsesLastWill: Bool
 
-    public init(terminate: TerminateSupport = .announced, packages: Int = 1, tracePath: String? = nil) {
+    public init(
+        terminate: TerminateSupport = .announced, packages: Int = 1, tracePath: String? = nil,
+        rehearsesLastWill: Bool = false
+    ) {
         self.terminate = terminate
         self.packages = packages
         self.tracePath = tracePath
+        self.rehearsesLastWill = rehearsesLastWill
     }
 
     /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
@@ -41,8 +48,20 @@ struct BackendHost: Sendable {
     let emulation: EmulationOptions
     /// Nil where nothing is recorded.
     let trace: TraceFile?
+    /// KVM_TDX_TERMINATE_VM, as probed.
+    let canTerminate: Bool
 
     var backend: Backend { chosen.backend }
+
+    /// What this process's last will has to do: terminate the TD where the kernel can. An emulated TD dies with the process
+    /// that it is emulated in, so there it can only be rehearsed, on the real VM underneath. Nil for nothing.
+    var lastWill: LastWill.Order? {
+        switch backend {
+        case .tdx: canTerminate ? .terminateTrustDomain : nil
+        case .softwareProtected, .guestMemfd: emulation.rehearsesLastWill ? .rehearsal : nil
+        case .memfd: nil
+        }
+    }
 
     /// The system that a TD is built on. On emulated backends its pool of key ids is `keyID` alone.
     /// - Throws: `.invalidField` for a key id that the emulator cannot have.
@@ -99,6 +118,7 @@ extension BackendHost {
         let path = chosen.backend.isEmulated ? emulation.tracePath : nil
         return BackendHost(
             chosen: chosen, kernel: chosen.backend == .memfd ? nil : system, emulation: emulation,
-            trace: try path.map(TraceFile.init(creating:)))
+            trace: try path.map(TraceFile.init(creating:)),
+            canTerminate: readings.kvm.value?.terminate.value == .supported)
     }
 }

@@ -34,15 +34,18 @@ final class Holder: Sendable {
 
     private let host: BackendHost
     private let policy: TeardownPolicy
+    /// Nil where this process's death has nothing to see to.
+    private let will: LastWill?
     private let log: Logger
     private let state = Mutex(State())
     private let pace = ReleasePace()
     /// Writes to the journal what a thread that converts must not wait for.
     private let reporter: SerialWorker
 
-    init(host: BackendHost, policy: TeardownPolicy, log: Logger, reporter: SerialWorker) {
+    init(host: BackendHost, policy: TeardownPolicy, will: LastWill?, log: Logger, reporter: SerialWorker) {
         self.host = host
         self.policy = policy
+        self.will = will
         self.log = log
         self.reporter = reporter
     }
@@ -68,6 +71,7 @@ final class Holder: Sendable {
         do throws(ControlError) {
             let start = MonotonicInstant.now
             let built = try make(order, image: image, progress: progress)
+            armWill(for: built.domain)
             state.withLock { state in
                 state.built = built
                 state.lifecycle.built()
@@ -143,6 +147,23 @@ final class Holder: Sendable {
         }
     }
 
+    private func armWill(for domain: ConfidentialMemory.TrustDomain) {
+        guard let will else { return }
+        do {
+            if let machine = try domain.retainedMachine() { try will.arm(machine) }
+            if will.hasEnded { log.warning("the last will has ended before it was needed") }
+        } catch {
+            log.warning("the last will is not armed", metadata: ["reason": "\(error)"])
+            will.disarm()
+        }
+    }
+
+    /// Whether this process's death is seen to, and how.
+    private var lastWill: LastWillState? {
+        guard let will, will.isArmed else { return nil }
+        return will.order.isRehearsal ? .rehearsal : .armed
+    }
+
     private static func plan(
         _ order: BuildOrder, image: RetainedDescriptor?
     ) throws(ControlError) -> (GuestMemoryLayout, LoadPlan) {
@@ -195,7 +216,7 @@ final class Holder: Sendable {
             keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd, firmware: now.order?.firmware,
             createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0,
             ending: now.ending,
-            numa: now.built?.domain.memory.placement.map { NUMAPlacement($0) })
+            numa: now.built?.domain.memory.placement.map { NUMAPlacement($0) }, lastWill: lastWill)
     }
 
     func map() throws(ControlError) -> [MemoryRun] {
@@ -309,7 +330,9 @@ final class Holder: Sendable {
         let domain = try runnable("PlanStop").domain
         if order == .terminateFirst { try Self.checkTerminates(domain) }
         do throws(TrustDomainError) {
-            return HolderInterface.PlanStop.Reply(try domain.teardownPlan(policy: ordered(order)))
+            var reply = HolderInterface.PlanStop.Reply(try domain.teardownPlan(policy: ordered(order)))
+            reply.lastWill = lastWill
+            return reply
         } catch {
             throw ControlError(error, name: name)
         }
@@ -350,6 +373,8 @@ final class Holder: Sendable {
                 phases: [], proofs: HolderProofs.notBegun(error), path: "none", releasedBytes: 0, failure: "\(error)")
             return (ended(reply), false)
         }
+        // The TD was terminated, or is not to be; and the will's own descriptor would keep the VM.
+        will?.disarm()
         guard holds else { return (release(built, report, policy, progress), false) }
         log.info("TD runs no more; its memory is held", metadata: ["path": "\(report.path.rawValue)"])
         let reply = HolderInterface.Stop.Reply(

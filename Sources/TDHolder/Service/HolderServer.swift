@@ -18,18 +18,22 @@ public struct HolderOptions: Sendable {
     public var idleSeconds: Int
     /// Bytes in one punch at the end of the TD, in MiB: 2 to 64, even.
     public var releaseChunkMebibytes: UInt64
+    /// The TD is terminated even when this process is killed, where the kernel can.
+    public var hasLastWill: Bool
     /// Path of the KVM device.
     public var device: String
 
     public init(
         directory: String, backend: BackendChoice = .auto, emulation: EmulationOptions = EmulationOptions(),
-        idleSeconds: Int = 30, releaseChunkMebibytes: UInt64 = 32, device: String = "/dev/kvm"
+        idleSeconds: Int = 30, releaseChunkMebibytes: UInt64 = 32, hasLastWill: Bool = false,
+        device: String = "/dev/kvm"
     ) {
         self.directory = directory
         self.backend = backend
         self.emulation = emulation
         self.idleSeconds = idleSeconds
         self.releaseChunkMebibytes = releaseChunkMebibytes
+        self.hasLastWill = hasLastWill
         self.device = device
     }
 }
@@ -65,6 +69,8 @@ public final class HolderServer: @unchecked Sendable {
                 options.backend, emulation: options.emulation, device: options.device)
             log.info(
                 "backend chosen", metadata: ["backend": "\(host.backend.rawValue)", "why": "\(host.chosen.reason)"])
+            // Before fence and filter, which it would inherit; its own leaves it seven calls, none of which opens anything.
+            let will = options.hasLastWill ? Self.startLastWill(host, options.directory, log) : nil
             // All that is opened by path is open now, and no thread has been started that goes on.
             let fence = try HolderSandbox.enterFence(directory: options.directory)
             switch fence {
@@ -77,11 +83,24 @@ public final class HolderServer: @unchecked Sendable {
                 identity: ServiceIdentity(
                     vendor: "tdxd", product: "tdx-holder", version: ControlInterfaceVersion.text, url: ""))
             holder = Holder(
-                host: host, policy: TeardownPolicy(chunk: .mebibytes(options.releaseChunkMebibytes)), log: log,
-                reporter: try SerialWorker(named: "reporter"))
+                host: host, policy: TeardownPolicy(chunk: .mebibytes(options.releaseChunkMebibytes)), will: will,
+                log: log, reporter: try SerialWorker(named: "reporter"))
             try listen()
         } catch {
             throw HolderStartError(description: "\(error)")
+        }
+    }
+
+    /// A TD without a last will is as good as one with it until somebody kills its holder.
+    private static func startLastWill(_ host: BackendHost, _ directory: String, _ log: Logger) -> LastWill? {
+        guard let order = host.lastWill else { return nil }
+        do throws(LinuxError) {
+            let will = try LastWill(order, recordAt: HolderPlaces.lastWill(in: directory))
+            log.info("last will started", metadata: ["pid": "\(will.pid)", "rehearsal": "\(order.isRehearsal)"])
+            return will
+        } catch {
+            log.warning("there is no last will", metadata: ["reason": "\(error)"])
+            return nil
         }
     }
 

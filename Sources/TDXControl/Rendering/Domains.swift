@@ -51,6 +51,7 @@ func render(_ domain: TrustDomain, _ style: Style) -> String {
         ("Holder", "pid \(domain.holderPID)"),
         ("Firmware", domain.firmware.map(printable) ?? "none"),
     ]
+    if let will = domain.lastWill { fields.append(("Last will", words(will))) }
     if let mrtd = domain.mrtd {
         let half = printable(mrtd)
         fields.append(("MRTD", String(half.prefix(48))))
@@ -73,6 +74,13 @@ private func words(_ numa: NUMAPlacement) -> String {
     let sides = [numa.privateApplied ? "private" : nil, numa.sharedApplied ? "shared" : nil].compactMap { $0 }
     let scope = sides.isEmpty ? "no memory" : sides.joined(separator: " and ") + " memory"
     return "\(numa.policy.rawValue) \(nodes): \(scope)"
+}
+
+func words(_ will: LastWillState) -> String {
+    switch will {
+    case .armed: "armed: the TD is terminated even when its holder is killed"
+    case .rehearsal: "rehearsal (emulated): when its holder is killed, KVM is asked and nothing is terminated"
+    }
 }
 
 func backendInFull(_ backend: Backend, emulated: Bool) -> String {

@@ -46,6 +46,7 @@ func render(_ plan: ManagerInterface.PlanStop.Reply, _ style: Style) -> String {
             ("Policy", printable(plan.policy)),
             ("Path", printable(plan.path)),
             ("Terminate", terminate),
+            ("Last will", plan.lastWill.map(words) ?? "none: when its holder is killed, nobody terminates the TD"),
             (
                 "Resident",
                 "private \(size(plan.residentPrivateBytes)), shared \(size(plan.residentSharedBytes)), "

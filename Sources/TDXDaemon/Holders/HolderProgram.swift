@@ -38,9 +38,14 @@ struct HolderProgram: Sendable {
                 "--release-chunk", String(chunk - chunk % 2),
                 "--emulated-terminate", configuration.backends.emulatedTerminate.rawValue, "--log-level",
                 configuration.service.logLevel.rawValue,
-            ] + (trace ?? []), environment: Self.environment,
+            ] + Self.lastWill(configuration) + (trace ?? []), environment: Self.environment,
             workingDirectory: "/", descriptors: [], newSession: true)
         return HolderProcess(try program.start(), isChild: true)
+    }
+
+    private static func lastWill(_ configuration: TDXDConfiguration) -> [String] {
+        guard configuration.teardown.lastWill == .yes else { return [] }
+        return ["--last-will"] + (configuration.backends.emulatedLastWill == .yes ? ["--emulated-last-will"] : [])
     }
 
     /// How a short-lived child ended.

@@ -67,6 +67,7 @@ extension TrustDomain {
             residentPrivateBytes: description.residentPrivateBytes,
             residentSharedBytes: description.residentSharedBytes, vcpus: record.vcpus, keyID: description.keyID,
             holderPID: description.pid, mrtd: description.mrtd, firmware: record.firmware,
-            createdAt: record.createdAt, ownerUID: record.ownerUID, numa: description.numa)
+            createdAt: record.createdAt, ownerUID: record.ownerUID, numa: description.numa,
+            lastWill: description.lastWill)
     }
 }

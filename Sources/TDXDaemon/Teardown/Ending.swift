@@ -8,7 +8,7 @@ struct Ending: Sendable {
     let startedAt: String
     let start: MonotonicInstant
     var policy = "auto"
-    /// As the holder took it; a TD whose holder died is always taken apart page by page.
+    /// As the holder took it. A TD whose holder died is taken apart page by page, unless its last will terminated it.
     var path = "dynamic-removal"
     var holderDied: Bool
     var phases: [TeardownPhase] = []

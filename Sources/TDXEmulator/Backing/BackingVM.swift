@@ -1,4 +1,5 @@
 internal import KVM
+internal import LinuxSystem
 internal import MemoryUnits
 internal import SystemPackage
 
@@ -15,8 +16,15 @@ protocol BackingVM: AnyObject, Sendable {
     func copyPrivatePage(
         _ direction: GuestCopier.Direction, _ address: GuestPhysicalAddress, _ page: UnsafeMutableRawBufferPointer
     ) throws(KVMError)
+    /// See `KVMVirtualMachine.retainedDescriptor`.
+    func retainedDescriptor() throws(KVMError) -> RetainedDescriptor?
     /// Drops the VM underneath.
     func close()
+}
+
+extension BackingVM {
+    /// Sealed memfds need no VM.
+    func retainedDescriptor() throws(KVMError) -> RetainedDescriptor? { nil }
 }
 
 /// A real VM of type 0 or 1.
@@ -72,6 +80,8 @@ final class KernelBackingVM: BackingVM, @unchecked Sendable {
         let copier = try copierLock.withLock { () throws(KVMError) in try currentCopier() }
         try copier.copy(direction, address, page)
     }
+
+    func retainedDescriptor() throws(KVMError) -> RetainedDescriptor? { try machine.retainedDescriptor() }
 
     func close() {
         copierLock.withLock {

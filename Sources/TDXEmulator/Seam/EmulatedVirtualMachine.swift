@@ -1,4 +1,5 @@
 public import KVM
+public import LinuxSystem
 public import MemoryUnits
 internal import SystemPackage
 
@@ -84,6 +85,11 @@ public final class EmulatedVirtualMachine: KVMVirtualMachine {
 
     public func tdxTerminate() throws(KVMError) {
         try handle.use("KVM_TDX_TERMINATE_VM") { () throws(KVMError) in try machine.terminate() }
+    }
+
+    /// Of the real VM underneath, if there is one: KVM knows it and nothing of the TD.
+    public func retainedDescriptor() throws(KVMError) -> RetainedDescriptor? {
+        try handle.use("fcntl(F_DUPFD_CLOEXEC)") { () throws(KVMError) in try machine.backing.retainedDescriptor() }
     }
 
     public func close() { handle.close() }
