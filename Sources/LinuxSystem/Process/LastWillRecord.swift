@@ -32,6 +32,25 @@ public struct LastWillRecord: Hashable, Sendable {
         public var record: LastWillRecord
         /// Neither the owner nor the will is there any more.
         public var isFinal: Bool
+
+        package init(record: LastWillRecord, isFinal: Bool) {
+            self.record = record
+            self.isFinal = isFinal
+        }
+    }
+
+    package init(
+        state: State, pid: Int32, result: Int32 = 0, attempts: UInt32 = 0, isRehearsal: Bool = false,
+        noticed: MonotonicInstant = .now, done: MonotonicInstant = .now, status: UInt64 = 0
+    ) {
+        self.state = state
+        self.pid = pid
+        self.result = result
+        self.attempts = attempts
+        self.isRehearsal = isRehearsal
+        self.noticed = noticed
+        self.done = done
+        self.status = status
     }
 
     /// Reads a record, as soon as neither owner nor will is there any more, or after `patience`.
