@@ -41,6 +41,17 @@ struct Serve: ParsableCommand {
     var emulatedLastWill = false
 
     @Option(
+        help:
+            "Stop this process (SIGSTOP) where a phase of an emulated TD's end begins: quiesce, terminate, release or close.",
+        transform: { text in
+            guard let phase = EmulationOptions.Pause(rawValue: text) else {
+                throw ValidationError("“\(text)” is none of quiesce, terminate, release and close.")
+            }
+            return phase
+        })
+    var emulatedPauseAt: EmulationOptions.Pause?
+
+    @Option(
         help: ArgumentHelp(
             "Record every call of the software TDX module in this file, which must not exist yet.", valueName: "file"))
     var trace: String?
@@ -69,7 +80,7 @@ struct Serve: ParsableCommand {
             directory: directory, backend: backend.backend,
             emulation: EmulationOptions(
                 terminate: emulatedTerminate, packages: emulatedPackages, tracePath: trace,
-                rehearsesLastWill: emulatedLastWill),
+                rehearsesLastWill: emulatedLastWill, pausesAt: emulatedPauseAt),
             idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, hasLastWill: hasLastWill,
             device: backend.kvmDevice)
         try HolderProgram.serve(options, logLevel: logLevel)

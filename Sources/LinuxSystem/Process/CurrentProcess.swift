@@ -58,4 +58,7 @@ public enum CurrentProcess {
     public static func setDescriptorLimit(_ soft: UInt64) throws(LinuxError) {
         try LinuxError.check(tdxd_set_file_limit(soft), "setrlimit(RLIMIT_NOFILE)", "\(soft)")
     }
+
+    /// SIGSTOP for every thread of this process, until somebody sends SIGCONT. Returns when it is continued.
+    public static func stop() { _ = tdxd_tgkill(tdxd_getpid(), tdxd_gettid(), 19) }
 }

@@ -28,6 +28,7 @@ extension Setting {
         // A name of 32 digits and an ending are added.
         pathOrNone("backend", "emulated_traces", \.backends.emulatedTraces, limit: 4000),
         choice("backend", "emulated_last_will", \.backends.emulatedLastWill),
+        choice("backend", "emulated_pause_at", \.backends.emulatedPauseAt),
 
         size(
             "memory", "shard_minimum", \.memory.shardMinimum, .mebibytes(2)...(.gibibytes(1024)),

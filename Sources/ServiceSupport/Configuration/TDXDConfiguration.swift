@@ -48,6 +48,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var emulatedTraces: String?
         /// Whether last wills are rehearsed on the real VM under an emulated TD.
         public var emulatedLastWill = YesOrNo.no
+        /// Where the holder of an emulated TD stops itself until it is continued.
+        public var emulatedPauseAt = EmulatedPause.none
     }
 
     /// How TDs are ended.
@@ -112,6 +114,11 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var firstMessage = Duration.seconds(30)
         /// Draining every TD on an orderly stop.
         public var drain = Duration.seconds(300)
+    }
+
+    /// A phase of a TD's end.
+    public enum EmulatedPause: String, Hashable, Sendable, CaseIterable {
+        case none, quiesce, terminate, release, close
     }
 
     public enum YesOrNo: String, Hashable, Sendable, CaseIterable {

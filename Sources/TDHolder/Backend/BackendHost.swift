@@ -14,15 +14,23 @@ public struct EmulationOptions: Sendable {
     public var tracePath: String?
     /// The last will is rehearsed.
     public var rehearsesLastWill: Bool
+    /// The phase of the TD's end at whose beginning the process stops itself until it is continued; nil for none.
+    public var pausesAt: Pause?
+
+    /// As the phases of a teardown are named.
+    public enum Pause: String, Hashable, Sendable, CaseIterable {
+        case quiesce, terminate, release, close
+    }
 
     public init(
         terminate: TerminateSupport = .announced, packages: Int = 1, tracePath: String? = nil,
-        rehearsesLastWill: Bool = false
+        rehearsesLastWill: Bool = false, pausesAt: Pause? = nil
     ) {
         self.terminate = terminate
         self.packages = packages
         self.tracePath = tracePath
         self.rehearsesLastWill = rehearsesLastWill
+        self.pausesAt = pausesAt
     }
 
     /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
@@ -62,6 +70,9 @@ struct BackendHost: Sendable {
         case .memfd: nil
         }
     }
+
+    /// Where a TD's end is held up for a trial; never on hardware.
+    var pause: EmulationOptions.Pause? { backend.isEmulated ? emulation.pausesAt : nil }
 
     /// The system that a TD is built on. On emulated backends its pool of key ids is `keyID` alone.
     /// - Throws: `.invalidField` for a key id that the emulator cannot have.

@@ -437,8 +437,15 @@ final class Holder: Sendable {
             let step = Progress(
                 phase: step.phase.rawValue, doneBytes: step.done.rawValue, totalBytes: step.total.rawValue,
                 detail: step.detail)
-            state.withLock { $0.ending = step }
+            let isNew = state.withLock { state in
+                defer { state.ending = step }
+                return state.ending?.phase != step.phase
+            }
             progress(step)
+            if isNew, host.pause?.rawValue == step.phase {
+                log.warning("stopping itself, as asked for", metadata: ["phase": "\(step.phase)"])
+                CurrentProcess.stop()
+            }
         }
     }
 

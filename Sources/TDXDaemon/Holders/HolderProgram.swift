@@ -38,9 +38,14 @@ struct HolderProgram: Sendable {
                 "--release-chunk", String(chunk - chunk % 2),
                 "--emulated-terminate", configuration.backends.emulatedTerminate.rawValue, "--log-level",
                 configuration.service.logLevel.rawValue,
-            ] + Self.lastWill(configuration) + (trace ?? []), environment: Self.environment,
+            ] + Self.lastWill(configuration) + Self.pause(configuration) + (trace ?? []), environment: Self.environment,
             workingDirectory: "/", descriptors: [], newSession: true)
         return HolderProcess(try program.start(), isChild: true)
+    }
+
+    private static func pause(_ configuration: TDXDConfiguration) -> [String] {
+        let phase = configuration.backends.emulatedPauseAt
+        return phase == .none ? [] : ["--emulated-pause-at", phase.rawValue]
     }
 
     private static func lastWill(_ configuration: TDXDConfiguration) -> [String] {

@@ -150,28 +150,38 @@ extension Manager {
                 holder.process?.kill()
                 return abandon(record, holder, reason: "half built when tdxd went")
             }
-            switch answer?.state {
-            case .runnable:
-                if let answer { adoptBacking(of: holder, answer) }
-                guard let domain = core.withLock({ $0.registry[record.id] }) else { return }
-                let order = StopOrder.Resolved(
-                    policy: record.stop.flatMap { StopPolicy(rawValue: $0.policy) } ?? .auto,
-                    pace: record.stop?.bytesPerSecond, chunk: record.stop?.chunkBytes, deadline: nil,
-                    wait: record.stop?.isHeld == true ? .stopped : .proven)
-                end(domain, holder, order, aftermath: .remember, StopWatcher())
-            case .halted:
-                if let answer { adoptBacking(of: holder, answer) }
-                goOn(record, holder)
-            default: finish(record, holder)
-            }
+            if let answer, takeUp(record, holder, answer) { return }
+            finish(record, holder)
         }
+    }
+
+    /// Goes on with an end whose holder waits to be told.
+    /// - Returns: false when the holder does not wait.
+    private func takeUp(
+        _ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description
+    ) -> Bool {
+        switch answer.state {
+        case .runnable:
+            adoptBacking(of: holder, answer)
+            guard let domain = core.withLock({ $0.registry[record.id] }) else { return true }
+            let order = StopOrder.Resolved(
+                policy: record.stop.flatMap { StopPolicy(rawValue: $0.policy) } ?? .auto,
+                pace: record.stop?.bytesPerSecond, chunk: record.stop?.chunkBytes, deadline: nil,
+                wait: record.stop?.isHeld == true ? .stopped : .proven)
+            end(domain, holder, order, aftermath: .remember, StopWatcher())
+        case .halted:
+            adoptBacking(of: holder, answer)
+            goOn(record, holder)
+        default: return false
+        }
+        return true
     }
 
     /// The TD runs no more, and its holder waits to be asked for the memory: as the former tdxd would have.
     private func goOn(_ record: DomainRecord, _ holder: LiveHolder) {
         guard let domain = core.withLock({ $0.registry[record.id] }) else { return }
         let stop = record.stop
-        let ending = stop.map { Ending(record: domain.record, stop: $0) } ?? Ending(record: record, holderDied: false)
+        let ending = Ending(resuming: domain.record)
         note(ending)
         core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
         if stop?.isHeld == true {
@@ -184,7 +194,7 @@ extension Manager {
 
     /// The holder is ending its TD already, and nobody hears its answer: wait for its end as long as it moves.
     private func finish(_ record: DomainRecord, _ holder: LiveHolder) {
-        var ending = record.stop.map { Ending(record: record, stop: $0) } ?? Ending(record: record, holderDied: false)
+        var ending = Ending(resuming: record)
         let start = MonotonicInstant.now
         let patience = configuration.deadlines.stop
         var exit: String?
@@ -193,8 +203,10 @@ extension Manager {
         while exit == nil, MonotonicInstant.now < deadline {
             exit = holder.process?.waitForEnd(.milliseconds(500))
             guard holder.process != nil else { break }
-            let step = try? holder.link.describe(timeout: .milliseconds(500)).ending
-            if let step, step != last {
+            guard let answer = try? holder.link.describe(timeout: .milliseconds(500)) else { continue }
+            // It may only have been silent for a while.
+            if takeUp(record, holder, answer) { return }
+            if let step = answer.ending, step != last {
                 last = step
                 deadline = .now + patience
             }
@@ -208,6 +220,11 @@ extension Manager {
             TeardownPhase(
                 name: "exit", milliseconds: MonotonicInstant.now.milliseconds(since: start),
                 detail: "begun before tdxd was started; \(exit ?? "its process does not end")"))
+        // The last that was heard of it; it may have given back more.
+        if let last, last.phase == "release" || last.phase == "close" {
+            ending.releasedBytes = max(ending.releasedBytes, last.doneBytes)
+        }
+        if Self.hasDied(holder) { ending.holderDied = true }
         conclude(ending, holder, aftermath: .remember)
     }
 
@@ -228,6 +245,21 @@ extension Manager {
             ])
     }
 
+    /// Whether a holder whose process is gone was killed: one that ends in order removes its socket.
+    private static func hasDied(_ holder: LiveHolder) -> Bool {
+        (try? FileStatus(ofPath: Places.socket(inHolder: holder.directory), followingLinks: false)) != nil
+    }
+
+    /// The former tdxd had proven the end and told the disk; it was killed before it could clear up.
+    private func clearUp(_ record: DomainRecord, _ holder: LiveHolder) {
+        log.info("a TD's end was proven before", metadata: ["td": "\(record.name)", "id": "\(record.id)"])
+        letGo(holder)
+        core.withLock { core in _ = core.ledger.giveBack(holder: record.id) }
+        do throws(LinuxError) { try DirectoryTree.remove(holder.directory) } catch {
+            log.error("a holder's directory stays behind", metadata: ["reason": "\(error)"])
+        }
+    }
+
     /// Both tdxd and the holder were gone: what is left are the record, and the duplicates if a service manager kept them.
     private func bury(_ record: DomainRecord, _ holder: LiveHolder) {
         guard record.backend != nil else {
@@ -237,20 +269,28 @@ extension Manager {
         if let reason = record.quarantine, let certificate = try? store.read(name: record.name, id: record.id) {
             return keepInQuarantine(record, holder, certificate, reason)
         }
+        if (try? store.read(name: record.name, id: record.id))?.complete == true { return clearUp(record, holder) }
+        let died = record.soFar?.holderDied == true || Self.hasDied(holder)
         var domain = Registry.Domain(
-            record: record, state: .failed, reason: "its holder ended while no tdxd was running")
+            record: record, state: died ? .failed : .stopping,
+            reason: died ? "its holder ended while no tdxd was running" : nil)
         domain.isEnding = true
         do throws(ControlError) { try register(domain, holder) } catch { return }
         core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
         workers.submit { [self] in
-            var ending = Ending(record: record, holderDied: true)
-            ending.phases.append(
-                TeardownPhase(
-                    name: "death", milliseconds: 0,
-                    detail: "the holder ended while no tdxd was running: "
-                        + (holder.backing == nil
-                            ? "the kernel took back by itself what it held"
-                            : "its memory stayed with duplicates that the service manager kept")))
+            var ending = Ending(resuming: record)
+            ending.holderDied = died
+            // The former tdxd may have seen it end.
+            if !ending.phases.contains(where: { ["exit", "death"].contains($0.name) }) {
+                let memory =
+                    holder.backing == nil
+                    ? "the kernel took back by itself what it held"
+                    : "its memory stayed with duplicates that the service manager kept"
+                ending.phases.append(
+                    TeardownPhase(
+                        name: died ? "death" : "exit", milliseconds: 0,
+                        detail: "the holder ended \(died ? "" : "in order ")while no tdxd was running: \(memory)"))
+            }
             conclude(ending, holder, aftermath: .remember)
         }
     }

@@ -16,6 +16,7 @@ extension Manager {
     ) -> TeardownCertificate {
         var ending = ending
         release(&ending, holder, watcher)
+        keep(&ending, holder)
         watcher.report(Progress(phase: "prove", doneBytes: 0, totalBytes: 0))
         let start = MonotonicInstant.now
         var proofs = prove(ending, holder)
@@ -45,7 +46,9 @@ extension Manager {
                 at: HolderPlaces.lastWill(in: holder.directory), patience: configuration.deadlines.holderReply)
         }
         guard let backing = holder.backing else {
-            ending.residencyUnknown = "tdxd had no duplicates of the backing files"
+            if !ending.isResidencyInherited {
+                ending.residencyUnknown = "tdxd had no duplicates of the backing files"
+            }
             return
         }
         if ending.quarantine != nil { return withhold(&ending, backing) }
@@ -85,6 +88,7 @@ extension Manager {
 
     private func count(_ ending: inout Ending, _ backing: Backing) {
         ending.duplicates = backing.files.count
+        ending.isResidencyInherited = false
         do throws(LinuxError) {
             let resident = try backing.residentBytes()
             ending.residentBytes = (resident.private + resident.shared).rawValue
@@ -121,6 +125,7 @@ extension Manager {
                 evidence.scanFailure = "\(error)"
             }
         }
+        if ending.isResidencyInherited { evidence.residencyMethod += " by the former tdxd" }
         evidence.machine = machine(ending, holder)
         return evidence
     }
@@ -151,7 +156,7 @@ extension Manager {
         // An adopted holder that tdxd has no duplicates from: its VM may have gone while no tdxd was there to hear it.
         return .unannounced(
             creators: creators, lostEvents: events.lostEvents(since: since),
-            wasKept: ending.duplicates > 0 || holder.process?.isChild == true)
+            wasKept: holder.backing != nil || holder.process?.isChild == true)
     }
 
     /// Frees or keeps the key id, writes the certificate, and clears up what is proven gone.

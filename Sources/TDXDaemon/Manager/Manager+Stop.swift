@@ -112,7 +112,7 @@ extension Manager {
             lose(&ending, holder, error)
             return leave(ending, holder, aftermath, watcher)
         }
-        note(ending)
+        keep(&ending, holder)
         if order.wait == .stopped { answerHalted(ending, holder, isHeld: order.isHeld, watcher) }
         guard !order.isHeld else { return }
         giveBack(
@@ -131,6 +131,7 @@ extension Manager {
                 try holder.link.reclaim(
                     .init(bytesPerSecond: pace, chunkBytes: chunk ?? configuration.memory.releaseChunk.rawValue),
                     silence: configuration.deadlines.stop, progress: { watcher.report($0) }))
+            keep(&ending, holder)
         } catch {
             lose(&ending, holder, error)
         }
@@ -157,6 +158,19 @@ extension Manager {
 
     /// What others are told of an end that is under way.
     func note(_ ending: Ending) { core.withLock { $0.endings[ending.record.id] = ending } }
+
+    /// The same for the next tdxd, which the holder tells nothing twice.
+    func keep(_ ending: inout Ending, _ holder: LiveHolder) {
+        ending.record.soFar = ending.soFar
+        note(ending)
+        do {
+            try write(ending.record, in: holder.directory)
+        } catch {
+            log.warning(
+                "what is known of an end cannot be kept for the next tdxd",
+                metadata: ["td": "\(ending.record.name)", "reason": "\(error)"])
+        }
+    }
 
     /// Waits for the holder's process to end; kills one that does not.
     private func awaitExit(_ ending: inout Ending, _ holder: LiveHolder) {

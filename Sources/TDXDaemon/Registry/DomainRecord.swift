@@ -30,6 +30,9 @@ struct DomainRecord: Codable, Hashable, Sendable {
     /// host ends it, and takes this record away.
     var quarantine: String?
 
+    /// What is known of the end, once there is something: nobody says it twice.
+    var soFar: Ending.SoFar?
+
     /// What the next tdxd must know to go on with a Stop of the former one.
     struct StopRecord: Codable, Hashable, Sendable {
         var policy: String
@@ -70,5 +73,6 @@ struct DomainRecord: Codable, Hashable, Sendable {
         case holderPID = "holder_pid"
         case vmCreators = "vm_creators"
         case ending, stop, quarantine
+        case soFar = "so_far"
     }
 }

@@ -23,6 +23,8 @@ struct Ending: Sendable {
     /// Read just before they were closed.
     var residentBytes: UInt64?
     var residencyUnknown: String?
+    /// The former tdxd has read it.
+    var isResidencyInherited = false
     /// MemAvailable when the end began, or this tdxd went on with it.
     let availableBefore = (try? MemoryInformation.ofHost())?.available
     /// Until then proofs that do not hold yet are repeated; nil for the configured time.
@@ -43,6 +45,54 @@ struct Ending: Sendable {
         self.failure = failure
         startedAt = WallTime.now.rfc3339
         start = .now
+    }
+
+    /// An end that a former tdxd had begun or that has happened without one, with all that is known of it.
+    init(resuming record: DomainRecord) {
+        if let stop = record.stop {
+            self.init(record: record, stop: stop)
+        } else {
+            self.init(record: record, holderDied: false)
+        }
+        guard let soFar = record.soFar else { return }
+        path = soFar.path
+        holderDied = soFar.holderDied
+        phases = soFar.phases
+        holderProofs = soFar.holderProofs
+        releasedBytes = soFar.releasedBytes
+        failure = soFar.failure
+        duplicates = soFar.duplicates
+        residentBytes = soFar.residentBytes
+        isResidencyInherited = residentBytes != nil
+    }
+
+    /// What the next tdxd could find out from nobody.
+    struct SoFar: Codable, Hashable, Sendable {
+        var path: String
+        var holderDied: Bool
+        var phases: [TeardownPhase]
+        var holderProofs: [TeardownProof]
+        var releasedBytes: UInt64
+        var failure: String?
+        var duplicates: Int
+        /// Nil until tdxd has given back what was left, and counted.
+        var residentBytes: UInt64?
+
+        enum CodingKeys: String, CodingKey {
+            case path
+            case holderDied = "holder_died"
+            case phases
+            case holderProofs = "holder_proofs"
+            case releasedBytes = "released_bytes"
+            case failure, duplicates
+            case residentBytes = "resident_bytes"
+        }
+    }
+
+    var soFar: SoFar {
+        SoFar(
+            path: path, holderDied: holderDied, phases: phases, holderProofs: holderProofs,
+            releasedBytes: releasedBytes, failure: failure, duplicates: duplicates, residentBytes: residentBytes)
     }
 
     /// The backing files that nobody may hold any more.
