@@ -130,7 +130,7 @@ let package = Package(
 
         tests("MemoryUnits", ["MemoryUnits"]),
         tests("TDXStatusCodes", ["TDXStatusCodes"]),
-        tests("LinuxSystem", ["LinuxSystem", "MemoryUnits", system]),
+        tests("LinuxSystem", ["CLinux", "LinuxSystem", "MemoryUnits", system]),
         tests("KVM", ["KVM", "CKVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
         tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", crypto]),
         tests(
@@ -174,6 +174,7 @@ let package = Package(
         tests(
             "System",
             [
+                "CLinux",
                 "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink", system,
                 // Built with the tests, so that whole programs can be started.
                 "tdxd", "tdx-holder", "tdxctl",

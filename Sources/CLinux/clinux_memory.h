@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static inline int tdxd_close(int fd) { return close(fd) == 0 ? 0 : -errno; }
@@ -56,6 +57,18 @@ static inline int64_t tdxd_write(int fd, const void *buffer, size_t size) {
 static inline int64_t tdxd_readlink(const char *path, char *buffer, size_t size) {
     ssize_t n = readlink(path, buffer, size);
     return n >= 0 ? n : -errno;
+}
+
+// 1 where a file's extended attribute has that text, 0 where it has another or none that may be read.
+static inline int tdxd_has_attribute(const char *path, const char *name, const char *text) {
+    char value[64];
+    ssize_t n = getxattr(path, name, value, sizeof value);
+    return n >= 0 && (size_t)n == strlen(text) && memcmp(value, text, (size_t)n) == 0;
+}
+
+// What systemd does to a control group that it hands over; for those who stand in for it.
+static inline int tdxd_set_attribute(const char *path, const char *name, const char *text) {
+    return setxattr(path, name, text, strlen(text), 0) == 0 ? 0 : -errno;
 }
 
 static inline int tdxd_access(const char *path, int mode) { return access(path, mode) == 0 ? 0 : -errno; }

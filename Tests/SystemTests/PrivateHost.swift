@@ -66,8 +66,10 @@ final class PrivateHost: Sendable {
     }
 
     /// Starts tdxd and waits until it answers.
-    /// - Parameter manager: hears from it, and passes what it has stored.
-    func start(under manager: StandInManager? = nil) throws {
+    /// - Parameters:
+    ///   - manager: hears from it, and passes what it has stored.
+    ///   - group: the directory of the control group that it runs in; nil for the test's.
+    func start(under manager: StandInManager? = nil, in group: String? = nil) throws {
         let log = try openForAppending(directory + "/log")
         var program = ProgramStart(
             path: Programs.tdxd, arguments: arguments, environment: ["PATH=/usr/bin:/bin"],
@@ -83,6 +85,12 @@ final class PrivateHost: Sendable {
                 environment: ["PATH=/usr/bin:/bin", "NOTIFY_SOCKET=\(manager.path)"],
                 descriptors: program.descriptors
                     + stored.enumerated().map { (source: $1.descriptor.rawValue, target: Int32(3 + $0)) })
+        }
+        if let group {
+            program = ProgramStart(
+                path: "/bin/sh",
+                arguments: ["-c", "echo $$ >\"$0\" && exec \"$@\"", group + "/cgroup.procs", Programs.tdxd] + arguments,
+                environment: program.environment, descriptors: program.descriptors)
         }
         let tdxd = Tdxd(try withExtendedLifetime(stored) { try program.start() })
         process.withLock { $0 = tdxd }

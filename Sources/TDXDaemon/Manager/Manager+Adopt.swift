@@ -34,6 +34,7 @@ extension Manager {
             }
             adopt(record, directory, stored.removeValue(forKey: id))
         }
+        groups?.sweep(keeping: core.withLock { core in Set(core.registry.domains.values.map(\.record.name)) })
     }
 
     private func adopt(_ record: DomainRecord, _ directory: String, _ stored: Backing?) {

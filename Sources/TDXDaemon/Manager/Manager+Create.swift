@@ -78,6 +78,7 @@ extension Manager {
         try write(record, in: directory)
         do throws(LinuxError) {
             let process = try program.start(directory: directory, configuration)
+            groups?.enter(process.pid, record.name)
             return LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
         } catch {
             throw .holderFailed(name: record.name, reason: "it cannot be started: \(error)")
@@ -174,6 +175,7 @@ extension Manager {
             }
         }
         try? DirectoryTree.remove(holder.directory)
+        groups?.remove(record.name)
         if let pid = holder.process?.pid { events.forget(process: pid) }
         core.withLock { core in
             core.holders[record.id] = nil

@@ -127,6 +127,7 @@ extension Manager {
         }
         if ending.isResidencyInherited { evidence.residencyMethod += " by the former tdxd" }
         evidence.machine = machine(ending, holder)
+        evidence.heldMemory = groups?.heldMemory(ending.record.name)
         return evidence
     }
 
@@ -219,6 +220,7 @@ extension Manager {
             do throws(LinuxError) { try DirectoryTree.remove(holder.directory) } catch {
                 log.error("a holder's directory stays behind", metadata: ["reason": "\(error)"])
             }
+            groups?.remove(ending.record.name)
             if let pid = holder.process?.pid { events.forget(process: pid) }
         }
         core.withLock { core in

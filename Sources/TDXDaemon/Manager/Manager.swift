@@ -32,6 +32,8 @@ final class Manager: Sendable {
     let program: HolderProgram
     let events = VMEventLog()
     let descriptors: DescriptorStore
+    /// Nil where no control group is delegated.
+    let groups: HolderGroups?
     let loop: EventLoop
     let log: Logger
     let ownUID: UInt32
@@ -46,7 +48,7 @@ final class Manager: Sendable {
 
     init(
         places: Places, program: HolderProgram, configuration: TDXDConfiguration, loop: EventLoop, log: Logger,
-        ownUID: UInt32 = CurrentProcess.effectiveUID
+        groups: HolderGroups? = nil, ownUID: UInt32 = CurrentProcess.effectiveUID
     ) {
         self.places = places
         self.program = program
@@ -54,6 +56,7 @@ final class Manager: Sendable {
         self.log = log
         self.ownUID = ownUID
         descriptors = DescriptorStore(log: log)
+        self.groups = groups
         let capacity = Self.hostKeyCapacity ?? Int(configuration.backends.emulatedKeyIDs)
         core = Mutex(Core(ledger: KeyLedger(capacity: capacity), configuration: configuration))
     }

@@ -68,8 +68,9 @@ public final class Daemon {
         do throws(LinuxError) { program = try HolderProgram.beside() } catch {
             throw StartFailure("tdx-holder is not beside tdxd: \(error)")
         }
+        let groups = HolderGroups(log: Logger(label: "tdxd"))
         try Sandbox.enter()
-        let daemon = Daemon(options, configuration, places, program, loop)
+        let daemon = Daemon(options, configuration, places, program, loop, groups)
         try daemon.serve(passed, signals)
         _ = consume lock
     }
@@ -96,13 +97,13 @@ public final class Daemon {
 
     private init(
         _ options: DaemonOptions, _ configuration: TDXDConfiguration, _ places: Places, _ program: HolderProgram,
-        _ loop: EventLoop
+        _ loop: EventLoop, _ groups: HolderGroups?
     ) {
         self.options = options
         self.places = places
         self.loop = loop
         log = Logger(label: "tdxd")
-        manager = Manager(places: places, program: program, configuration: configuration, loop: loop, log: log)
+        manager = Manager(places: places, program: program, configuration: configuration, loop: loop, log: log, groups: groups)
         server = VarlinkServer(
             loop: loop,
             identity: ServiceIdentity(

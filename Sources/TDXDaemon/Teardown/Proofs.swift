@@ -27,6 +27,8 @@ struct TeardownEvidence: Hashable, Sendable {
     /// Why /proc could not be looked through.
     var scanFailure: String?
     var machine: Machine
+    /// What is still charged to the TD's own control group; nil where memory is not accounted by TD.
+    var heldMemory: HeldMemory?
 
     /// What became of the VM object.
     enum Machine: Hashable, Sendable {
@@ -79,12 +81,16 @@ enum TeardownProofs {
     static let duplicatesClosed = "duplicates_closed"
     static let noOtherHolder = "no_other_holder"
     static let vmDestroyed = "vm_destroyed"
+    static let memoryBack = "memory_back"
     static let keyReturned = "key_id_returned"
+
+    /// What may stay charged to a group without processes: the kernel counts pages in batches, a few for each CPU.
+    static let memoryTolerance = ByteCount.mebibytes(1)
 
     static func derive(from evidence: TeardownEvidence) -> [TeardownProof] {
         [
             holderGone(evidence), residency(evidence), closed(evidence), holders(evidence), machine(evidence),
-        ]
+        ] + (evidence.heldMemory.map { [memory($0)] } ?? [])
     }
 
     /// Whether nothing of the TD is left that could still change: then its key id is free, and its directory goes.
@@ -130,6 +136,14 @@ enum TeardownProofs {
                 ? "tdxd has no duplicates"
                 : "\(counted(evidence.duplicates, "duplicate")) of tdxd \(evidence.duplicates == 1 ? "is" : "are") "
                     + (evidence.duplicatesClosed ? "closed" : "open"))
+    }
+
+    private static func memory(_ held: HeldMemory) -> TeardownProof {
+        TeardownProof(
+            name: memoryBack, holds: held.total <= memoryTolerance,
+            evidence: "memory.stat of the TD's control group: \(held.anonymous.rawValue) bytes anonymous, "
+                + "\(held.shared.rawValue) of memfds, \(held.unevictable.rawValue) unevictable; at most "
+                + "\(memoryTolerance.rawValue) may stay counted")
     }
 
     private static func nobodyHolds(_ evidence: TeardownEvidence) -> Bool {
