@@ -170,7 +170,9 @@ let package = Package(
             ]),
         tests(
             "TDXDaemon",
-            ["TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink"]),
+            [
+                "TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging, system,
+            ]),
         tests(
             "System",
             [

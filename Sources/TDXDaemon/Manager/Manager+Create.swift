@@ -37,7 +37,7 @@ extension Manager {
                 core.ledger.giveBack(holder: record.id)
                 core.registry.forget(id: record.id)
             }
-            log.error("a TD could not be created", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            log.error("a TD could not be created", metadata: error.fields(["td": "\(record.name)"]))
             throw error
         }
         do throws(ControlError) {
@@ -48,7 +48,7 @@ extension Manager {
                 progress(step)
             }
         } catch {
-            log.error("a TD could not be built", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            log.error("a TD could not be built", metadata: error.fields(["td": "\(record.name)"]))
             abandon(record, holder, reason: "\(error)")
             throw error
         }

@@ -155,7 +155,7 @@ extension Manager {
             // Another's stop may have come first; whatever else it is, the TD is left and listed among the blockers.
             log.error(
                 "a TD could not be ended for the drain",
-                metadata: ["td": "\(domain.name)", "id": "\(domain.id)", "reason": "\(error)"])
+                metadata: error.fields(["td": "\(domain.name)", "id": "\(domain.id)"]))
         }
     }
 

@@ -139,7 +139,7 @@ extension Manager {
     }
 
     private func lose(_ ending: inout Ending, _ holder: LiveHolder, _ error: ControlError) {
-        log.error("a holder did not stop its TD", metadata: ["td": "\(ending.record.name)", "reason": "\(error)"])
+        log.error("a holder did not stop its TD", metadata: error.fields(["td": "\(ending.record.name)"]))
         ending.holderDied = true
         ending.phases.append(TeardownPhase(name: "holder-lost", milliseconds: 0, detail: "\(error)"))
         holder.process?.kill()

@@ -103,7 +103,8 @@ public final class Daemon {
         self.places = places
         self.loop = loop
         log = Logger(label: "tdxd")
-        manager = Manager(places: places, program: program, configuration: configuration, loop: loop, log: log, groups: groups)
+        manager = Manager(
+            places: places, program: program, configuration: configuration, loop: loop, log: log, groups: groups)
         server = VarlinkServer(
             loop: loop,
             identity: ServiceIdentity(
