@@ -163,6 +163,35 @@ int memfd_create(const char *, unsigned);
 #define F_GET_SEALS 1034
 #endif
 
+// ---- figures that others read --------------------------------------------------------------------------------------
+
+// A sequence lock in shared memory: word 0 is odd while words 1 to 4 are being written, and 0 before they ever were.
+static inline void tdxd_figures_write(void *page, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+    uint64_t *words = (uint64_t *)page;
+    uint64_t sequence = __atomic_load_n(&words[0], __ATOMIC_RELAXED);
+    __atomic_store_n(&words[0], sequence + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    __atomic_store_n(&words[1], a, __ATOMIC_RELAXED);
+    __atomic_store_n(&words[2], b, __ATOMIC_RELAXED);
+    __atomic_store_n(&words[3], c, __ATOMIC_RELAXED);
+    __atomic_store_n(&words[4], d, __ATOMIC_RELAXED);
+    __atomic_store_n(&words[0], sequence + 2, __ATOMIC_RELEASE);
+}
+
+// 1 with the figures, 0 when there are none or a writer never finishes.
+static inline int tdxd_figures_read(const void *page, uint64_t *figures) {
+    const uint64_t *words = (const uint64_t *)page;
+    for (int attempt = 0; attempt < 10000; attempt++) {
+        uint64_t before = __atomic_load_n(&words[0], __ATOMIC_ACQUIRE);
+        if (before == 0) return 0;
+        if (before & 1) continue;
+        for (int i = 0; i < 4; i++) figures[i] = __atomic_load_n(&words[1 + i], __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (__atomic_load_n(&words[0], __ATOMIC_RELAXED) == before) return 1;
+    }
+    return 0;
+}
+
 // ---- memfd -------------------------------------------------------------------------------------------------------
 
 static inline int tdxd_memfd_create(const char *name, int sealable) {

@@ -230,6 +230,10 @@ public enum HolderInterface {
         }
     }
 
+    public enum GetFigures {
+        public static let method = InterfaceName.holder + ".GetFigures"
+    }
+
     public enum Stop {
         public static let method = InterfaceName.holder + ".Stop"
 

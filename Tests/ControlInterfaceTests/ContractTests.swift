@@ -75,6 +75,7 @@ private let contracts: [Contract] = {
         method(holder, "Stop", H.Stop.Parameters.self, H.Stop.Reply.self),
         method(holder, "Reclaim", H.Reclaim.Parameters.self, H.Reclaim.Reply.self),
         method(holder, "SetPace", H.SetPace.Parameters.self, NoParameters.self),
+        method(holder, "GetFigures", NoParameters.self, NoParameters.self),
     ].flatMap { $0 }
 }()
 

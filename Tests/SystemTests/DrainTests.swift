@@ -97,6 +97,23 @@ import Varlink
         #expect(host.leavesNothing())
     }
 
+    @Test func `a TD whose holder is stopped is known page by page all the same`() throws {
+        let host = try PrivateHost()
+        let domain = try host.create("web1", mebibytes: 64)
+        _ = try host.convert("web1", gpa: 4 << 20, bytes: 2 << 20, to: .shared)
+        let before = try host.show("web1")
+        #expect(before.sharedBytes == 2 << 20)
+        #expect(Glibc.kill(domain.holderPID, SIGSTOP) == 0)
+        defer { Glibc.kill(domain.holderPID, SIGCONT) }
+        let checked = try JSONValue(host.tdxctl("kexec", "check", "--json=short"))
+        let pages = checked["checks"].elements.first { $0["name"].text == "pages" }?["evidence"].text
+        #expect(pages?.hasPrefix("\(before.privateBytes) bytes private, 0 converting") == true, "\(pages ?? "")")
+        #expect(pages?.contains("do not say") == false)
+        let shown = try host.show("web1")
+        #expect(shown.privateBytes == before.privateBytes && shown.sharedBytes == 2 << 20)
+        #expect(shown.reason?.contains("resident memory as last known") == true)
+    }
+
     @Test func `what is no purpose is refused by name, and changes nothing`() throws {
         let host = try PrivateHost()
         let refused = refusal {

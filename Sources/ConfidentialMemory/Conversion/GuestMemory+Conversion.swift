@@ -102,6 +102,7 @@ extension GuestMemory {
         let before = attributes.withLock { map in
             let pending = map.runs(in: chunk.frames).filter { $0.state != side.settled }
             for run in pending { map.set(run.frames, to: side.converting) }
+            published(map)
             return pending
         }
         guard !before.isEmpty else { return nil }
@@ -195,6 +196,7 @@ extension GuestMemory {
                 if run.frames.lowerBound < middle { map.set(run.frames.lowerBound..<middle, to: side.settled) }
                 if middle < run.frames.upperBound { map.set(middle..<run.frames.upperBound, to: run.state) }
             }
+            published(map)
         }
     }
 

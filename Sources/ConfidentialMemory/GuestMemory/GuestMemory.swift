@@ -1,5 +1,5 @@
 public import KVM
-internal import LinuxSystem
+public import LinuxSystem
 public import MemoryUnits
 internal import Synchronization
 internal import SystemPackage
@@ -39,6 +39,8 @@ public final class GuestMemory: Sendable {
     let machine: any KVMVirtualMachine
     let shards: [Shard]
     let attributes = Mutex(PageAttributeMap())
+    /// Where the counts are published after every change; under the attributes' lock.
+    let publication = Mutex<PublishedFigures?>(nil)
     /// Held by the one conversion under way.
     let conversionLock = Mutex(())
     /// Requests that wait for the lock and may be merged.
@@ -185,10 +187,35 @@ public final class GuestMemory: Sendable {
 
     /// Pages of all memory by state; holes are left out.
     public func counts() -> PageStateCounts {
-        attributes.withLock { map in
-            var sum = SIMD4<UInt64>.zero
-            for shard in shards { sum &+= map.counts(in: shard.range.frames).pages }
-            return PageStateCounts(sum)
+        attributes.withLock { map in counts(map) }
+    }
+
+    private func counts(_ map: borrowing PageAttributeMap) -> PageStateCounts {
+        var sum = SIMD4<UInt64>.zero
+        for shard in shards { sum &+= map.counts(in: shard.range.frames).pages }
+        return PageStateCounts(sum)
+    }
+
+    /// Where the counts, by state in the order of `PageState`, can be read by other processes as they are after every
+    /// change. The same for everybody.
+    public func publishedCounts() throws(LinuxError) -> PublishedFigures {
+        if let present = publication.withLock({ $0 }) { return present }
+        let figures = try PublishedFigures(name: "tdxd.page-counts")
+        return attributes.withLock { map in
+            let first = publication.withLock { publication in
+                publication = publication ?? figures
+                return publication!
+            }
+            published(map)
+            return first
+        }
+    }
+
+    /// The attributes were changed; they are still locked.
+    func published(_ map: borrowing PageAttributeMap) {
+        publication.withLock { figures in
+            guard let figures else { return }
+            figures.publish(counts(map).pages)
         }
     }
 

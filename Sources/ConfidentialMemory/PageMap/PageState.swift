@@ -43,7 +43,8 @@ public struct PageRun: Hashable, Sendable {
 public struct PageStateCounts: Hashable, Sendable {
     @usableFromInline var pages: SIMD4<UInt64>
 
-    @inlinable init(_ pages: SIMD4<UInt64> = .zero) { self.pages = pages }
+    /// - Parameter pages: by state, in the order of `PageState`.
+    @inlinable public init(_ pages: SIMD4<UInt64> = .zero) { self.pages = pages }
 
     @inlinable
     public subscript(state: PageState) -> PageCount { PageCount(pages[Int(state.rawValue)]) }

@@ -272,6 +272,16 @@ final class Holder: Sendable {
         return (files, descriptors)
     }
 
+    /// Pages by state, to be read without asking.
+    func figures() throws(ControlError) -> RetainedDescriptor {
+        let memory = try runnable("GetFigures").domain.memory
+        do throws(LinuxError) {
+            return RetainedDescriptor(try memory.publishedCounts().duplicateDescriptor())
+        } catch {
+            throw ControlError(error)
+        }
+    }
+
     // MARK: Convert
 
     func convert(_ request: HolderInterface.Convert.Parameters) throws(ControlError) -> HolderInterface.Convert.Reply {

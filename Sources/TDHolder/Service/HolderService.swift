@@ -36,7 +36,7 @@ final class HolderService: Sendable {
             "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
             "Verify": guarded(verify), "PlanStop": guarded(planStop), "GetBacking": guarded(getBacking),
             "Stop": guarded(stop), "Reclaim": guarded(reclaim), "MapChanges": guarded(mapChanges),
-            "SetPace": guarded(setPace), "Conversions": guarded(conversions),
+            "SetPace": guarded(setPace), "GetFigures": guarded(getFigures), "Conversions": guarded(conversions),
         ]
     }
 
@@ -154,6 +154,16 @@ final class HolderService: Sendable {
                 let backing = try holder.backing()
                 call.reply(
                     HolderInterface.GetBacking.Reply(files: backing.files), descriptors: backing.descriptors)
+            } catch {
+                call.fail(error.reply(on: .holder))
+            }
+        }
+    }
+
+    private func getFigures(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        inspector.run { [holder] in
+            do throws(ControlError) {
+                call.reply(NoParameters(), descriptors: [try holder.figures()])
             } catch {
                 call.fail(error.reply(on: .holder))
             }

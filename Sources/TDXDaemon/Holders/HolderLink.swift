@@ -132,6 +132,17 @@ struct HolderLink: Sendable {
         return Backing(files: files)
     }
 
+    /// Pages by state, to be read without asking from now on.
+    func figures(timeout: Duration) throws(ControlError) -> FigureReader {
+        let answer = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.callWithDescriptors(HolderInterface.GetFigures.method, as: NoParameters.self, timeout: timeout)
+        }
+        guard let descriptor = answer.descriptors.takeFirst() else { throw incomplete("GetFigures") }
+        do throws(LinuxError) { return try FigureReader(descriptor) } catch {
+            throw .holderFailed(name: name, reason: "\(error)")
+        }
+    }
+
     func planStop(_ policy: StopPolicy, timeout: Duration) throws(ControlError) -> HolderInterface.PlanStop.Reply {
         try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(

@@ -1,11 +1,13 @@
 internal import ControlInterface
 internal import LinuxSystem
+internal import MemoryUnits
 internal import Synchronization
 
 /// One TD's holder as long as anything of it may be left: its process, its socket, and tdxd's duplicates.
 final class LiveHolder: Sendable {
     private struct State {
         var backing: Backing?
+        var pages: FigureReader?
         var silentUntil: MonotonicInstant?
     }
 
@@ -27,6 +29,12 @@ final class LiveHolder: Sendable {
     var backing: Backing? {
         get { state.withLock { $0.backing } }
         set { state.withLock { $0.backing = newValue } }
+    }
+
+    /// Pages by state as they are now, also of a holder that does not answer; nil where the holder has not given them.
+    var pages: FigureReader? {
+        get { state.withLock { $0.pages } }
+        set { state.withLock { $0.pages = newValue } }
     }
 
     /// How long a holder that did not answer is not asked again for its figures.
@@ -69,5 +77,16 @@ extension TrustDomain {
             holderPID: description.pid, mrtd: description.mrtd, firmware: record.firmware,
             createdAt: record.createdAt, ownerUID: record.ownerUID, numa: description.numa,
             lastWill: description.lastWill)
+    }
+}
+
+extension TrustDomain {
+    /// With its pages by state: shared, private, converting to private, converting to shared.
+    func with(_ counts: SIMD4<UInt64>) -> TrustDomain {
+        var domain = self
+        domain.sharedBytes = counts[0] * pageSize
+        domain.privateBytes = counts[1] * pageSize
+        domain.convertingBytes = (counts[2] + counts[3]) * pageSize
+        return domain
     }
 }

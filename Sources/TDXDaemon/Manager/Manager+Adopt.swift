@@ -95,6 +95,7 @@ extension Manager {
         }
         core.withLock { core in core.ledger.mark(.inUse, holder: record.id) }
         if let answer, !hasAllDuplicates(holder, record) { adoptBacking(of: holder, answer) }
+        if answer != nil { adoptPages(of: holder) }
         watch(holder)
         log.info(
             "adopted a TD",
@@ -122,6 +123,16 @@ extension Manager {
         } catch {
             log.error(
                 "tdxd has no duplicates of a TD's memory", metadata: ["id": "\(holder.id)", "reason": "\(error)"])
+        }
+    }
+
+    /// Lets tdxd read a TD's page counts without asking. A holder of an older version cannot.
+    func adoptPages(of holder: LiveHolder) {
+        guard holder.pages == nil else { return }
+        do throws(ControlError) {
+            holder.pages = try holder.link.figures(timeout: configuration.deadlines.holderReply)
+        } catch {
+            log.debug("a holder publishes no page counts", metadata: error.fields(["id": "\(holder.id)"]))
         }
     }
 

@@ -119,6 +119,7 @@ extension Manager {
     ) throws(ControlError) -> TrustDomain {
         let backing = try holder.link.backing(timeout: timeout)
         hold(backing, of: holder)
+        adoptPages(of: holder)
         let record = completed(built, description, backing)
         try write(record, in: holder.directory)
         var figures = TrustDomain(description, record: record)

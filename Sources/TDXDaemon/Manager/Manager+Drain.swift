@@ -64,8 +64,7 @@ extension Manager {
 
     func drainStatus() -> DrainStatus {
         let (record, backend) = core.withLock { ($0.drain, Self.expectedBackend($0)) }
-        // Nothing hangs on the figures of a host that is not being emptied, and metrics are read often.
-        let inventory = inventory(asking: record != nil)
+        let inventory = inventory()
         let ended = record.map { record in
             store.all(onFlaw: { _ in }).filter { $0.startedAt >= record.since }.map { CertificateSummary($0) }
         }
@@ -76,17 +75,14 @@ extension Manager {
             blockers: record.map { inventory.blockers($0.purpose) } ?? [], ended: ended ?? [])
     }
 
-    /// What of the host belongs to TDs now.
-    /// - Parameter asking: every holder, for two seconds at most; otherwise what they said last.
-    func inventory(asking: Bool = true) -> Inventory {
-        let domains = asking ? list() : lastKnown()
+    /// What of the host belongs to TDs now, of the attribute maps themselves.
+    func inventory() -> Inventory {
+        let (domains, answered) = pagesNow()
         return core.withLock { core in
             let known = core.registry.domains
-            // A remark beside the figures says that they are old.
-            let answered = domains.filter { $0.state == .runnable && $0.reason == nil }.map(\.id)
             let uses = core.ledger.holdings.values.map(\.use)
             return Inventory(
-                domains, answered: Set(answered),
+                domains, answered: answered,
                 unproven: known.values.filter { $0.state == .failed && $0.certificate?.complete != true }
                     .map(\.record.name).sorted(),
                 keysTaken: uses.count, keysDraining: uses.count { $0 == .draining })

@@ -28,10 +28,31 @@ extension Manager {
         }
     }
 
-    /// Every TD with the figures that its holder gave last. Does not block.
-    func lastKnown() -> [TrustDomain] {
-        let (domains, backend) = core.withLock { ($0.registry.sorted, Self.expectedBackend($0)) }
-        return domains.map { $0.report(fallbackBackend: backend) }
+    /// Every TD with its pages by state as they are now, read from where holders publish them; those that do not are asked.
+    /// Blocks for those alone.
+    /// - Returns: with the ids of running TDs whose figures are of this moment.
+    func pagesNow() -> (domains: [TrustDomain], answered: Set<String>) {
+        let (domains, holders, backend) = core.withLock { core in
+            (core.registry.sorted, core.holders, Self.expectedBackend(core))
+        }
+        let deadline = MonotonicInstant.now + Self.listPatience
+        var answered: Set<String> = []
+        let reports = domains.map { domain -> TrustDomain in
+            guard domain.state == .runnable, let holder = holders[domain.record.id] else {
+                return domain.report(fallbackBackend: backend)
+            }
+            if let counts = holder.pages?.read() {
+                answered.insert(domain.record.id)
+                return domain.report(fallbackBackend: backend).with(counts)
+            }
+            let left = deadline - .now
+            guard left > .zero else { return domain.report(fallbackBackend: backend) }
+            let told = report(domain, holder, backend, timeout: min(left, Self.lookPatience))
+            // A remark beside the figures says that they are old.
+            if told.state == .runnable, told.reason == nil { answered.insert(told.id) }
+            return told
+        }
+        return (reports, answered)
     }
 
     func show(_ name: DomainName) throws(ControlError) -> TrustDomain {
@@ -49,6 +70,7 @@ extension Manager {
         do throws(ControlError) {
             let description = try holder.figures(timeout: timeout)
             if holder.backing == nil { adoptBacking(of: holder, description) }
+            if domain.state == .runnable { adoptPages(of: holder) }
             var figures = TrustDomain(description, record: domain.record)
             let state = core.withLock { core in
                 core.registry.refresh(id: domain.record.id, figures: figures)
@@ -62,9 +84,14 @@ extension Manager {
             let now = core.withLock { $0.registry[domain.record.id] } ?? domain
             let why: String
             if case .holderFailed(_, let reason) = error { why = reason } else { why = "\(error)" }
+            guard now.state == .runnable else { return now.report(fallbackBackend: backend) }
+            guard let counts = holder.pages?.read() else {
+                return now.report(
+                    remark: "last known figures: its holder does not answer (\(why))", fallbackBackend: backend)
+            }
             return now.report(
-                remark: now.state == .runnable ? "last known figures: its holder does not answer (\(why))" : nil,
-                fallbackBackend: backend)
+                remark: "resident memory as last known: its holder does not answer (\(why))", fallbackBackend: backend
+            ).with(counts)
         }
     }
 

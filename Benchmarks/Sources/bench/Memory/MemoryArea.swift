@@ -5,6 +5,7 @@ var memoryArea: [Bench.Group] {
         Bench.Group(name: "allocate", measure: measureAllocation),
         Bench.Group(name: "convert", measure: measureConversion),
         Bench.Group(name: "control", measure: measureControl),
+        Bench.Group(name: "inventory", measure: measureInventory),
         Bench.Group(name: "release", measure: measureRelease),
     ]
 }
