@@ -171,7 +171,8 @@ let package = Package(
         tests(
             "TDXDaemon",
             [
-                "TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging, system,
+                "TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging,
+                system,
             ]),
         tests(
             "System",
