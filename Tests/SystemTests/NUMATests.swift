@@ -98,7 +98,7 @@ import Varlink
     @Test(
         .enabled(if: nodes.count > 1, "the machine has one NUMA node"),
         arguments: [
-            ("memfd", "bind:1"), ("guest_memfd", "bind:0"), ("guest_memfd", "bind:1"),
+            ("guest_memfd", "bind:1"),
             ("guest_memfd", "interleave:0-1"),
         ].filter { backends.contains($0.0) })
     func `pages come from the nodes asked for, on both sides`(_ backend: String, _ numa: String) throws {

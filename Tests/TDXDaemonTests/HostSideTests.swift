@@ -127,6 +127,28 @@ import Testing
     }
 }
 
+@Suite struct WorkerPoolThreadTests {
+    @Test func `a thread is used again, and goes when nothing comes for a while`() throws {
+        let pool = WorkerPool(name: "test", limit: 8, lingerMilliseconds: 200)
+        let seen = Mutex<Set<UInt>>([])
+        let rounds = 20
+        for round in 0..<rounds {
+            pool.submit { seen.withLock { _ = $0.insert(UInt(bitPattern: Int(pthread_self()))) } }
+            while pool.count > 0 { usleep(100) }
+            #expect(pool.threads <= round + 1)
+        }
+        // On a loaded machine one may have gone before the next job came; then another was made.
+        #expect(seen.withLock { $0.count } < rounds)
+        let end = MonotonicInstant.now + .seconds(120)
+        while pool.threads > 0, .now < end { usleep(10_000) }
+        #expect(pool.threads == 0)
+        // And it can be had again.
+        let isDone = Atomic(false)
+        pool.submit { isDone.store(true, ordering: .releasing) }
+        while !isDone.load(ordering: .acquiring) { usleep(100) }
+    }
+}
+
 @Suite struct HolderProgramTests {
     @Test func `a child's lines come one by one, with its end`() throws {
         let program = HolderProgram(path: "/bin/sh")

@@ -3,12 +3,18 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import Varlink
 
-/// Calls of io.tdxd.Holder on one holder's socket. Each call has a connection of its own, so that a long one does not
-/// make others wait. All of them block, up to their time-outs.
+/// Calls of io.tdxd.Holder on one holder's socket. Each call has a connection to itself, so that a long one does not make
+/// others wait; one that is over leaves it to the next. All of them block, up to their time-outs.
 struct HolderLink: Sendable {
     /// The TD's name, for errors.
     let name: String
     let socket: String
+    private let idle = IdleConnections()
+
+    init(name: String, socket: String) {
+        self.name = name
+        self.socket = socket
+    }
 
     /// As many backing files as one message can carry.
     private static var limits: VarlinkLimits {
@@ -192,10 +198,21 @@ struct HolderLink: Sendable {
     private func calling<Result>(
         _ timeout: Duration, _ body: (VarlinkClient) throws(VarlinkClientError) -> Result
     ) throws(ControlError) -> Result {
+        var client: VarlinkClient?
         do throws(VarlinkClientError) {
-            return try body(
-                try VarlinkClient.connect(socket, limits: Self.limits, timeout: min(timeout, .seconds(2))))
+            let usable =
+                if let known = idle.take() {
+                    known
+                } else {
+                    try VarlinkClient.connect(socket, limits: Self.limits, timeout: min(timeout, .seconds(2)))
+                }
+            client = usable
+            let result = try body(usable)
+            idle.putBack(usable)
+            return result
         } catch {
+            // An error reply is an answer like any other.
+            if case .reply = error, let client { idle.putBack(client) }
             guard case .reply(let reply) = error else { throw .holderFailed(name: name, reason: "\(error)") }
             let refusal = ControlError(reply)
             guard case .other = refusal else { throw refusal }

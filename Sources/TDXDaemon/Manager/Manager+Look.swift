@@ -149,16 +149,20 @@ extension Manager {
         // A large range takes its time, page by page on hardware; the holder is given it as it is for a build.
         let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
         let answer = try holder.link.convert(.init(gpa: gpa, bytes: bytes, to: side), timeout: timeout)
-        log.info(
-            "converted memory",
-            metadata: [
-                "td": "\(order.name)", "gpa": "\(order.range.start)", "bytes": "\(bytes)", "to": "\(side.rawValue)",
-                "changed_bytes": "\(answer.changedBytes)",
-            ])
         return ManagerInterface.Convert.Reply(
             name: order.name.text, backend: domain.record.backend ?? .memfd, gpa: gpa, bytes: bytes, to: side,
             changedBytes: answer.changedBytes, discardedBytes: answer.discardedBytes,
             milliseconds: answer.milliseconds)
+    }
+
+    /// Logs a conversion that has been answered.
+    func converted(_ reply: ManagerInterface.Convert.Reply) {
+        log.info(
+            "converted memory",
+            metadata: [
+                "td": "\(reply.name)", "gpa": "\(GuestPhysicalAddress(reply.gpa))", "bytes": "\(reply.bytes)",
+                "to": "\(reply.to.rawValue)", "changed_bytes": "\(reply.changedBytes)",
+            ])
     }
 
     // MARK: Verify

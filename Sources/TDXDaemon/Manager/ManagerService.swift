@@ -145,7 +145,8 @@ final class ManagerService: Sendable {
     }
 
     private func convert(_ call: VarlinkCall) {
-        answerOwn(call, CallParameters.Convert.self) { manager, parameters, principal throws(ControlError) in
+        answerOwn(call, CallParameters.Convert.self, afterwards: { $0.converted($1) }) {
+            manager, parameters, principal throws(ControlError) in
             let order = try ConvertOrder(name: parameters.name, gpa: parameters.gpa, bytes: parameters.bytes)
             guard let side = MemorySide(rawValue: parameters.to) else {
                 throw .invalidField(
@@ -259,12 +260,13 @@ final class ManagerService: Sendable {
     /// A call about a TD that must be the caller's own, unless the caller is an admin.
     private func answerOwn<Parameters: Decodable & Sendable, Reply: Encodable & SendableMetatype>(
         _ call: VarlinkCall, _ type: Parameters.Type,
+        afterwards: @escaping @Sendable (Manager, Reply) -> Void = { _, _ in },
         _ body: @escaping @Sendable (Manager, Parameters, Principal) throws(ControlError) -> Reply
     ) {
         guard let principal = permitted(call) else { return }
         do throws(VarlinkErrorReply) {
             let parameters = try call.parameters(as: type)
-            perform(call, on: manager.workers) { manager throws(ControlError) in
+            perform(call, on: manager.workers, afterwards: afterwards) { manager throws(ControlError) in
                 try body(manager, parameters, principal)
             }
         } catch {
@@ -272,12 +274,17 @@ final class ManagerService: Sendable {
         }
     }
 
+    /// - Parameter afterwards: what the client need not wait for.
     private func perform<Reply: Encodable & SendableMetatype>(
-        _ call: VarlinkCall, on pool: WorkerPool, _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
+        _ call: VarlinkCall, on pool: WorkerPool,
+        afterwards: @escaping @Sendable (Manager, Reply) -> Void = { _, _ in },
+        _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
     ) {
         pool.submit { [manager] in
             do throws(ControlError) {
-                call.reply(try body(manager))
+                let reply = try body(manager)
+                call.reply(reply)
+                afterwards(manager, reply)
             } catch {
                 call.fail(error.reply(on: .manager))
             }

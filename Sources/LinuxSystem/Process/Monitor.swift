@@ -1,14 +1,15 @@
+internal import CLinux
 internal import Glibc
 
 /// A lock with a condition to wait for, on the monotonic clock. Synchronization has no condition variable.
-final class Monitor<State>: @unchecked Sendable {
+package final class Monitor<State>: @unchecked Sendable {
     // Sound: `state` is touched only between lock and unlock; the two pthread objects live at one address from init to
     // deinit, as they must.
     private var state: State
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
-    init(_ state: sending State) {
+    package init(_ state: sending State) {
         self.state = state
         pthread_mutex_init(lock, nil)
         var attributes = pthread_condattr_t()
@@ -25,18 +26,30 @@ final class Monitor<State>: @unchecked Sendable {
         lock.deallocate()
     }
 
-    /// Changes the state and wakes everyone who waits.
-    func update<Result>(_ change: (inout State) -> Result) -> Result {
+    /// Who hears of a change.
+    package enum Wake: Sendable {
+        case nobody
+        /// For a change that any one of those who wait can take up.
+        case one
+        case everyone
+    }
+
+    /// Changes the state and wakes those who wait.
+    package func update<Result>(waking wake: Wake = .everyone, _ change: (inout State) -> Result) -> Result {
         pthread_mutex_lock(lock)
         defer {
-            pthread_cond_broadcast(condition)
+            switch wake {
+            case .nobody: break
+            case .one: pthread_cond_signal(condition)
+            case .everyone: pthread_cond_broadcast(condition)
+            }
             pthread_mutex_unlock(lock)
         }
         return change(&state)
     }
 
     /// Waits until `attempt` returns something; it runs under the lock and may change the state.
-    func wait<Result>(_ attempt: (inout State) -> Result?) -> Result {
+    package func wait<Result>(_ attempt: (inout State) -> Result?) -> Result {
         pthread_mutex_lock(lock)
         defer { pthread_mutex_unlock(lock) }
         while true {
@@ -46,7 +59,7 @@ final class Monitor<State>: @unchecked Sendable {
     }
 
     /// As `wait`, for at most `milliseconds`; nil when the time is over.
-    func wait<Result>(milliseconds: Int, _ attempt: (inout State) -> Result?) -> Result? {
+    package func wait<Result>(milliseconds: Int, _ attempt: (inout State) -> Result?) -> Result? {
         var end = timespec()
         clock_gettime(CLOCK_MONOTONIC, &end)
         end.tv_sec += milliseconds / 1000
