@@ -134,7 +134,7 @@ final class ServerConnection {
             loop.perform { [weak server] in server?.deliver(outcome, call: call, connection: id) }
         }
         currentCall = object
-        server.handle(object, upgrade: header.upgrade ?? false)
+        server.handle(object, parameters: header.parameters, upgrade: header.upgrade ?? false)
     }
 
     /// Says what was wrong, then ends the connection: where the next message begins is anyone's guess.

@@ -182,7 +182,7 @@ public final class VarlinkServer: @unchecked Sendable {
         connections[connection]?.answered(call: call, outcome)
     }
 
-    func handle(_ call: VarlinkCall, upgrade: Bool) {
+    func handle(_ call: VarlinkCall, parameters: JSONPart?, upgrade: Bool) {
         guard !upgrade else { return call.fail(ServiceError.invalidParameter("upgrade", reason: "not supported")) }
         guard let (interfaceName, method) = splitMember(call.method), let registered = interfaces[interfaceName] else {
             let name = splitMember(call.method)?.interface ?? call.method
@@ -196,7 +196,7 @@ public final class VarlinkServer: @unchecked Sendable {
         }
         // A misspelt optional parameter would otherwise pass for one that was left out.
         do throws(TypeMismatch) {
-            try registered.interface.check(parametersOf: call.message, against: declared.parameters)
+            try registered.interface.check(parameters, against: declared.parameters)
         } catch {
             return call.fail(ServiceError.invalidParameter(error.field, reason: "\(error)"))
         }

@@ -5,28 +5,6 @@ public struct NoParameters: Codable, Hashable, Sendable {
     public init() {}
 }
 
-/// The parts of a call that decide where it goes.
-struct CallHeader: Decodable {
-    var method: String
-    var more: Bool?
-    var oneway: Bool?
-    var upgrade: Bool?
-    var parameters: ObjectShape?
-}
-
-/// The parts of a reply that say what it is.
-struct ReplyHeader: Decodable {
-    var error: String?
-    var continues: Bool?
-    var parameters: ObjectShape?
-}
-
-/// Decodes from any JSON object, whatever is in it, and from nothing else.
-struct ObjectShape: Decodable {
-    private enum NoKey: CodingKey {}
-    init(from decoder: any Decoder) throws { _ = try decoder.container(keyedBy: NoKey.self) }
-}
-
 private struct OutgoingCall<Parameters: Encodable>: Encodable {
     var method: String
     var parameters: Parameters
@@ -68,21 +46,19 @@ enum MessageCoding {
         return Array(try encoder.encode(message)) + [0]
     }
 
-    /// Reads a header, after making sure that the message may be handed to a recursive parser.
-    static func header<Header: Decodable>(
+    /// Reads a header. What is nested deeper than the limit gets to nothing that recurses.
+    static func header<Header: MessageHeader>(
         _ type: Header.Type, of message: [UInt8], depthLimit: Int
     ) throws(ProtocolViolation) -> Header {
-        guard nestingDepth(of: message) <= depthLimit else { throw .nestedTooDeeply(limit: depthLimit) }
-        do {
-            return try JSONDecoder().decode(type, from: Data(message))
-        } catch let error as DecodingError {
-            if case .dataCorrupted(let context) = error, context.codingPath.isEmpty {
-                throw .notJSON(context.debugDescription)
+        let document: JSONPart
+        do throws(JSONFlaw) { document = try JSONPart(message, depthLimit: depthLimit) } catch {
+            switch error {
+            case .malformed(let reason): throw .notJSON(reason)
+            case .nestedTooDeeply: throw .nestedTooDeeply(limit: depthLimit)
             }
-            throw .notAMessage(describe(error))
-        } catch {
-            throw .notJSON("\(error)")
         }
+        guard document.isObject else { throw .notAMessage("it is no object") }
+        do throws(HeaderFlaw) { return try Header(document) } catch { throw .notAMessage(error.reason) }
     }
 
     /// Reads a message's parameters. A message without any counts as one with an empty object.
@@ -95,35 +71,6 @@ enum MessageCoding {
         }
         return try JSONDecoder().decode(ParametersOnly<Parameters>.self, from: Data(#"{"parameters":{}}"#.utf8))
             .parameters
-    }
-
-    /// How many objects and arrays are open at once at most. Strings are skipped; anything malformed is the parser's.
-    static func nestingDepth(of message: [UInt8]) -> Int {
-        var depth = 0
-        var deepest = 0
-        var inString = false
-        var escaped = false
-        for byte in message {
-            if inString {
-                if escaped {
-                    escaped = false
-                } else if byte == UInt8(ascii: "\\") {
-                    escaped = true
-                } else if byte == UInt8(ascii: "\"") {
-                    inString = false
-                }
-                continue
-            }
-            switch byte {
-            case UInt8(ascii: "\""): inString = true
-            case UInt8(ascii: "{"), UInt8(ascii: "["):
-                depth += 1
-                deepest = max(deepest, depth)
-            case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
-            default: break
-            }
-        }
-        return deepest
     }
 
     /// The parameter that a decoding error is about, such as `vcpus` or `phases[2].bytes`; `parameters` for all of them.

@@ -77,15 +77,6 @@ private func texts(_ framer: inout MessageFramer) throws -> [String] {
 }
 
 @Suite struct `What a message may be` {
-    @Test(
-        arguments: [
-            (#"{"a":[{"b":[]}]}"#, 4), (#"{"a":"[[[[{{{"}"#, 1), (#"{"a":"\"[[["}"#, 1), ("", 0), ("]]]][", 0),
-            (#"["\\",[1]]"#, 2),
-        ] as [(String, Int)])
-    func `nesting is counted outside of texts`(_ text: String, _ depth: Int) {
-        #expect(MessageCoding.nestingDepth(of: Array(text.utf8)) == depth)
-    }
-
     @Test(arguments: [
         "", " ", "nonsense", "{", #"{"method":"a.B""#, "[]", "7", "null", #""text""#, "{}", #"{"method":7}"#,
         #"{"method":"a.B","parameters":[]}"#, #"{"method":"a.B","parameters":7}"#, #"{"method":"a.B","more":"yes"}"#,

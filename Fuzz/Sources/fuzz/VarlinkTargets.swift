@@ -61,7 +61,10 @@ extension FuzzTarget {
         let depthLimit = VarlinkLimits().nestingDepth
         do throws(ProtocolViolation) {
             let call = try MessageCoding.header(CallHeader.self, of: bytes, depthLimit: depthLimit)
-            hold(MessageCoding.nestingDepth(of: bytes) <= depthLimit, "a call nested too deeply is read")
+            hold(nestingDepth(of: bytes) <= depthLimit, "a call nested too deeply is read")
+            hold(
+                (try? JSONDecoder().decode(SomeObject.self, from: Data(bytes))) != nil,
+                "another reader calls this no JSON")
             let name = call.method.split(separator: ".").last.map(String.init) ?? ""
             for (method, declaration) in manager.methods where method == name || name.isEmpty {
                 do throws(TypeMismatch) {
@@ -74,6 +77,39 @@ extension FuzzTarget {
             let reply = try MessageCoding.header(ReplyHeader.self, of: bytes, depthLimit: depthLimit)
             if let error = reply.error { _ = VarlinkErrorReply(error).interface }
         } catch { hold(!error.description.isEmpty, "a violation without words") }
+    }
+
+    /// Decodes from any JSON object, whatever is in it.
+    private struct SomeObject: Decodable {
+        private enum NoKey: CodingKey {}
+        init(from decoder: any Decoder) throws { _ = try decoder.container(keyedBy: NoKey.self) }
+    }
+
+    /// How many objects and arrays are open at once at most, outside of texts.
+    private static func nestingDepth(of message: [UInt8]) -> Int {
+        var (depth, deepest) = (0, 0)
+        var (inText, isEscaped) = (false, false)
+        for byte in message {
+            if inText {
+                if isEscaped {
+                    isEscaped = false
+                } else if byte == UInt8(ascii: "\\") {
+                    isEscaped = true
+                } else if byte == UInt8(ascii: "\"") {
+                    inText = false
+                }
+                continue
+            }
+            switch byte {
+            case UInt8(ascii: "\""): inText = true
+            case UInt8(ascii: "{"), UInt8(ascii: "["):
+                depth += 1
+                deepest = max(deepest, depth)
+            case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
+            default: break
+            }
+        }
+        return deepest
     }
 
     private static func roundTrip(_ value: JSONValue, _ method: String) {
