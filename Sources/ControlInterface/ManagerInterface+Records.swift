@@ -5,6 +5,8 @@ public struct CertificateSummary: Codable, Hashable, Sendable {
     public var backend: Backend
     public var emulated: Bool
     public var path: String
+    /// Nil from a tdxd that does not say.
+    public var policy: String?
     public var holderDied: Bool
     /// RFC 3339, UTC.
     public var startedAt: String
@@ -21,6 +23,7 @@ public struct CertificateSummary: Codable, Hashable, Sendable {
         backend = certificate.backend
         emulated = certificate.emulated
         path = certificate.path
+        policy = certificate.policy
         holderDied = certificate.holderDied
         startedAt = certificate.startedAt
         milliseconds = certificate.milliseconds
@@ -31,7 +34,7 @@ public struct CertificateSummary: Codable, Hashable, Sendable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case name, id, backend, emulated, path
+        case name, id, backend, emulated, path, policy
         case holderDied = "holder_died"
         case startedAt = "started_at"
         case milliseconds

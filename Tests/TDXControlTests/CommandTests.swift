@@ -126,7 +126,7 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
                 case .array(let proofs) = object["proofs"]
             else { return }
             #expect(phases.allSatisfy { keys($0).isSuperset(of: ["name", "milliseconds", "bytes"]) })
-            #expect(proofs.allSatisfy { keys($0) == ["name", "holds", "evidence"] })
+            #expect(proofs.allSatisfy { keys($0) == ["name", "holds", "evidence", "unseen"] })
         }
     }
 
@@ -213,7 +213,7 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         guard case .array(let rows) = try decoded(list.output) else { return #expect(Bool(false), "\(list.output)") }
         #expect(
             keys(rows.first) == [
-                "name", "id", "backend", "emulated", "path", "holder_died", "started_at", "milliseconds",
+                "name", "id", "backend", "emulated", "path", "policy", "holder_died", "started_at", "milliseconds",
                 "released_bytes", "complete", "failure", "pending",
             ])
     }

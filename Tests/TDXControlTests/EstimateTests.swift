@@ -1,3 +1,4 @@
+import ControlInterface
 import MemoryUnits
 import Testing
 import Varlink
@@ -50,6 +51,38 @@ import Varlink
         #expect(tdxctl("estimate", "--memory", "4G", "--vcpus", "0").status == 2)
         #expect(tdxctl("estimate", "--memory", "4G", "--terminate", "maybe").status == 2)
         #expect(tdxctl("estimate").status == 2)
+    }
+
+    private static func end(
+        _ milliseconds: Double, mebibytes: UInt64 = 256, policy: String = "auto", holderDied: Bool = false,
+        holds: Bool = true
+    ) -> CertificateSummary {
+        CertificateSummary(
+            TeardownCertificate(
+                name: "web1", id: "0", backend: .memfd, policy: policy, path: "dynamic-removal", holderDied: holderDied,
+                startedAt: "2026-01-01T00:00:00.000Z", milliseconds: milliseconds, memoryBytes: mebibytes << 20,
+                releasedBytes: mebibytes << 20, keyID: nil, phases: [],
+                proofs: [TeardownProof(name: "residency_zero", holds: holds, evidence: "")], failure: nil, pending: nil)
+        )
+    }
+
+    @Test func `a host's own ends are told beside the model, by their median`() throws {
+        let ends = [Self.end(100), Self.end(300), Self.end(200)]
+        let history = TeardownHistory.of(ends, memory: .gibibytes(1))
+        try #require(history.count == 1)
+        #expect(history[0].ends == 3 && history[0].emulated && history[0].path == "dynamic-removal")
+        // 256 MiB in 200 ms.
+        #expect(abs(history[0].seconds - 0.8) < 1e-9)
+        #expect(render(history, .plain).contains("MEASURED"))
+    }
+
+    @Test func `ends that say nothing of memory are left out`() {
+        let none = [
+            Self.end(1, policy: "deferred"), Self.end(1, holderDied: true), Self.end(1, holds: false),
+            Self.end(1, mebibytes: 1),
+        ]
+        #expect(TeardownHistory.of(none + none + none, memory: .gibibytes(1)).isEmpty)
+        #expect(TeardownHistory.of([Self.end(1), Self.end(1)], memory: .gibibytes(1)).isEmpty)
     }
 
     @Test(arguments: [(0.5, "500 ms"), (59, "59.0 s"), (60, "1 min 0 s"), (5539, "1 h 32 min")] as [(Double, String)])

@@ -1,13 +1,16 @@
 internal import ArgumentParser
+internal import ControlInterface
 internal import MemoryUnits
+internal import Varlink
 
 struct EstimateCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "estimate",
         abstract: "Tells by a model how long the end of a TD takes on hardware. Needs no daemon.",
         discussion: """
-            The model is fitted to posted times of TDX hosts; nothing is measured here. Without --terminate both ways to \
-            end a TD are shown.
+            The model is fitted to posted times of TDX hosts. Without --terminate both ways to end a TD are shown. Where a \
+            daemon answers, what its certificates say of ends on this host is shown below, as what it is: measured, on the \
+            backend that it names.
             """)
 
     enum Terminate: String, CaseIterable, ExpressibleByArgument {
@@ -44,7 +47,14 @@ struct EstimateCommand: ControlCommand {
             case .no: [.dynamicRemoval]
             case nil: TeardownModel.Path.allCases
             }
-        let estimate = TeardownEstimate(memory: memory, vcpus: vcpus, erratum: erratum, paths: paths)
+        var estimate = TeardownEstimate(memory: memory, vcpus: vcpus, erratum: erratum, paths: paths)
+        // Nobody misses it where no daemon runs.
+        let kept = try? context.withManager { client throws(VarlinkClientError) in
+            try client.call(
+                ManagerInterface.ListCertificates.method, as: ManagerInterface.ListCertificates.Reply.self,
+                timeout: .seconds(10))
+        }
+        estimate.history = TeardownHistory.of(kept?.certificates ?? [], memory: memory)
         context.show(estimate, text: render(estimate, context.console.style))
         return .ok
     }

@@ -87,6 +87,8 @@ struct TeardownEstimate: Encodable, Hashable, Sendable {
     var extrapolated: Bool
     /// The paths that were asked for.
     var estimates: [Row]
+    /// What this host's own certificates say; empty where they say nothing, or no daemon answers.
+    var history: [TeardownHistory] = []
 
     init(memory: ByteCount, vcpus: Int, erratum: Bool, paths: [TeardownModel.Path]) {
         memoryBytes = memory.rawValue
@@ -106,6 +108,6 @@ struct TeardownEstimate: Encodable, Hashable, Sendable {
         case isModel = "model"
         case basis
         case memoryBytes = "memory_bytes"
-        case vcpus, erratum, extrapolated, estimates
+        case vcpus, erratum, extrapolated, estimates, history
     }
 }

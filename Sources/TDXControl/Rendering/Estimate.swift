@@ -20,7 +20,7 @@ func render(_ estimate: TeardownEstimate, _ style: Style) -> String {
     if estimate.extrapolated {
         text += "Nobody has posted a time for more than \(TeardownModel.mostPostedVCPUs) vCPUs: this is extrapolated.\n"
     }
-    return text
+    return text + render(estimate.history, style)
 }
 
 /// A time that may be hours, such as "1 h 32 min", "7 min 47 s" and "2.4 s".
