@@ -73,6 +73,16 @@ final class GuestFile: @unchecked Sendable {
 
     func unbind(_ id: UInt32) { lock.withLock { bindings[id] = nil } }
 
+    /// Whether a slot has any of a range.
+    func isBound(_ range: FileRange) -> Bool {
+        lock.withLock {
+            bindings.values.contains { binding in
+                range.offset < binding.offset + binding.range.size
+                    && (binding.offset < range.offset || binding.offset - range.offset < range.length)
+            }
+        }
+    }
+
     /// Where a page of the file is in the guest; nil where it is bound to no slot.
     func address(of offset: ByteCount) -> GuestPhysicalAddress? {
         lock.withLock {

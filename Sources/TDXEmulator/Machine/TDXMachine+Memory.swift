@@ -100,9 +100,12 @@ extension TDXMachine {
             range.offset.rawValue <= UInt64(Int64.max) - range.length.rawValue
         else { return try file.real.punchHole(range) }
         try file.invalidateLock.withWriteLock { () throws(KVMError) in
-            mmuLock.withWriteLock {
-                for piece in slots.pieces(of: file, offset: range.offset, length: range.length) {
-                    zapPrivate(piece, name: name)
+            // Without a slot nothing can be mapped, nor become so while pages are kept out: no lock of the MMU then.
+            if file.isBound(range) {
+                mmuLock.withWriteLock {
+                    for piece in slots.pieces(of: file, offset: range.offset, length: range.length) {
+                        zapPrivate(piece, name: name)
+                    }
                 }
             }
             file.dropMappings(range)
