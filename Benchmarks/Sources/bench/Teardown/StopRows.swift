@@ -55,7 +55,6 @@ func measureStop(_ report: inout Report) throws {
         Row(
             report.area, "first GiB of it available again", Pair(ours: median(firsts), peer: pair.peer), "ms",
             against: peer, .ratio(atMost: 0.2)))
-    report.skip("stop until “stopped” with the memory coming back later", "no deferred policy is offered yet")
 }
 
 /// 16 TDs of 512 MiB stopped by 16 threads, against one thread that stops one after another.
