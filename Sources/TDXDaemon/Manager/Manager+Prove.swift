@@ -40,11 +40,10 @@ extension Manager {
     /// Punches what is still resident, reads the residency once more, and closes the duplicates. Of a TD in quarantine all
     /// is kept.
     private func release(_ ending: inout Ending, _ holder: LiveHolder, _ watcher: StopWatcher) {
-        // What is punched before it has acted is removed from a living TD.
-        if ending.holderDied {
-            ending.awaitLastWill(
-                at: HolderPlaces.lastWill(in: holder.directory), patience: configuration.deadlines.holderReply)
-        }
+        // What is punched before it has acted is removed from a living TD. Of a holder that ended in order it has nothing to
+        // do, but is in the TD's control group until it has seen that.
+        ending.awaitLastWill(
+            at: HolderPlaces.lastWill(in: holder.directory), patience: configuration.deadlines.holderReply)
         guard let backing = holder.backing else {
             if !ending.isResidencyInherited {
                 ending.residencyUnknown = "tdxd had no duplicates of the backing files"
