@@ -35,6 +35,8 @@ public enum LimitedResource: String, Codable, Hashable, Sendable, CaseIterable {
     case trustDomains = "tds"
     /// Bytes of the state directory.
     case disk
+    /// File descriptors of tdxd.
+    case descriptors
     /// Places in the queue of creations.
     case waitingCreations = "waiting_creations"
 }

@@ -81,6 +81,7 @@ extension Failure {
             "wait with --wait, or end another TD: its key id is free again once its certificate is complete"
         case .limitReached(.trustDomains, _, _, _): "end another TD, or raise trust_domains in the configuration"
         case .limitReached(.disk, _, _, _): "make room on disk: a TD's end could not be certified"
+        case .limitReached(.descriptors, _, _, _): "end another TD, or raise LimitNOFILE= of tdxd.service"
         case .limitReached(.waitingCreations, _, _, _): "try again in a while"
         case .firmwareRejected: "a TDVF image is needed, such as /usr/share/ovmf/OVMF.fd of the package ovmf"
         case .kernelRefused(_, _, _, let tdxStatus?, _): "“tdxctl explain \(tdxStatus)” tells what the status means"

@@ -185,6 +185,7 @@ private let everyError: [ControlError] = [
     .notPermitted(needed: "operate", reason: "uid 7"),
     .insufficientMemory(neededBytes: 1 << 62, availableBytes: 2, limit: "MemAvailable"),
     .limitReached(resource: .trustDomains, needed: 1, available: 0, limit: "as configured"),
+    .limitReached(resource: .descriptors, needed: 6, available: 2, limit: "RLIMIT_NOFILE 1024 of tdxd"),
     .limitReached(resource: .disk, needed: 1 << 20, available: 7, limit: "free bytes of /var/lib/tdxd"),
     .noKeyAvailable(capacity: 15, inUse: 15), .firmwareRejected(path: "/f", reason: "is a directory"),
     .kernelRefused(

@@ -69,7 +69,18 @@ final class PrivateHost: Sendable {
     /// - Parameters:
     ///   - manager: hears from it, and passes what it has stored.
     ///   - group: the directory of the control group that it runs in; nil for the test's.
-    func start(under manager: StandInManager? = nil, in group: String? = nil) throws {
+    ///   - descriptorLimit: its RLIMIT_NOFILE.
+    func start(under manager: StandInManager? = nil, in group: String? = nil, descriptorLimit: Int? = nil) throws {
+        try startWithoutWaiting(under: manager, in: group, descriptorLimit: descriptorLimit)
+        let tdxd = try process.withLock { process in try #require(process) }
+        // A child of a killed tdxd has its listening socket for a moment longer: that one connects, and never answers.
+        _ = eventually { isServing || (try? tdxd.handle.hasEnded()) != false }
+        guard isServing else { throw NotServing(description: self.log) }
+    }
+
+    func startWithoutWaiting(
+        under manager: StandInManager? = nil, in group: String? = nil, descriptorLimit: Int? = nil
+    ) throws {
         let log = try openForAppending(directory + "/log")
         var program = ProgramStart(
             path: Programs.tdxd, arguments: arguments, environment: ["PATH=/usr/bin:/bin"],
@@ -92,11 +103,13 @@ final class PrivateHost: Sendable {
                 arguments: ["-c", "echo $$ >\"$0\" && exec \"$@\"", group + "/cgroup.procs", Programs.tdxd] + arguments,
                 environment: program.environment, descriptors: program.descriptors)
         }
+        if let descriptorLimit {
+            program.arguments =
+                ["-c", "ulimit -n \(descriptorLimit); exec \"$0\" \"$@\"", program.path] + program.arguments
+            program.path = "/bin/sh"
+        }
         let tdxd = Tdxd(try withExtendedLifetime(stored) { try program.start() })
         process.withLock { $0 = tdxd }
-        // A child of a killed tdxd has its listening socket for a moment longer: that one connects, and never answers.
-        _ = eventually { isServing || (try? tdxd.handle.hasEnded()) != false }
-        guard isServing else { throw NotServing(description: self.log) }
     }
 
     /// Whether a call is answered, be it by a refusal.

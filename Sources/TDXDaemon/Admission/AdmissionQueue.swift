@@ -40,7 +40,7 @@ extension ControlError {
         case .noKeyAvailable(let capacity, _): capacity > 0
         case .insufficientMemory(let needed, _, _): total.map { needed <= $0.rawValue } ?? true
         case .limitReached(.trustDomains, _, let available, _): available >= 0
-        case .limitReached(.disk, _, _, _): true
+        case .limitReached(.disk, _, _, _), .limitReached(.descriptors, _, _, _): true
         default: false
         }
     }

@@ -64,6 +64,7 @@ extension Manager {
         let id = Self.freshID()
         let room = try HostMemory.room(reserve: configuration.memory.reserve)
         try StateDisk.admit(places.stateDirectory)
+        let descriptors = DescriptorRoom.ofThisProcess(connections: configuration.limits.connections)
         return try core.withLock { (core: inout sending Core) throws(ControlError) -> DomainRecord in
             guard !core.isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
             if let drain = core.drain {
@@ -82,6 +83,13 @@ extension Manager {
                     resource: .trustDomains, needed: 1, available: 0, limit: "\(counted(limit, "TD")), as configured")
             }
             try room.admit(order.memory, promised: ByteCount(registry.promisedBytes))
+            let shardMinimum = core.configuration.memory.shardMinimum
+            let promised = registry.domains.values.filter { $0.state == .building }.map {
+                DescriptorRoom.needed(ByteCount($0.record.memoryBytes), shardMinimum: shardMinimum)
+            }
+            try descriptors?.admit(
+                needed: DescriptorRoom.needed(order.memory, shardMinimum: shardMinimum),
+                promised: promised.reduce(0, +))
             let key = try ledger.reserve(for: id)
             let record = DomainRecord(
                 name: order.name.text, id: id, memoryBytes: order.memory.rawValue, vcpus: order.vcpus,
