@@ -178,7 +178,7 @@ let package = Package(
             "System",
             [
                 "CLinux",
-                "ControlInterface", "LinuxSystem", "MemoryUnits", "Varlink", system,
+                "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", system,
                 // Built with the tests, so that whole programs can be started.
                 "tdxd", "tdx-holder", "tdxctl",
             ]),

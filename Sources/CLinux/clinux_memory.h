@@ -13,6 +13,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+// M_ARENA_MAX (-8): at most this many heaps, however many threads come and go; 1 on success.
+int mallopt(int, int);
+static inline int tdxd_limit_heaps(int count) { return mallopt(-8, count); }
+
 static inline int tdxd_close(int fd) { return close(fd) == 0 ? 0 : -errno; }
 
 // ---- open, read, links -------------------------------------------------------------------------------------------

@@ -121,6 +121,13 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
             ("[service]\nsocket_mode = 668\n", .badValue, 2),
             ("[service]\non_stop = Keep\n", .badValue, 2),
             ("[service]\nlog_level = loud\n", .badValue, 2),
+            ("[service]\nfirmware_directories = firmware\n", .badValue, 2),
+            ("[service]\nfirmware_directories = /a:\n", .badValue, 2),
+            ("[service]\nfirmware_directories = /a:/b/../c\n", .badValue, 2),
+            (
+                "[service]\nfirmware_directories = \(Array(repeating: "/a", count: 17).joined(separator: ":"))\n",
+                .badValue, 2
+            ),
             ("[access]\nadmin_group = two words\n", .badValue, 2),
             ("[access]\nadmin_group = -wheel\n", .badValue, 2),
             ("[access]\nobserve_group = Watch\n", .badValue, 2),

@@ -24,6 +24,13 @@ public enum CurrentProcess {
         return (0...2).filter { closed & 1 << $0 != 0 }
     }
 
+    /// M_ARENA_MAX of mallopt(3): how many heaps the allocator spreads threads over, 1 or more; 8 for each CPU by itself. What
+    /// threads that have ended leave unused stays with their heap.
+    public static func limitHeaps(_ count: Int32) {
+        precondition(count > 0, "a process has a heap")
+        _ = tdxd_limit_heaps(count)
+    }
+
     /// PR_SET_NAME: the calling thread's name, up to 15 bytes; the main thread's is what ps shows. Longer ones are cut.
     public static func setThreadName(_ name: String) { _ = tdxd_set_name(name) }
 

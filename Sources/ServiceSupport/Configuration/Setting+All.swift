@@ -11,6 +11,7 @@ extension Setting {
         path("service", "state_directory", \.service.stateDirectory),
         // All of them are listed in one answer.
         number("service", "certificates_kept", \.service.certificatesKept, 1...10_000),
+        pathsOrAny("service", "firmware_directories", \.service.firmwareDirectories),
         choice("service", "on_stop", \.service.onStop),
         choice("service", "log_level", \.service.logLevel),
 

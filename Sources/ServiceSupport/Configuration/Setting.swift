@@ -69,6 +69,20 @@ extension Setting {
             })
     }
 
+    /// Up to 16 absolute paths with colons between, or "any" for nil.
+    static func pathsOrAny(
+        _ section: String, _ key: String, _ path: Place<[String]?>
+    ) -> Self {
+        Self(
+            section, key, path, expected: "at most 16 absolute paths of at most 4095 bytes with colons between, or any",
+            parse: { (text) -> [String]?? in
+                if text == "any" { return .some(nil) }
+                let paths = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+                guard paths.count <= 16, paths.allSatisfy({ isCleanPath($0, limit: 4095) }) else { return nil }
+                return .some(paths)
+            }, print: { $0?.joined(separator: ":") ?? "any" })
+    }
+
     private static func isCleanPath(_ text: String, limit: Int) -> Bool {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
         let isClean = parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }

@@ -16,6 +16,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var stateDirectory = "/var/lib/tdxd"
         /// Teardown certificates that are kept; beyond it the oldest go.
         public var certificatesKept = 1000
+        /// Where firmware that clients name may lie; nil for anywhere that the client may read.
+        public var firmwareDirectories: [String]?
         /// What happens to TDs when tdxd is stopped.
         public var onStop = OnStop.keep
         public var logLevel = Logger.Level.info

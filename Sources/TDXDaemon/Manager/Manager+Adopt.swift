@@ -39,7 +39,7 @@ extension Manager {
 
     private func adopt(_ record: DomainRecord, _ directory: String, _ stored: Backing?) {
         let link = HolderLink(name: record.name, socket: Places.socket(inHolder: directory))
-        let process = Self.findProcess(record, directory, link)
+        let process = findProcess(record, directory, link)
         let holder = LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
         holder.backing = stored
         let conflict = core.withLock { core in core.ledger.adopt(KeyID(record.keyID), for: record.id) }
@@ -64,21 +64,28 @@ extension Manager {
     }
 
     /// The holder's process: who serves its socket, or else who was started with its directory.
-    private static func findProcess(_ record: DomainRecord, _ directory: String, _ link: HolderLink) -> HolderProcess? {
+    private func findProcess(_ record: DomainRecord, _ directory: String, _ link: HolderLink) -> HolderProcess? {
         if let pid = link.servingProcess(), let handle = try? ProcessHandle(pid: pid) {
             // The connection is still there, so the number was still that process's when it was opened.
             return HolderProcess(handle, isChild: false)
         }
         // It may not serve yet, or no longer.
-        let candidates = record.holderPID.map { [$0] } ?? ((try? TextFile.list("/proc")) ?? []).compactMap { Int32($0) }
-        for pid in candidates {
-            guard let line = try? TextFile.read("/proc/\(pid)/cmdline", limit: 64 << 10),
-                line.split(separator: "\0").contains(Substring(directory)), let handle = try? ProcessHandle(pid: pid)
-            else { continue }
+        let started = lookout.perform { Self.processes(of: record, startedWith: directory) }
+        for pid in started {
+            guard let handle = try? ProcessHandle(pid: pid) else { continue }
             let process = HolderProcess(handle, isChild: false)
             return process.exitIfEnded() == nil ? process : nil
         }
         return nil
+    }
+
+    /// The numbers of processes that have a TD's directory on their command line.
+    private static func processes(of record: DomainRecord, startedWith directory: String) -> [Int32] {
+        let candidates = record.holderPID.map { [$0] } ?? ((try? TextFile.list("/proc")) ?? []).compactMap { Int32($0) }
+        return candidates.filter { pid in
+            guard let line = try? TextFile.read("/proc/\(pid)/cmdline", limit: 64 << 10) else { return false }
+            return line.split(separator: "\0").contains(Substring(directory))
+        }
     }
 
     private func adoptRunning(_ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description?) {
@@ -180,7 +187,7 @@ extension Manager {
                 policy: record.stop.flatMap { StopPolicy(rawValue: $0.policy) } ?? .auto,
                 pace: record.stop?.bytesPerSecond, chunk: record.stop?.chunkBytes, deadline: nil,
                 wait: record.stop?.isHeld == true ? .stopped : .proven)
-            end(domain, holder, order, aftermath: .remember, StopWatcher())
+            end(domain, holder, order, aftermath: Self.aftermath(record), StopWatcher())
         case .halted:
             adoptBacking(of: holder, answer)
             goOn(record, holder)
@@ -201,7 +208,8 @@ extension Manager {
             return answerHalted(ending, holder, isHeld: true, StopWatcher())
         }
         giveBack(
-            ending, holder, pace: stop?.bytesPerSecond, chunk: stop?.chunkBytes, aftermath: .remember, StopWatcher())
+            ending, holder, pace: stop?.bytesPerSecond, chunk: stop?.chunkBytes, aftermath: Self.aftermath(record),
+            StopWatcher())
     }
 
     /// The holder is ending its TD already, and nobody hears its answer: wait for its end as long as it moves.
@@ -237,7 +245,12 @@ extension Manager {
             ending.releasedBytes = max(ending.releasedBytes, last.doneBytes)
         }
         if Self.hasDied(holder) { ending.holderDied = true }
-        conclude(ending, holder, aftermath: .remember)
+        conclude(ending, holder, aftermath: Self.aftermath(record))
+    }
+
+    /// An end that somebody had asked for is no failure: once it is proven, its certificate is all that is left to tell.
+    private static func aftermath(_ record: DomainRecord) -> Registry.Aftermath {
+        record.stop == nil ? .remember : .forgetComplete
     }
 
     /// The former tdxd found that nothing of the TD may be given to anybody. There is nothing to look at again.
@@ -303,7 +316,7 @@ extension Manager {
                         name: died ? "death" : "exit", milliseconds: 0,
                         detail: "the holder ended \(died ? "" : "in order ")while no tdxd was running: \(memory)"))
             }
-            conclude(ending, holder, aftermath: .remember)
+            conclude(ending, holder, aftermath: Self.aftermath(record))
         }
     }
 }

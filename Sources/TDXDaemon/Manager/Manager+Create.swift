@@ -20,7 +20,9 @@ extension Manager {
         if let numa = order.numa { try HostNodes.check(numa) }
         var firmware: RetainedDescriptor?
         if let path = order.firmware {
-            firmware = RetainedDescriptor(try FirmwareFile.open(path, for: uid, ownUID: ownUID))
+            firmware = RetainedDescriptor(
+                try FirmwareFile.open(
+                    path, for: uid, ownUID: ownUID, within: configuration.service.firmwareDirectories))
         }
         let record = try admit(order, for: uid, isLeft: isLeft, progress: progress)
         log.info(
@@ -154,7 +156,8 @@ extension Manager {
         }
         let creators = Set(record.vmCreators + events.creators(in: description.pid))
         // One creation that was seen tells that events reach us; any of the threads may have made the other VMs.
-        record.vmCreators = creators.isEmpty ? [] : creators.union(VMEventLog.threads(of: description.pid)).sorted()
+        record.vmCreators =
+            creators.isEmpty ? [] : creators.union(lookout.perform { VMEventLog.threads(of: description.pid) }).sorted()
         return record
     }
 

@@ -114,14 +114,19 @@ extension Manager {
             filesSought: ending.record.backing.count, holders: [], processesSeen: 0, processesUnseen: 0,
             scanFailure: nil, machine: .none)
         if !ending.record.backing.isEmpty {
-            do throws(LinuxError) {
-                let found = try InodeHolders.find(ending.filesSought)
+            let sought = ending.filesSought
+            let look = lookout.perform { () -> Result<(InodeHolders, Bool), LinuxError> in
+                Result { () throws(LinuxError) in
+                    (try InodeHolders.find(sought), ProcessVisibility.othersAreHidden())
+                }
+            }
+            switch look {
+            case .success((let found, let othersAreHidden)):
                 evidence.holders = found.holders.map(Self.describe)
                 evidence.processesSeen = found.processesSeen
                 evidence.processesUnseen = found.unseen.count
-                evidence.othersAreHidden = ProcessVisibility.othersAreHidden()
-            } catch {
-                evidence.scanFailure = "\(error)"
+                evidence.othersAreHidden = othersAreHidden
+            case .failure(let error): evidence.scanFailure = "\(error)"
             }
         }
         if ending.isResidencyInherited { evidence.residencyMethod += " by the former tdxd" }

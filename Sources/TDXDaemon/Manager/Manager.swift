@@ -34,6 +34,8 @@ final class Manager: Sendable {
     let descriptors: DescriptorStore
     /// Nil where no control group is delegated.
     let groups: HolderGroups?
+    /// For looks into other processes, which the fence would hide.
+    let lookout: Lookout
     let loop: EventLoop
     let log: Logger
     let ownUID: UInt32
@@ -47,11 +49,12 @@ final class Manager: Sendable {
     let workers = WorkerPool(name: "work", limit: 64)
 
     init(
-        places: Places, program: HolderProgram, configuration: TDXDConfiguration, loop: EventLoop, log: Logger,
-        groups: HolderGroups? = nil, ownUID: UInt32 = CurrentProcess.effectiveUID
+        places: Places, program: HolderProgram, configuration: TDXDConfiguration, lookout: Lookout, loop: EventLoop,
+        log: Logger, groups: HolderGroups? = nil, ownUID: UInt32 = CurrentProcess.effectiveUID
     ) {
         self.places = places
         self.program = program
+        self.lookout = lookout
         self.loop = loop
         self.log = log
         self.ownUID = ownUID

@@ -15,13 +15,19 @@ enum FirmwareFile {
     ///
     /// - Parameter uid: the client's; for another user than root and tdxd's own, the file must be readable by everybody
     ///   or belong to that user, so that tdxd's rights are not lent out.
+    /// - Parameter directories: where firmware may lie, links followed; nil for anywhere.
     /// - Throws: `firmwareRejected` with the reason.
-    static func open(_ path: String, for uid: UInt32, ownUID: UInt32) throws(ControlError) -> OwnedDescriptor {
+    static func open(
+        _ path: String, for uid: UInt32, ownUID: UInt32, within directories: [String]? = nil
+    ) throws(ControlError) -> OwnedDescriptor {
         let reason: String
         do throws(LinuxError) {
             let place = try OwnedDescriptor.open(path: path, .place)
             let status = try place.status()
-            if let flaw = flaw(of: status, uid: uid, ownUID: ownUID) {
+            let real = try TextFile.linkTarget("/proc/self/fd/\(place.rawValue)")
+            if let directories, !directories.contains(where: { real.hasPrefix($0 + "/") }) {
+                reason = "it lies in none of firmware_directories (\(directories.joined(separator: ", ")))"
+            } else if let flaw = flaw(of: status, uid: uid, ownUID: ownUID) {
                 reason = flaw
             } else {
                 return try OwnedDescriptor.open(

@@ -21,6 +21,7 @@ public final class Daemon {
     /// The socket file is ours to remove.
     private var ownsSocket = false
     private var lastStatus = ""
+    private var isFenced = false
     private var leaving: MonotonicInstant?
 
     /// What `--version` prints.
@@ -36,6 +37,8 @@ public final class Daemon {
     /// Runs the daemon until it is told to stop.
     /// - Throws: when it cannot start; nothing has been changed then, apart from directories that were made.
     public static func run(_ options: DaemonOptions) throws(StartFailure) {
+        // Its threads come and go with the work, and would leave their fragments in sixteen heaps and more.
+        CurrentProcess.limitHeaps(2)
         let configuration = try load(options)
         // Before any thread: signals go to the loop alone, and the filter holds for all.
         let signals: SignalBox
@@ -69,8 +72,19 @@ public final class Daemon {
             throw StartFailure("tdx-holder is not beside tdxd: \(error)")
         }
         let groups = HolderGroups(log: Logger(label: "tdxd"))
-        try Sandbox.enter()
-        let daemon = Daemon(options, configuration, places, program, loop, groups)
+        let lookout: Lookout
+        do throws(LinuxError) {
+            if passed.sockets.isEmpty, let end = places.socket.lastIndex(of: "/"), end != places.socket.startIndex {
+                try DirectoryTree.make(String(places.socket[..<end]), mode: 0o755)
+            }
+            lookout = try Lookout()
+        } catch {
+            throw StartFailure("\(error)")
+        }
+        let fence = try Sandbox.enter(
+            Sandbox.fence(places, configuration, program: program, file: options.configuration))
+        let daemon = Daemon(options, configuration, places, program, lookout, loop, groups)
+        daemon.tell(fence)
         try daemon.serve(passed, signals)
         _ = consume lock
     }
@@ -97,14 +111,15 @@ public final class Daemon {
 
     private init(
         _ options: DaemonOptions, _ configuration: TDXDConfiguration, _ places: Places, _ program: HolderProgram,
-        _ loop: EventLoop, _ groups: HolderGroups?
+        _ lookout: Lookout, _ loop: EventLoop, _ groups: HolderGroups?
     ) {
         self.options = options
         self.places = places
         self.loop = loop
         log = Logger(label: "tdxd")
         manager = Manager(
-            places: places, program: program, configuration: configuration, loop: loop, log: log, groups: groups)
+            places: places, program: program, configuration: configuration, lookout: lookout, loop: loop, log: log,
+            groups: groups)
         server = VarlinkServer(
             loop: loop,
             identity: ServiceIdentity(
@@ -214,8 +229,9 @@ public final class Daemon {
         do throws(LinuxError) {
             let source = KernelEventBox(try KernelEventSource())
             let events = manager.events
+            let lookout = manager.lookout
             try loop.watch(source.source.descriptor.rawValue, for: .readable) { _ in
-                source.drain(into: events)
+                source.drain(into: events) { thread in lookout.perform { VMEventLog.process(of: thread) } }
             }
         } catch {
             log.notice("KVM's announcements cannot be received", metadata: ["reason": "\(error)"])
@@ -240,7 +256,7 @@ public final class Daemon {
     private func reload() {
         tell(.reloading)
         do throws(StartFailure) {
-            let configuration = try Self.load(options)
+            let configuration = fenced(try Self.load(options))
             manager.core.withLock { $0.configuration = configuration }
             NameNumbers.forget()
             log.info("read the configuration again")
@@ -249,6 +265,30 @@ public final class Daemon {
             log.error("the configuration is not changed", metadata: ["reason": "\(error)"])
         }
         tell(.ready)
+    }
+
+    /// The fence stays as it is: directories that it would have to let through take a restart.
+    private func fenced(_ configuration: TDXDConfiguration) -> TDXDConfiguration {
+        guard isFenced else { return configuration }
+        let old = manager.configuration
+        var result = configuration
+        result.backends.emulatedTraces = old.backends.emulatedTraces
+        result.service.firmwareDirectories = old.service.firmwareDirectories
+        if result != configuration {
+            log.warning("emulated_traces and firmware_directories change with the next start of tdxd, not before")
+        }
+        return result
+    }
+
+    private func tell(_ fence: FileSystemFence.Outcome) {
+        switch fence {
+        case .entered(_, let missing):
+            isFenced = true
+            log.info(
+                "the file system is fenced off",
+                metadata: ["landlock": "\(fence)", "missing": "\(missing.joined(separator: " "))"])
+        case .unavailable: log.notice("the file system is not fenced off", metadata: ["landlock": "\(fence)"])
+        }
     }
 
     /// A name that this host does not know lets nobody in, and that is easily overlooked.
@@ -326,12 +366,12 @@ private final class KernelEventBox {
 
     init(_ source: consuming KernelEventSource) { self.source = source }
 
-    func drain(into log: VMEventLog) {
+    func drain(into log: VMEventLog, process: (Int32) -> Int32?) {
         while true {
             do throws(LinuxError) {
                 guard let event = try source.next() else { return }
                 guard let vm = VMEvent(event) else { continue }
-                log.note(vm, process: vm.kind == .created ? VMEventLog.process(of: vm.creatorPID) : nil)
+                log.note(vm, process: vm.kind == .created ? process(vm.creatorPID) : nil)
             } catch {
                 log.noteLoss()
                 // ENOBUFS comes once; the events behind it are still there.

@@ -15,11 +15,14 @@ enum Sandbox {
         return filter
     }()
 
-    static func enter() throws(StartFailure) {
+    /// For the only thread there is beside those that stay outside the fence.
+    static func enter(_ fence: FileSystemFence) throws(StartFailure) -> FileSystemFence.Outcome {
         do throws(LinuxError) {
+            let outcome = try fence.enter()
             try filter.load()
+            return outcome
         } catch {
-            throw StartFailure("the system call filter cannot be loaded: \(error)")
+            throw StartFailure("tdxd cannot lock itself in: \(error)")
         }
     }
 }
