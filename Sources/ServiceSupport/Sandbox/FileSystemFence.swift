@@ -89,7 +89,8 @@ public struct FileSystemFence: Hashable, Sendable {
 
     /// What came of entering.
     public enum Outcome: Hashable, Sendable, CustomStringConvertible {
-        /// The kernel's version, and paths of rules that do not exist: they stay out of reach when they come to be.
+        /// The kernel's version, and paths of rules that do not exist or cannot be reached: they stay out of reach, also
+        /// when they come to be.
         case entered(version: Int, missing: [String])
         /// The kernel has no Landlock; nothing is different.
         case unavailable(LinuxError)
@@ -113,7 +114,7 @@ public struct FileSystemFence: Hashable, Sendable {
 
     /// Puts the calling thread under the fence, with no_new_privs. For the time before other threads are started: those
     /// that exist stay outside.
-    /// - Throws: what opening a rule's path gives other than that it is missing; E2BIG inside 16 other domains. On error
+    /// - Throws: what opening a rule's path gives other than that it is missing or may not be reached; E2BIG inside 16 other domains. On error
     ///   the thread is as before, apart from no_new_privs.
     @discardableResult
     public func enter() throws(LinuxError) -> Outcome {
@@ -133,7 +134,7 @@ public struct FileSystemFence: Hashable, Sendable {
             do throws(LinuxError) {
                 try allow(rule, in: ruleset, handled)
             } catch {
-                guard error.errno == .noSuchFileOrDirectory else { throw error }
+                guard error.errno == .noSuchFileOrDirectory || error.errno == .permissionDenied else { throw error }
                 missing.append(rule.path)
             }
         }
