@@ -5,13 +5,13 @@ import Testing
 @testable import TDXDaemon
 
 @Suite struct DescriptorRoomTests {
-    @Test func `a TD takes two descriptors a shard, and its process`() {
+    @Test func `a TD takes two descriptors a shard, its process and connections to it`() {
         func needed(_ mebibytes: UInt64) -> Int {
             DescriptorRoom.needed(.mebibytes(mebibytes), shardMinimum: .mebibytes(256))
         }
-        #expect(needed(64) == 6 && needed(512) == 10 && needed(4096) == 38)
+        #expect(needed(64) == 8 && needed(512) == 12 && needed(4096) == 40)
         // However large it is.
-        #expect(needed(64 << 20) == 258)
+        #expect(needed(64 << 20) == 260)
     }
 
     @Test func `what clients and ends of TDs take stays free, and what was promised counts`() throws {

@@ -16,11 +16,11 @@ struct DescriptorRoom: Hashable, Sendable {
     /// low, half of it.
     var reserve: Int { min(2 * connections + 64, limit / 2) }
 
-    /// Descriptors of a TD: the process, and a duplicate of every backing file. A holder spreads memory over at most 64
+    /// Descriptors of a TD: the process, connections to it, and a duplicate of every backing file. A holder spreads memory over at most 64
     /// shards below and 64 above 4 GiB, each with two sides, none smaller than `shardMinimum` but the last of each.
     static func needed(_ memory: ByteCount, shardMinimum: ByteCount) -> Int {
         let shards = Int(clamping: memory.rawValue / max(shardMinimum.rawValue, 1)) + 2
-        return 2 + 2 * min(shards, 128)
+        return 2 + IdleConnections.most + 2 * min(shards, 128)
     }
 
     /// - Parameter promised: descriptors of TDs that were let in and have not taken theirs yet.
