@@ -3,7 +3,7 @@ dpkg -i /tests/tdxd.deb
 eventually 20 serves
 tdxctl create last --memory 128M
 mkdir -p /run/systemd/system/tdxd-drain.service.d
-printf '[Service]\nExecStopPost=/bin/cp -r /var/lib/tdxd/certificates /results/\n' \
+printf '[Service]\nReadWritePaths=/results\nExecStopPost=/bin/cp -r /var/lib/tdxd/certificates /results/\n' \
     >/run/systemd/system/tdxd-drain.service.d/evidence.conf
 systemctl daemon-reload
 [ "$(state ActiveState tdxd-drain.service)" = active ]
