@@ -1,4 +1,7 @@
 /// Any JSON value, for looking at messages whose type is known only at run time.
+///
+/// A value that was decoded is read again the same after it was encoded: a number is a `double` only where no `int` is
+/// equal to it.
 public indirect enum JSONValue: Hashable, Sendable {
     case null
     case bool(Bool)
@@ -19,7 +22,8 @@ extension JSONValue: Codable {
         } else if let value = try? container.decode(Int64.self) {
             self = .int(value)
         } else if let value = try? container.decode(Double.self) {
-            self = .double(value)
+            // What rounds to a whole number is written without its fraction, and would be read as an integer next time.
+            self = Int64(exactly: value).map { .int($0) } ?? .double(value)
         } else if let value = try? container.decode(String.self) {
             self = .string(value)
         } else if let value = try? container.decode([JSONValue].self) {

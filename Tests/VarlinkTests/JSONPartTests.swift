@@ -32,13 +32,24 @@ import Testing
 
     @Test(arguments: [
         "{}", "[]", " { } ", "[1, 2 ,3]", "\t\r\n[ ]", #"{"a":{"b":[null,true,false]}}"#, "0", "-0", "-1", "10", "1.5",
-        "-0.25", "1e3", "1E+3", "25e-2", "9223372036854775807", "-9223372036854775808", #""""#, #""a\"b\\c\/d""#,
+        "-0.25", "1e3", "1E+3", "25e-2", "9223372036854775807", "-9223372036854775808",
+        "1333333333333333333.33", "1e30", #""""#, #""a\"b\\c\/d""#,
         #""\b\f\n\r\t""#, #""\u00e4\u20AC\ud83d\ude00""#, #""ä€😀""#, #""x\ud83d\ude00y""#, #"{"\u0061":1}"#,
         #"{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9,"j":1,"k":2,"l":3,"m":4,"n":5,"o":6,"p":7,"q":8,"r":9}"#,
     ])
     func `a document is what another reader makes of it`(_ text: String) throws {
         let part = try #require(Self.read(text))
         #expect(Self.value(part) == Self.foreign(Array(text.utf8)))
+    }
+
+    @Test(arguments: [
+        "0.5", "-0.0", "1.0", "3333333333e3", "1333333333333333333.33", "9223372036854775807.0", "9223372036854775808",
+        "-9223372036854775808.5", "1e300", "5e-324", "9007199254740993.0", "0.1",
+    ])
+    func `a number that was read is written so that it is read the same again`(_ text: String) throws {
+        let value = try #require(Self.foreign(Array("[\(text)]".utf8)))
+        let written = try JSONEncoder().encode(value)
+        #expect(Self.foreign(Array(written)) == value, "\(String(decoding: written, as: UTF8.self))")
     }
 
     @Test(arguments: [
