@@ -1,12 +1,10 @@
-internal import LinuxSystem
-
 /// A thread that does what it is given, one thing after another. What blocks is done here, never on the event loop.
-final class SerialWorker: Sendable {
+package final class SerialWorker: Sendable {
     private let jobs = Monitor<[@Sendable () -> Void]>([])
 
     /// - Parameter name: at most 15 bytes count.
     /// - Throws: EAGAIN at the limit of threads.
-    init(named name: String) throws(LinuxError) {
+    package init(named name: String) throws(LinuxError) {
         let jobs = jobs
         _ = try SystemThread(name: name) {
             while true {
@@ -17,7 +15,7 @@ final class SerialWorker: Sendable {
     }
 
     /// Returns at once; `job` runs after all that were given before.
-    func run(_ job: @escaping @Sendable () -> Void) {
+    package func run(_ job: @escaping @Sendable () -> Void) {
         jobs.update { $0.append(job) }
     }
 }
