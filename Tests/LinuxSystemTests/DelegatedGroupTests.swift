@@ -58,7 +58,7 @@ import Testing
 
     @Test func `what is charged is read by field, and a missing one is not zero`() {
         let text = "anon 4096\nfile 8192\nshmem 12288\nunevictable 16384\n"
-        #expect(HeldMemory(parsing: text)?.total == ByteCount(32768))
-        #expect(HeldMemory(parsing: "anon 4096\nshmem 1\n") == nil)
+        #expect(HeldMemory(MemoryStatistics(parsing: text))?.total == ByteCount(32768))
+        #expect(HeldMemory(MemoryStatistics(parsing: "anon 4096\nshmem 1\nunevictable x\n")) == nil)
     }
 }

@@ -1,4 +1,5 @@
 import ControlInterface
+import LinuxSystem
 import MemoryUnits
 import Testing
 
@@ -39,14 +40,16 @@ import Testing
     @Test func `file cache of a cgroup counts as free, unevictable memory does not`() {
         let room = MemoryRoom(
             limit: .mebibytes(100), current: .mebibytes(90),
-            statistics: "anon 1048576\ninactive_file 20971520\nactive_file 10485760\nunevictable 31457280\n",
+            statistics: MemoryStatistics(
+                parsing: "anon 1048576\ninactive_file 20971520\nactive_file 10485760\nunevictable 31457280\n"),
             directory: "/sys/fs/cgroup/x")
         #expect(room.available == .mebibytes(40))
         #expect(room.limit.contains("/sys/fs/cgroup/x"))
     }
 
     @Test func `a cgroup over its limit has no room`() {
-        let room = MemoryRoom(limit: .mebibytes(1), current: .mebibytes(2), statistics: "", directory: "/x")
+        let room = MemoryRoom(
+            limit: .mebibytes(1), current: .mebibytes(2), statistics: MemoryStatistics(parsing: ""), directory: "/x")
         #expect(room.available == .zero)
     }
 

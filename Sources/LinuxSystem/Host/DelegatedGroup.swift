@@ -88,7 +88,7 @@ public struct DelegatedGroup: Hashable, Sendable {
     /// not accounted by group. File cache that can be dropped is not among it.
     public func heldMemory(_ name: String) -> HeldMemory? {
         guard let text = try? TextFile.read("\(directory)/\(name)/memory.stat") else { return nil }
-        return HeldMemory(parsing: text)
+        return HeldMemory(MemoryStatistics(parsing: text))
     }
 }
 
@@ -100,18 +100,11 @@ public struct HeldMemory: Hashable, Sendable {
     /// guest_memfds, and what is locked.
     public var unevictable: ByteCount
 
-    /// - Parameter text: of memory.stat; nil when a field is missing.
-    public init?(parsing text: String) {
-        func field(_ name: String) -> ByteCount? {
-            for line in text.split(separator: "\n") {
-                let words = line.split(separator: " ")
-                if words.count == 2, words[0] == name { return UInt64(words[1]).map { ByteCount($0) } }
-            }
-            return nil
-        }
-        guard let anonymous = field("anon"), let shared = field("shmem"), let unevictable = field("unevictable") else {
-            return nil
-        }
+    /// Nil when a field is missing.
+    public init?(_ statistics: MemoryStatistics) {
+        guard let anonymous = statistics["anon"], let shared = statistics["shmem"],
+            let unevictable = statistics["unevictable"]
+        else { return nil }
         self.anonymous = anonymous
         self.shared = shared
         self.unevictable = unevictable

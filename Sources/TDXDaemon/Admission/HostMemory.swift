@@ -14,7 +14,8 @@ enum HostMemory {
             throw .tryAgain(reason: "the host's memory cannot be read: \(error)")
         }
         if let group = try? ControlGroups.of().memory(), let limit = group.limit {
-            let statistics = (try? TextFile.read(group.directory + "/memory.stat")) ?? ""
+            let statistics = MemoryStatistics(
+                parsing: (try? TextFile.read(group.directory + "/memory.stat")) ?? "")
             rooms.append(
                 MemoryRoom(
                     limit: limit, current: group.current, statistics: statistics, directory: group.directory))

@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import LinuxSystem
 internal import MemoryUnits
 
 /// How much memory this host could still give to TDs, and what sets the limit.
@@ -13,10 +14,10 @@ struct MemoryRoom: Hashable, Sendable {
     /// What a cgroup still allows: its limit less its usage, where file cache that could be dropped counts as free.
     /// guest_memfd pages are unevictable, so they are not among it.
     ///
-    /// - Parameter statistics: content of the cgroup's `memory.stat`.
-    init(limit: ByteCount, current: ByteCount, statistics: String, directory: String) {
+    /// - Parameter statistics: of the cgroup.
+    init(limit: ByteCount, current: ByteCount, statistics: MemoryStatistics, directory: String) {
         let droppable = ["inactive_file", "active_file"].reduce(UInt64(0)) { sum, field in
-            sum &+ (Self.statistic(field, in: statistics) ?? 0)
+            sum &+ (statistics[field]?.rawValue ?? 0)
         }
         let held = current.rawValue > droppable ? ByteCount(current.rawValue - droppable) : .zero
         self.init(available: limit > held ? limit - held : .zero, limit: "memory limit of cgroup \(directory)")
@@ -25,14 +26,6 @@ struct MemoryRoom: Hashable, Sendable {
     init(available: ByteCount, limit: String) {
         self.available = available
         self.limit = limit
-    }
-
-    private static func statistic(_ field: String, in text: String) -> UInt64? {
-        for line in text.split(separator: "\n") {
-            let words = line.split(separator: " ")
-            if words.count == 2, words[0] == field { return UInt64(words[1]) }
-        }
-        return nil
     }
 
     /// Whether a TD of `needed` bytes fits, beside what living TDs may still take.
