@@ -16,9 +16,9 @@ public enum NUMANodes {
     static func usable(present: String, status: String) -> NodeSet {
         let field = "Mems_allowed_list:"
         let allowed = status.split(separator: "\n").first { $0.hasPrefix(field) }.map { line in
-            set(line.dropFirst(field.count).drop { $0 == "\t" || $0 == " " })
+            NodeSet(roomFor: line.dropFirst(field.count).drop { $0 == "\t" || $0 == " " })
         }
-        return set(present).intersection(allowed ?? NodeSet(rawValue: .max))
+        return NodeSet(roomFor: present.prefix { $0 != "\n" }).intersection(allowed ?? NodeSet(rawValue: .max))
     }
 
     private static func present() throws(LinuxError) -> String {
@@ -28,15 +28,6 @@ public enum NUMANodes {
             // Built without NUMA.
             guard error.errno == .noSuchFileOrDirectory else { throw error }
             return "0"
-        }
-    }
-
-    /// Of a list, what fits into a set.
-    private static func set(_ list: some StringProtocol) -> NodeSet {
-        list.split { $0 == "," || $0 == "\n" }.reduce(into: []) { nodes, part in
-            let ends = part.split(separator: "-").compactMap { Int($0) }
-            guard let first = ends.first, let last = ends.last, first <= last else { return }
-            for number in first...last where NodeSet.numbers.contains(number) { nodes.insert(.node(number)) }
         }
     }
 }

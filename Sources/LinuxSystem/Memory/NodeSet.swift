@@ -13,16 +13,34 @@ public struct NodeSet: OptionSet, Hashable, Sendable {
 
     /// Reads a list as the kernel writes it, such as "0-1,3". Nil for anything else, and where a number is beyond 63.
     public init?(parsing text: some StringProtocol) {
+        guard let ranges = Self.ranges(of: text), ranges.allSatisfy({ Self.numbers.contains($0.upperBound) }) else {
+            return nil
+        }
+        self.init(withNumbersIn: ranges)
+    }
+
+    /// What of a machine's list there is room for; of something else, nothing.
+    init(roomFor list: some StringProtocol) {
+        self.init(withNumbersIn: Self.ranges(of: list) ?? [])
+    }
+
+    private init(withNumbersIn ranges: [ClosedRange<Int>]) {
         self = []
+        for number in Self.numbers where ranges.contains(where: { $0.contains(number) }) { insert(.node(number)) }
+    }
+
+    private static func ranges(of text: some StringProtocol) -> [ClosedRange<Int>]? {
+        var ranges: [ClosedRange<Int>] = []
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
             let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { end in
                 end.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) } ? Int(end) : nil
             }
-            guard ends.count <= 2, let first = ends[0], let last = ends[ends.count - 1], first <= last,
-                Self.numbers.contains(last)
-            else { return nil }
-            for number in first...last { insert(.node(number)) }
+            guard ends.count <= 2, let first = ends[0], let last = ends[ends.count - 1], first <= last else {
+                return nil
+            }
+            ranges.append(first...last)
         }
+        return ranges
     }
 }
 
