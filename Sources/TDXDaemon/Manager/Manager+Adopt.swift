@@ -101,7 +101,7 @@ extension Manager {
             return
         }
         core.withLock { core in core.ledger.mark(.inUse, holder: record.id) }
-        if let answer, !hasAllDuplicates(holder, record) { adoptBacking(of: holder, answer) }
+        if let answer { adoptBacking(of: holder, answer) }
         if answer != nil { adoptPages(of: holder) }
         watch(holder)
         log.info(
@@ -118,11 +118,15 @@ extension Manager {
             == Set(record.backing.map { FileIdentity(device: $0.device, inode: $0.inode) })
     }
 
-    /// Fetches duplicates of a TD that tdxd has none or not all of, and notes them.
+    /// Fetches duplicates of a TD that tdxd has none or not all of, and notes them. The TD is in the registry.
     func adoptBacking(of holder: LiveHolder, _ description: HolderInterface.Description) {
+        guard let record = core.withLock({ $0.registry[holder.id] })?.record, !hasAllDuplicates(holder, record) else {
+            return
+        }
         do throws(ControlError) {
             let backing = try holder.link.backing(timeout: configuration.deadlines.holderReply)
             hold(backing, of: holder)
+            // It may have ended meanwhile.
             guard let domain = core.withLock({ $0.registry[holder.id] }) else { return }
             let record = completed(domain.record, description, backing)
             core.withLock { $0.registry.update(id: holder.id, record: record) }
@@ -248,8 +252,9 @@ extension Manager {
         conclude(ending, holder, aftermath: Self.aftermath(record))
     }
 
-    /// An end that somebody had asked for is no failure: once it is proven, its certificate is all that is left to tell.
-    private static func aftermath(_ record: DomainRecord) -> Registry.Aftermath {
+    /// An end that somebody had asked for is no failure: once it is proven, its certificate is all that is left to tell. That a
+    /// holder died is to be seen until somebody has.
+    static func aftermath(_ record: DomainRecord) -> Registry.Aftermath {
         record.stop == nil ? .remember : .forgetComplete
     }
 

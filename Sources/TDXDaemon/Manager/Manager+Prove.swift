@@ -272,9 +272,7 @@ extension Manager {
             }
         }
         for (ending, holder) in waiting {
-            // Who stopped it has had an answer; that a holder died is to be seen until somebody has.
-            let aftermath: Registry.Aftermath = ending.record.stop == nil ? .remember : .forgetComplete
-            workers.submit { self.proveAgain(ending, holder, aftermath: aftermath) }
+            workers.submit { self.proveAgain(ending, holder, aftermath: Self.aftermath(ending.record)) }
         }
     }
 
