@@ -30,7 +30,11 @@ public enum ReleaseLimits {
         return try checked("deadline_ms", milliseconds, range, limit: "\(range.lowerBound) to \(range.upperBound) ms")
     }
 
-    /// How long a creation may wait for what the host lacks.
+}
+
+/// What clients may say of how a TD comes to be.
+public enum CreationLimits {
+    /// How long it may wait for what the host lacks: 1 ms to 7 days.
     public static let waitMilliseconds: ClosedRange<UInt64> = 1...7 * 86_400_000
 
     /// - Throws: `ControlError.invalidField`.
@@ -38,13 +42,14 @@ public enum ReleaseLimits {
         let range = waitMilliseconds
         return try checked("wait_ms", milliseconds, range, limit: "\(range.lowerBound) to \(range.upperBound) ms")
     }
+}
 
-    private static func checked(
-        _ field: String, _ value: some BinaryInteger, _ range: ClosedRange<UInt64>, limit: String
-    ) throws(ControlError) -> UInt64 {
-        guard let checked = UInt64(exactly: value), range.contains(checked) else {
-            throw .invalidField(field: field, value: String(value), limit: limit)
-        }
-        return checked
+/// - Throws: `ControlError.invalidField`.
+private func checked(
+    _ field: String, _ value: some BinaryInteger, _ range: ClosedRange<UInt64>, limit: String
+) throws(ControlError) -> UInt64 {
+    guard let checked = UInt64(exactly: value), range.contains(checked) else {
+        throw .invalidField(field: field, value: String(value), limit: limit)
     }
+    return checked
 }

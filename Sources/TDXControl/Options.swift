@@ -183,21 +183,23 @@ private func parseLimited(
 
 /// Milliseconds.
 func parseDeadline(_ text: String) throws -> UInt64 {
-    guard let time = Duration(parsing: text),
-        let checked = try? ReleaseLimits.checkedDeadline(milliseconds: time.wholeMilliseconds)
-    else {
-        throw ValidationError(
-            "the deadline “\(printable(text))” is not a time from 1s to 168h with unit ms, s, min or h")
+    try parseTime(text, "deadline", "a time from 1s to 168h") { time throws(ControlError) in
+        try ReleaseLimits.checkedDeadline(milliseconds: time)
     }
-    return checked
 }
 
 /// Milliseconds.
 func parsePatience(_ text: String) throws -> UInt64 {
-    guard let time = Duration(parsing: text),
-        let checked = try? ReleaseLimits.checkedWait(milliseconds: time.wholeMilliseconds)
-    else {
-        throw ValidationError("the time “\(printable(text))” is not one from 1ms to 168h with unit ms, s, min or h")
+    try parseTime(text, "time", "one from 1ms to 168h") { time throws(ControlError) in
+        try CreationLimits.checkedWait(milliseconds: time)
+    }
+}
+
+private func parseTime(
+    _ text: String, _ what: String, _ limit: String, _ check: (Int64) throws(ControlError) -> UInt64
+) throws -> UInt64 {
+    guard let time = Duration(parsing: text), let checked = try? check(time.wholeMilliseconds) else {
+        throw ValidationError("the \(what) “\(printable(text))” is not \(limit) with unit ms, s, min or h")
     }
     return checked
 }

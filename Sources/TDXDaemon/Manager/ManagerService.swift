@@ -131,7 +131,7 @@ final class ManagerService: Sendable {
                 mrOwnerConfig: parameters.mrownerconfig)
             asked.isPreallocated = parameters.preallocate ?? false
             asked.patience = try parameters.waitMilliseconds.map { text throws(ControlError) in
-                Duration.milliseconds(Int64(try ReleaseLimits.checkedWait(milliseconds: text)))
+                Duration.milliseconds(Int64(try CreationLimits.checkedWait(milliseconds: text)))
             }
             asked.numa = try parameters.numa.map { policy throws(ControlError) in try policy.checked() }
             let order = asked
