@@ -48,11 +48,11 @@ struct EstimateCommand: ControlCommand {
             case nil: TeardownModel.Path.allCases
             }
         var estimate = TeardownEstimate(memory: memory, vcpus: vcpus, erratum: erratum, paths: paths)
-        // Nobody misses it where no daemon runs.
+        // Nobody misses it where no daemon runs, nor waits for one that hangs.
         let kept = try? context.withManager { client throws(VarlinkClientError) in
             try client.call(
                 ManagerInterface.ListCertificates.method, as: ManagerInterface.ListCertificates.Reply.self,
-                timeout: .seconds(10))
+                timeout: .seconds(2))
         }
         estimate.history = TeardownHistory.of(kept?.certificates ?? [], memory: memory)
         context.show(estimate, text: render(estimate, context.console.style))

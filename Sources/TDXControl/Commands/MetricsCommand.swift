@@ -39,12 +39,11 @@ struct MetricsCommand: ControlCommand {
             return .ok
         }
         do throws(LinuxError) {
-            let cut = textfile.lastIndex(of: "/")
-            let directory = cut.map { $0 == textfile.startIndex ? "/" : String(textfile[..<$0]) } ?? "."
+            let path = FilePath(textfile)
             // Others read it, whatever this user's umask is.
             try DurableFile.write(
-                Array(text.utf8), name: String(cut.map { textfile[textfile.index(after: $0)...] } ?? textfile[...]),
-                in: directory, mode: 0o644, isExact: true)
+                Array(text.utf8), name: path.lastComponent?.string ?? "",
+                in: path.removingLastComponent().string, mode: 0o644, isExact: true)
         } catch {
             throw Failure(status: .failed, code: "system", message: "\(error)", hint: nil)
         }

@@ -39,8 +39,8 @@ extension ControlError {
         switch self {
         case .noKeyAvailable(let capacity, _): capacity > 0
         case .insufficientMemory(let needed, _, _): total.map { needed <= $0.rawValue } ?? true
-        case .limitReached(.trustDomains, _, let available, _): available >= 0
-        case .limitReached(.disk, _, _, _), .limitReached(.descriptors, _, _, _): true
+        case .limitReached(.trustDomains, _, _, _), .limitReached(.disk, _, _, _), .limitReached(.descriptors, _, _, _):
+            true
         default: false
         }
     }

@@ -47,8 +47,8 @@ struct HolderGroups: Sendable {
     /// Removes groups of TDs that are no more.
     /// - Parameter known: names of TDs that are.
     func sweep(keeping known: Set<String>) {
-        for name in group.names where name.hasPrefix(Self.prefix) && !known.contains(String(name.dropFirst(3))) {
-            try? group.remove(name)
+        for name in group.names where name.hasPrefix(Self.prefix) {
+            if !known.contains(String(name.dropFirst(Self.prefix.count))) { try? group.remove(name) }
         }
     }
 }
