@@ -128,24 +128,26 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(name: "tdxctl", dependencies: ["TDXControl"], swiftSettings: strict),
 
+        // What tests of several rooms share.
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
         tests("MemoryUnits", ["MemoryUnits"]),
         tests("TDXStatusCodes", ["TDXStatusCodes"]),
-        tests("LinuxSystem", ["CLinux", "LinuxSystem", "MemoryUnits", system]),
+        tests("LinuxSystem", ["CLinux", "LinuxSystem", "MemoryUnits", "TestSupport", system]),
         tests("KVM", ["KVM", "CKVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
-        tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", crypto]),
+        tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", "TestSupport", crypto]),
         tests(
             "TDXEmulator",
             [
-                "TDXEmulator", "TDXModule", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "TransitionModel",
-                system,
+                "TDXEmulator", "TDXModule", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "TestSupport",
+                "TransitionModel", system,
             ]),
         tests("TransitionModel", ["TransitionModel"]),
-        tests("FirmwareImage", ["FirmwareImage", "MemoryUnits", crypto]),
+        tests("FirmwareImage", ["FirmwareImage", "MemoryUnits", "TestSupport", crypto]),
         tests(
             "ConfidentialMemory",
             [
                 "ConfidentialMemory", "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXEmulator",
-                "TDXStatusCodes", system,
+                "TDXStatusCodes", "TestSupport", system,
             ]),
         tests("Varlink", ["Varlink", "ControlInterface", "LinuxSystem", system], exclude: ["Python"]),
         tests("ControlInterface", ["ControlInterface", "Varlink"]),
@@ -171,14 +173,15 @@ let package = Package(
         tests(
             "TDXDaemon",
             [
-                "TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging,
-                system,
+                "TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TestSupport",
+                "Varlink",
+                logging, system,
             ]),
         tests(
             "System",
             [
-                "CLinux",
-                "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", system,
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TestSupport", "Varlink",
+                system,
                 // Built with the tests, so that whole programs can be started.
                 "tdxd", "tdx-holder", "tdxctl",
             ]),

@@ -1,5 +1,6 @@
 import FirmwareImage
 import MemoryUnits
+import TestSupport
 import Testing
 
 @Suite struct `A TDVF image` {
@@ -124,7 +125,7 @@ import Testing
     func `with random damage is accepted or refused but never traps`(round: UInt64) {
         let seed = 0x7d7f_0000 + round
         print("seed \(seed)")
-        var random = SeededGenerator(seed: seed)
+        var random = SeededRandom(seed: seed)
         let whole = SyntheticImage().bytes
         // Damage is aimed at the metadata and at the table; the rest is contents.
         let targets = Array(0x2000..<0x2000 + 16 + 4 * 32) + Array(whole.count - 32 - 18 - 22 - 18 - 22..<whole.count)

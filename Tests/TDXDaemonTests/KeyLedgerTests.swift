@@ -1,5 +1,6 @@
 import ControlInterface
 import MemoryUnits
+import TestSupport
 import Testing
 
 @testable import TDXDaemon
@@ -60,7 +61,7 @@ import Testing
 
     @Test func `no two TDs ever hold one id, whatever the order`() throws {
         let seed: UInt64 = 0x7d0d_1234
-        var random = SplitMix(state: seed)
+        var random = SeededRandom(seed: seed)
         var ledger = KeyLedger(first: KeyID(32), capacity: 5)
         var held: [String: KeyID] = [:]
         for step in 0..<5_000 {
@@ -77,17 +78,5 @@ import Testing
             }
             ledger.checkInvariants()
         }
-    }
-}
-
-/// Repeatable random numbers.
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

@@ -1,4 +1,5 @@
 import MemoryUnits
+import TestSupport
 import Testing
 
 @testable import TDXEmulator
@@ -26,7 +27,7 @@ import Testing
     }
 
     @Test func `Random changes agree with one flag per page`() {
-        var generator = SeededGenerator(seed: 11)
+        var generator = SeededRandom(seed: 11)
         var map = AttributeMap()
         let base = UInt64(1 << 30) - 300 * 4096
         var reference = [Bool](repeating: false, count: 600)

@@ -1,4 +1,5 @@
 import MemoryUnits
+import TestSupport
 import Testing
 
 @testable import TDXEmulator
@@ -37,7 +38,7 @@ import Testing
     }
 
     @Test func `Random mappings are seen exactly as a set would`() {
-        var generator = SeededGenerator(seed: 7)
+        var generator = SeededRandom(seed: 7)
         var mirror = MirrorTable()
         var reference: Set<UInt64> = []
         for _ in 0..<4000 {
@@ -57,18 +58,5 @@ import Testing
         let end = GuestPhysicalAddress(1 << 40)
         #expect(mirror.nextMapped(from: GuestPhysicalAddress(0x123_000), before: end)?.rawValue == expected)
         #expect(mirror.mappedPageCount == PageCount(UInt64(reference.count)))
-    }
-}
-
-/// SplitMix64: the same sequence for the same seed everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

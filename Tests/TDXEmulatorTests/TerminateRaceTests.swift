@@ -4,6 +4,7 @@ import LinuxSystem
 import MemoryUnits
 import Synchronization
 import TDXModule
+import TestSupport
 import Testing
 
 @testable import TDXEmulator
@@ -126,7 +127,7 @@ struct TerminateRaceTests {
         let work: [@Sendable () throws -> Void] =
             (0..<punchers).map { number in
                 { @Sendable in
-                    var random = SplitMix(seed: seed &* 31 &+ UInt64(number))
+                    var random = SeededRandom(seed: seed &* 31 &+ UInt64(number))
                     hasBegun.add(1, ordering: .relaxed)
                     // Every page at least once, in an order of this thread's own.
                     for block in (0..<pages / 8).shuffled(using: &random) {
@@ -136,7 +137,7 @@ struct TerminateRaceTests {
                 }
             } + [
                 { @Sendable in
-                    var random = SplitMix(seed: seed)
+                    var random = SeededRandom(seed: seed)
                     while hasBegun.load(ordering: .relaxed) == 0 { sched_yield() }
                     // Behind a part of the calls that removing all pages alive would take.
                     let calls = Int.random(in: 0...Int(pages) * 4, using: &random)
@@ -169,17 +170,4 @@ struct TerminateRaceTests {
 private func hasPages(_ memory: EmulatedGuestMemory) -> Bool {
     let whole = FileRange(offset: .zero, length: memory.size)
     return (try? memory.residentBytes(whole)) != .zero
-}
-
-/// A repeatable source of numbers.
-private struct SplitMix: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
 }

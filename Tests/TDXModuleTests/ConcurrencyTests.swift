@@ -1,6 +1,7 @@
 import MemoryUnits
 import TDXModule
 import TDXStatusCodes
+import TestSupport
 import Testing
 
 @Suite struct `Several threads` {
@@ -29,7 +30,7 @@ import Testing
         let changes = await withTaskGroup(of: Int.self) { group in
             for thread in 0..<4 {
                 group.addTask {
-                    var dice = Dice(state: UInt64(thread) + 1)
+                    var dice = SeededRandom(seed: UInt64(thread) + 1)
                     var balance = 0
                     for _ in 0..<4_000 {
                         let gpa = (dice.next() % pages) << 12
@@ -80,7 +81,7 @@ import Testing
                 group.addTask {
                     let vcpu = HostPhysicalAddress(tdvpr)
                     let lp = LogicalProcessorID(UInt32(thread + 1))
-                    var dice = Dice(state: UInt64(thread) + 11)
+                    var dice = SeededRandom(seed: UInt64(thread) + 11)
                     for _ in 0..<600 {
                         var registers = Registers(.vpEnter, rcx: tdvpr)
                         guard module.enter(&registers, on: lp) == .success else { continue }
@@ -93,7 +94,7 @@ import Testing
                 }
             }
             group.addTask {
-                var dice = Dice(state: 99)
+                var dice = SeededRandom(seed: 99)
                 for _ in 0..<3_000 {
                     let gpa = (dice.next() % pages) << 12
                     if Self.call(module, 0, .memRangeBlock, gpa, tdr).status != .success { continue }
@@ -135,7 +136,7 @@ import Testing
             for thread in 0..<4 {
                 let tdr = roots[thread % 2]
                 group.addTask {
-                    var dice = Dice(state: UInt64(thread) + 5)
+                    var dice = SeededRandom(seed: UInt64(thread) + 5)
                     var wins = 0
                     func win(_ leaf: SeamcallLeaf, _ rcx: UInt64, _ r8: UInt64 = 0) {
                         let (status, _) = Self.call(module, thread, leaf, rcx, tdr, r8)

@@ -1,9 +1,10 @@
 import MemoryUnits
 import TDXModule
+import TestSupport
 
 /// Chooses steps: mostly such that they get somewhere, often with one operand from a small pool of bad ones.
 struct FuzzGenerator {
-    var dice: Dice
+    var dice: SeededRandom
     let base = Pair.platform.convertibleMemory[0].start.rawValue
     /// Steps that are to come before anything else is chosen.
     private var planned: [FuzzStep] = []
@@ -11,7 +12,7 @@ struct FuzzGenerator {
     private var mayBuildGiant = true
     private static let giant: UInt64 = 0x8000_0000
 
-    init(seed: UInt64) { dice = Dice(state: seed) }
+    init(seed: UInt64) { dice = SeededRandom(seed: seed) }
 
     /// Small pages: 96 in the first 2 MiB. Large ranges: four more.
     private mutating func anyPage() -> UInt64 { base + (dice.next() % 96) << 12 }

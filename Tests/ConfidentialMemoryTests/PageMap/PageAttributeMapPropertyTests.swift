@@ -1,4 +1,5 @@
 import MemoryUnits
+import TestSupport
 import Testing
 
 @testable import ConfidentialMemory
@@ -17,7 +18,7 @@ import Testing
 
     @Test(arguments: [(0x7d5d_0001, .hot), (0x7d5d_0002, .scattered)] as [(UInt64, Pattern)])
     func `half a million random operations agree with a plain array`(seed: UInt64, pattern: Pattern) {
-        var random = RepeatableRandom(seed: seed)
+        var random = SeededRandom(seed: seed)
         let model = ArrayModel(pages: Self.pages)
         var map = PageAttributeMap(changeCapacity: 256)
         var follower = Follower()
@@ -58,7 +59,7 @@ import Testing
     }
 
     /// Mostly small ranges in sixteen hot leaves, which fragment and heal; now and then whole leaves, rarely a GiB.
-    private static func range(_ random: inout RepeatableRandom, _ step: Int, _ pattern: Pattern) -> Range<Int> {
+    private static func range(_ random: inout SeededRandom, _ step: Int, _ pattern: Pattern) -> Range<Int> {
         if step % 20_011 == 0 {
             let start = Int(random.below(UInt64(pages / 2)))
             return start..<(start + pages / 2)

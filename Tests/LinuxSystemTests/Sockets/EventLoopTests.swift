@@ -1,6 +1,7 @@
 import Glibc
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import LinuxSystem
@@ -130,7 +131,7 @@ import Testing
 
     @Test(arguments: [1, 2, 3])
     func `the timer queue gives timers by deadline and then by age`(_ seed: UInt64) {
-        var random = SplitMix(state: seed)
+        var random = SeededRandom(seed: seed)
         var queue = TimerQueue()
         var expected: [(deadline: UInt64, age: Int)] = []
         var fired: [Int] = []
@@ -175,15 +176,4 @@ private final class Chain: Sendable {
         }
     }
     func end() { ended.store(true, ordering: .relaxed) }
-}
-
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import TestSupport
 
 /// One attacker: opens connections, each in a manner of its own, until its share of messages has been answered.
 final class HostileClient {

@@ -1,4 +1,5 @@
 import Glibc
+import TestSupport
 
 /// Messages that no honest client sends, from a seed: the same seed gives the same messages.
 struct HostileMessages {

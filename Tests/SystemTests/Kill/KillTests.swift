@@ -2,6 +2,7 @@ import ControlInterface
 import Glibc
 import LinuxSystem
 import MemoryUnits
+import TestSupport
 import Testing
 import Varlink
 

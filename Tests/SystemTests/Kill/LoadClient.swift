@@ -1,6 +1,7 @@
 import ControlInterface
 import LinuxSystem
 import Synchronization
+import TestSupport
 import Varlink
 
 /// Starts and stops what several clients do, so that nobody is under way while the host is looked at.
