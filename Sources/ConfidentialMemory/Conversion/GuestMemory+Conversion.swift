@@ -101,8 +101,12 @@ extension GuestMemory {
     ) -> ChunkFailure? {
         let before = attributes.withLock { map in
             let pending = map.runs(in: chunk.frames).filter { $0.state != side.settled }
-            for run in pending { map.set(run.frames, to: side.converting) }
-            published(map)
+            var moves = PageMoves()
+            for run in pending {
+                map.set(run.frames, to: side.converting)
+                moves.move(run.frames, from: run.state, to: side.converting)
+            }
+            publish(moves)
             return pending
         }
         guard !before.isEmpty else { return nil }
@@ -191,12 +195,16 @@ extension GuestMemory {
     /// Ends the transition: the pages in front of `border` are on the new side, the others where they were.
     private func settle(_ before: [PageRun], from border: GuestPhysicalAddress, to side: MemorySide) {
         attributes.withLock { map in
+            var moves = PageMoves()
             for run in before {
                 let middle = min(max(border.frame, run.frames.lowerBound), run.frames.upperBound)
-                if run.frames.lowerBound < middle { map.set(run.frames.lowerBound..<middle, to: side.settled) }
-                if middle < run.frames.upperBound { map.set(middle..<run.frames.upperBound, to: run.state) }
+                let (done, kept) = (run.frames.lowerBound..<middle, middle..<run.frames.upperBound)
+                if !done.isEmpty { map.set(done, to: side.settled) }
+                if !kept.isEmpty { map.set(kept, to: run.state) }
+                moves.move(done, from: side.converting, to: side.settled)
+                moves.move(kept, from: side.converting, to: run.state)
             }
-            published(map)
+            publish(moves)
         }
     }
 

@@ -40,7 +40,7 @@ public final class GuestMemory: Sendable {
     let shards: [Shard]
     let attributes = Mutex(PageAttributeMap())
     /// Where the counts are published after every change; under the attributes' lock.
-    let publication = Mutex<PublishedFigures?>(nil)
+    let publication = Mutex<PublishedCounts?>(nil)
     /// Held by the one conversion under way.
     let conversionLock = Mutex(())
     /// Requests that wait for the lock and may be merged.
@@ -199,25 +199,21 @@ public final class GuestMemory: Sendable {
     /// Where the counts, by state in the order of `PageState`, can be read by other processes as they are after every
     /// change. The same for everybody.
     public func publishedCounts() throws(LinuxError) -> PublishedFigures {
-        if let present = publication.withLock({ $0 }) { return present }
+        if let present = publication.withLock({ $0?.figures }) { return present }
         let figures = try PublishedFigures(name: "tdxd.page-counts")
         return attributes.withLock { map in
-            let first = publication.withLock { publication in
-                publication = publication ?? figures
-                return publication!
+            let counts = counts(map)
+            return publication.withLock { publication in
+                // Somebody else may have come first.
+                let kept = publication ?? PublishedCounts(figures, counts)
+                publication = kept
+                return kept.figures
             }
-            published(map)
-            return first
         }
     }
 
     /// The attributes were changed; they are still locked.
-    func published(_ map: borrowing PageAttributeMap) {
-        publication.withLock { figures in
-            guard let figures else { return }
-            figures.publish(counts(map).pages)
-        }
-    }
+    func publish(_ moves: PageMoves) { publication.withLock { $0?.add(moves) } }
 
     /// The attributes as they are now.
     public func snapshot() -> PageAttributeSnapshot { attributes.withLock { $0.snapshot() } }

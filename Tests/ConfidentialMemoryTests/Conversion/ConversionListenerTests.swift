@@ -28,6 +28,24 @@ import Testing
         #expect(memory.listeners.lost.isEmpty)
     }
 
+    @Test func `other processes read what is in transition while it is, and what has become of it`() throws {
+        let bench = TestBench()
+        let (memory, _) = try bench.makeMemory()
+        let reader = try FigureReader(try memory.publishedCounts().duplicateDescriptor())
+        try memory.convert(range(0, mebibytes: 4), to: .private)
+        try memory.convert(range(1 << 20, mebibytes: 1), to: .shared)
+        let seen = Mutex<[SIMD4<UInt64>?]>([])
+        _ = memory.listeners.add(name: "reader", milliseconds: 60_000) { notice in
+            seen.withLock { $0.append(reader.read()) }
+            notice.answer(true)
+        }
+        let all = memory.counts().total.rawValue
+        // One of the four MiB is shared already.
+        try memory.convert(range(0, mebibytes: 4), to: .shared)
+        #expect(seen.withLock { $0 } == [[all - 768, 0, 0, 768], [all, 0, 0, 0]])
+        #expect(reader.read() == memory.counts().pages)
+    }
+
     @Test func `who refuses or never answers is cut off, and the guest's conversion goes through`() throws {
         let bench = TestBench()
         let (memory, machine) = try bench.makeMemory()

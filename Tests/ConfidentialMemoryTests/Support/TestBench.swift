@@ -88,6 +88,8 @@ extension GuestMemory {
 
     /// Where the map, the kernel and the files disagree; nil when they agree.
     func disagreement(with machine: PlainMachine) throws -> String? {
+        let told = try FigureReader(try publishedCounts().duplicateDescriptor()).read()
+        if told != counts().pages { return "\(String(describing: told)) pages are published, not \(counts().pages)" }
         for run in runs() {
             let range = run.frames.bytes
             if run.state.isConverting { return "\(range) is left \(run.state)" }
