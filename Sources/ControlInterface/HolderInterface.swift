@@ -180,6 +180,8 @@ public enum HolderInterface {
 
     public enum Convert {
         public static let method = InterfaceName.holder + ".Convert"
+        /// What is converted in one piece: no progress comes and nobody can end it meanwhile.
+        public static let chunkBytes: UInt64 = 64 << 20
 
         public struct Parameters: Codable, Hashable, Sendable {
             public var gpa: UInt64
@@ -197,17 +199,22 @@ public enum HolderInterface {
             public var changedBytes: UInt64
             public var discardedBytes: UInt64
             public var milliseconds: Double
+            /// In every reply but the last, whose figures are those so far.
+            public var progress: Progress?
 
-            public init(changedBytes: UInt64, discardedBytes: UInt64, milliseconds: Double) {
+            public init(
+                changedBytes: UInt64, discardedBytes: UInt64, milliseconds: Double, progress: Progress? = nil
+            ) {
                 self.changedBytes = changedBytes
                 self.discardedBytes = discardedBytes
                 self.milliseconds = milliseconds
+                self.progress = progress
             }
 
             enum CodingKeys: String, CodingKey {
                 case changedBytes = "changed_bytes"
                 case discardedBytes = "discarded_bytes"
-                case milliseconds
+                case milliseconds, progress
             }
         }
     }

@@ -109,10 +109,12 @@ public enum ManagerInterface {
             /// What the side that was left gave back.
             public var discardedBytes: UInt64
             public var milliseconds: Double
+            /// In every reply but the last, whose figures are those so far.
+            public var progress: Progress?
 
             public init(
                 name: String, backend: Backend, gpa: UInt64, bytes: UInt64, to: MemorySide, changedBytes: UInt64,
-                discardedBytes: UInt64, milliseconds: Double
+                discardedBytes: UInt64, milliseconds: Double, progress: Progress? = nil
             ) {
                 self.name = name
                 self.backend = backend
@@ -123,13 +125,14 @@ public enum ManagerInterface {
                 self.changedBytes = changedBytes
                 self.discardedBytes = discardedBytes
                 self.milliseconds = milliseconds
+                self.progress = progress
             }
 
             enum CodingKeys: String, CodingKey {
                 case name, backend, emulated, gpa, bytes, to
                 case changedBytes = "changed_bytes"
                 case discardedBytes = "discarded_bytes"
-                case milliseconds
+                case milliseconds, progress
             }
         }
     }

@@ -45,6 +45,8 @@ extension Failure {
                 hint: "tdxctl and tdxd may be of different versions: compare them with “tdxctl version”")
         case .notEncodable(let reason):
             self.init(status: .failed, code: "internal", message: reason, hint: nil)
+        case .givenUp:
+            self.init(status: .failed, code: "given_up", message: "\(error)", hint: nil)
         case .system(let error):
             self.init(status: .failed, code: "system", message: "\(error)", hint: nil)
         }

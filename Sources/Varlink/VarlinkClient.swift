@@ -99,10 +99,13 @@ public final class VarlinkClient: Sendable {
 
     /// Calls a method and hands over every reply as it comes, the last one included.
     ///
-    /// - Parameter onReply: must not call this client; `isLast` is true for the last reply.
+    /// - Parameters:
+    ///   - isWanted: asked before each further reply; without it the connection is closed, which tells the server.
+    ///   - onReply: must not call this client; `isLast` is true for the last reply.
+    /// - Throws: `.givenUp` for what is not wanted any more.
     public func callMore<Reply: Decodable>(
         _ method: String, _ parameters: some Encodable = NoParameters(), as type: Reply.Type = Reply.self,
-        descriptors: [Int32] = [], timeout: Duration? = standardTimeout,
+        descriptors: [Int32] = [], timeout: Duration? = standardTimeout, while isWanted: () -> Bool = { true },
         onReply: (_ reply: Reply, _ isLast: Bool) -> Void
     ) throws(VarlinkClientError) {
         try exchange { (stream: inout Stream) throws(VarlinkClientError) in
@@ -111,6 +114,7 @@ public final class VarlinkClient: Sendable {
                 let (reply, continues) = try self.receive(type, &stream, timeout)
                 onReply(reply.reply, !continues)
                 if !continues { return }
+                guard isWanted() else { throw .givenUp }
             }
         }
     }

@@ -8,6 +8,8 @@ public enum VarlinkClientError: Error, Sendable {
     case timedOut(after: Duration)
     /// The server closed the connection before the last reply.
     case disconnected
+    /// The caller did not want the rest of several replies; the connection was closed.
+    case givenUp
     /// What came is no varlink reply, or not of the type that was expected.
     case protocolViolation(String)
     /// The call itself does not encode.
@@ -23,6 +25,7 @@ extension VarlinkClientError: CustomStringConvertible {
         case .unavailable(let path, let error): "nobody serves at \(path): \(error.errno)"
         case .timedOut(let duration): "no answer within \(duration)"
         case .disconnected: "the connection was closed before the answer came"
+        case .givenUp: "nobody waits for the answer any more"
         case .protocolViolation(let reason): "the answer is not understood: \(reason)"
         case .notEncodable(let reason): "the call does not encode: \(reason)"
         case .reply(let error): "\(error)"

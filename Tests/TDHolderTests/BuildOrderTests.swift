@@ -22,6 +22,10 @@ import Testing
         }
     }
 
+    @Test func `what clients are told is one chunk of a conversion is one`() {
+        #expect(HolderInterface.Convert.chunkBytes == GuestMemory.maximumChunk.rawValue)
+    }
+
     @Test func `A good order is taken over and identities default to zero`() throws {
         let order = try Raw().order()
         #expect(order.memory == .gibibytes(1))

@@ -25,6 +25,16 @@ public struct ConversionResult: Hashable, Sendable {
     public init() {}
 }
 
+/// How far a conversion is.
+public struct ConversionProgress: Hashable, Sendable {
+    /// What it came to so far.
+    public var result: ConversionResult
+    /// Bytes from the range's start on that are settled.
+    public var settled: ByteCount
+    /// Bytes of the range.
+    public var total: ByteCount
+}
+
 /// A conversion that did not reach its end. The map, the kernel and the backing files agree on what is said here.
 public struct IncompleteConversion: Error, Hashable, Sendable {
     public enum Reason: Hashable, Sendable {

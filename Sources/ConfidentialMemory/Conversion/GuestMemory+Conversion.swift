@@ -22,14 +22,14 @@ extension GuestMemory {
     ///   - chunk: bytes in one transaction, whole 2 MiB blocks, at most `maximumChunk`.
     ///   - origin: who asks; nil for what nobody wants to hear of, as the first conversion of all memory is.
     ///   - isCancelled: asked before each chunk.
-    ///   - progress: bytes of the range that are settled so far, and those in the range.
+    ///   - progress: called after each chunk.
     /// - Throws: `.invalid` for bad input; `.incomplete` with the exact end of what is done. Interrupted calls
     ///   (EINTR, EAGAIN) are made again up to `attempts` times before they count as refused.
     @discardableResult
     public func convert(
         _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount = maximumChunk,
         origin: ConversionOrigin? = .host, isCancelled: () -> Bool = { false },
-        progress: (ByteCount, ByteCount) -> Void = { _, _ in }
+        progress: (ConversionProgress) -> Void = { _ in }
     ) throws(ConversionError) -> ConversionResult {
         guard chunk > .zero, chunk <= Self.maximumChunk, chunk.rawValue % Self.chunkAlignment.rawValue == 0 else {
             throw .invalid(
@@ -53,7 +53,7 @@ extension GuestMemory {
     func convertLocked(
         _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount, origin: ConversionOrigin?,
         requests: Int = 1,
-        isCancelled: () -> Bool = { false }, progress: (ByteCount, ByteCount) -> Void = { _, _ in }
+        isCancelled: () -> Bool = { false }, progress: (ConversionProgress) -> Void = { _ in }
     ) -> (result: ConversionResult, failure: IncompleteConversion?) {
         let start = MonotonicInstant.now
         var result = ConversionResult()
@@ -67,7 +67,9 @@ extension GuestMemory {
             } else {
                 let part = GuestPhysicalRange(start: position, size: end - position)
                 failure = convertChunk(part, to: side, adding: &result)
-                if failure == nil { progress(end - range.start, range.size) }
+                if failure == nil {
+                    progress(ConversionProgress(result: result, settled: end - range.start, total: range.size))
+                }
             }
             position = end
         }

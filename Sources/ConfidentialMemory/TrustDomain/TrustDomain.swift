@@ -97,13 +97,15 @@ public final class TrustDomain: Sendable {
 
     /// Moves a range to one side; see `GuestMemory.convert`. A stop cancels it at the next chunk.
     public func convert(
-        _ range: GuestPhysicalRange, to side: MemorySide, isCancelled: () -> Bool = { false }
+        _ range: GuestPhysicalRange, to side: MemorySide, isCancelled: () -> Bool = { false },
+        progress: (ConversionProgress) -> Void = { _ in }
     ) throws(TrustDomainError) -> ConversionResult {
         try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("convert") }
         defer { lifecycle.withLock { _ = $0.endUse() } }
         do {
             return try memory.convert(
-                range, to: side, isCancelled: { isCancelled() || lifecycle.withLock { $0.isStopping } })
+                range, to: side, isCancelled: { isCancelled() || lifecycle.withLock { $0.isStopping } },
+                progress: progress)
         } catch {
             throw TrustDomainError(error)
         }

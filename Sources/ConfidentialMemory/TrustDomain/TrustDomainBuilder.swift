@@ -168,8 +168,8 @@ struct TrustDomainBuilder: ~Copyable {
             do {
                 try memory.convert(
                     region, to: .private, origin: nil,
-                    progress: { settled, _ in
-                        progress(BuildProgress(phase: .memory, done: done + settled, total: total))
+                    progress: {
+                        progress(BuildProgress(phase: .memory, done: done + $0.settled, total: total))
                     })
             } catch {
                 throw Self.buildError(error)

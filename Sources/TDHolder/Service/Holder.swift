@@ -284,21 +284,35 @@ final class Holder: Sendable {
 
     // MARK: Convert
 
-    func convert(_ request: HolderInterface.Convert.Parameters) throws(ControlError) -> HolderInterface.Convert.Reply {
+    /// - Parameters:
+    ///   - isLeft: whether nobody wants it any more; asked before each chunk.
+    ///   - progress: called after each chunk.
+    func convert(
+        _ request: HolderInterface.Convert.Parameters, isLeft: () -> Bool,
+        progress: (HolderInterface.Convert.Reply) -> Void
+    ) throws(ControlError) -> HolderInterface.Convert.Reply {
         let built = try runnable("Convert")
         let start = MonotonicInstant.now
         let size = ByteCount(request.bytes)
         guard let range = GuestPhysicalRange(validating: GuestPhysicalAddress(request.gpa), size: size) else {
             throw .invalidField(field: "bytes", value: String(request.bytes), limit: "gpa + bytes below 2^64")
         }
+        func reply(_ result: ConversionResult, _ step: Progress? = nil) -> HolderInterface.Convert.Reply {
+            HolderInterface.Convert.Reply(
+                changedBytes: result.changed.rawValue, discardedBytes: result.discarded.rawValue,
+                milliseconds: MonotonicInstant.now.milliseconds(since: start), progress: step)
+        }
         do {
             let result = try built.domain.convert(
                 range, to: request.to == .private ? .private : .shared,
                 // A Stop does not wait for the rest of a long conversion.
-                isCancelled: { self.state.withLock { $0.lifecycle.state != .runnable } })
-            return HolderInterface.Convert.Reply(
-                changedBytes: result.changed.rawValue, discardedBytes: result.discarded.rawValue,
-                milliseconds: MonotonicInstant.now.milliseconds(since: start))
+                isCancelled: { isLeft() || self.state.withLock { $0.lifecycle.state != .runnable } },
+                progress: {
+                    let step = Progress(
+                        phase: "convert", doneBytes: $0.settled.rawValue, totalBytes: $0.total.rawValue)
+                    progress(reply($0.result, step))
+                })
+            return reply(result)
         } catch {
             throw ControlError(error, name: name)
         }

@@ -86,10 +86,12 @@ final class HolderService: Sendable {
         var image: RetainedDescriptor?
         if let descriptor = call.receivedDescriptors.takeFirst() { image = RetainedDescriptor(descriptor) }
         try answering { () throws(ControlError) in try holder.beginBuild(order) }
-        let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Build.Reply(progress: $0)) }
+        let throttle = ProgressThrottle()
         worker.run { [holder, onBuildFailed, image] in
             do throws(ControlError) {
-                let description = try holder.build(order, image: image, progress: throttle.report)
+                let description = try holder.build(order, image: image) {
+                    if throttle.isDue($0) { call.replyContinues(HolderInterface.Build.Reply(progress: $0)) }
+                }
                 call.reply(HolderInterface.Build.Reply(description: description))
             } catch {
                 call.fail(error.reply(on: .holder))
@@ -108,8 +110,17 @@ final class HolderService: Sendable {
 
     private func convert(_ call: VarlinkCall) throws(VarlinkErrorReply) {
         let parameters = try call.parameters(as: HolderInterface.Convert.Parameters.self)
+        let isLong = parameters.bytes > HolderInterface.Convert.chunkBytes
+        let throttle = isLong ? ProgressThrottle() : nil
         worker.run { [holder, followers] in
-            Self.finish(call) { () throws(ControlError) in try holder.convert(parameters) }
+            Self.finish(call) { () throws(ControlError) in
+                // Who asked for one answer alone need not be there for the work to be wanted.
+                try holder.convert(parameters, isLeft: { call.wantsMore && call.isCancelled }) { soFar in
+                    guard let throttle, let step = soFar.progress, throttle.isDue(step) else { return }
+                    call.replyContinues(soFar)
+                    followers.wake()
+                }
+            }
             followers.wake()
         }
     }
@@ -182,9 +193,11 @@ final class HolderService: Sendable {
         let order = try order(parameters.policy)
         try answering { () throws(ControlError) in try holder.beginStop(order) }
         followers.wake()
-        let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
+        let throttle = ProgressThrottle()
         worker.run { [holder, onFinished] in
-            let (reply, isHeld) = holder.stop(order, holds: parameters.hold ?? false, progress: throttle.report)
+            let (reply, isHeld) = holder.stop(order, holds: parameters.hold ?? false) {
+                if throttle.isDue($0) { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
+            }
             call.reply(reply)
             if !isHeld { onFinished() }
         }
@@ -204,9 +217,12 @@ final class HolderService: Sendable {
         let pace = try pace(parameters.bytesPerSecond)
         try answering { () throws(ControlError) in try holder.beginReclaim() }
         holder.setPace(pace)
-        let throttle = ProgressThrottle { call.replyContinues(HolderInterface.Reclaim.Reply(progress: $0)) }
+        let throttle = ProgressThrottle()
         worker.run { [holder, onFinished] in
-            call.reply(holder.reclaim(chunk: chunk, progress: throttle.report))
+            let reply = holder.reclaim(chunk: chunk) {
+                if throttle.isDue($0) { call.replyContinues(HolderInterface.Reclaim.Reply(progress: $0)) }
+            }
+            call.reply(reply)
             onFinished()
         }
     }

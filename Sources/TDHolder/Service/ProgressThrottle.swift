@@ -10,13 +10,11 @@ final class ProgressThrottle: Sendable {
         var next = MonotonicInstant(nanoseconds: 0)
     }
     private let state = Mutex(State())
-    private let deliver: @Sendable (Progress) -> Void
 
-    init(_ deliver: @escaping @Sendable (Progress) -> Void) { self.deliver = deliver }
-
-    func report(_ progress: Progress) {
+    /// Whether this one is to be told.
+    func isDue(_ progress: Progress) -> Bool {
         let now = MonotonicInstant.now
-        let isDue = state.withLock { state in
+        return state.withLock { state in
             // A phase's beginning and its end are always told, however fast it was.
             let isComplete = progress.totalBytes > 0 && progress.doneBytes >= progress.totalBytes
             guard state.phase != progress.phase || isComplete || now >= state.next else { return false }
@@ -24,6 +22,5 @@ final class ProgressThrottle: Sendable {
             state.next = now.adding(milliseconds: 50)
             return true
         }
-        if isDue { deliver(progress) }
     }
 }

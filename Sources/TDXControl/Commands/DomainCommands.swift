@@ -43,7 +43,10 @@ struct ShowCommand: ControlCommand {
 struct ConvertCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "convert", abstract: "Makes a range of a TD's memory private or shared.",
-        discussion: "What the range held is discarded: its next use is a fresh zeroed page.")
+        discussion: """
+            What the range held is discarded: its next use is a fresh zeroed page. Ctrl-C ends a long conversion between \
+            two pieces of 64 MiB: what is converted by then stays so, the rest is as it was.
+            """)
 
     @Argument(help: "The TD's name.", transform: parseName)
     var name: String
@@ -71,12 +74,10 @@ struct ConvertCommand: ControlCommand {
     }
 
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
-        let reply = try context.withManager { client throws(VarlinkClientError) in
-            try client.call(
-                ManagerInterface.Convert.method,
-                ManagerInterface.Convert.Parameters(name: name, gpa: gpa.rawValue, bytes: size.rawValue, to: to),
-                as: ManagerInterface.Convert.Reply.self, timeout: .seconds(300))
-        }
+        let reply = try context.follow(
+            "convert \(name)", ManagerInterface.Convert.method,
+            ManagerInterface.Convert.Parameters(name: name, gpa: gpa.rawValue, bytes: size.rawValue, to: to),
+            as: ManagerInterface.Convert.Reply.self, progress: \.progress, result: \.self)
         context.show(reply, text: render(reply))
         return .ok
     }

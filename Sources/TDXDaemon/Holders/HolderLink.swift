@@ -76,12 +76,29 @@ struct HolderLink: Sendable {
         }.description
     }
 
+    /// - Parameters:
+    ///   - silence: how long nothing may be heard.
+    ///   - isLeft: asked whenever there is progress; the conversion then ends between two chunks.
     func convert(
-        _ parameters: HolderInterface.Convert.Parameters, timeout: Duration
+        _ parameters: HolderInterface.Convert.Parameters, silence: Duration, isLeft: () -> Bool,
+        progress: (HolderInterface.Convert.Reply) -> Void
     ) throws(ControlError) -> HolderInterface.Convert.Reply {
-        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(HolderInterface.Convert.method, parameters, timeout: timeout)
+        let method = HolderInterface.Convert.method
+        guard parameters.bytes > HolderInterface.Convert.chunkBytes else {
+            return try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
+                try client.call(method, parameters, timeout: silence)
+            }
         }
+        var last: HolderInterface.Convert.Reply?
+        try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.callMore(
+                method, parameters, as: HolderInterface.Convert.Reply.self, timeout: silence, while: { !isLeft() }
+            ) { reply, isLast in
+                if isLast { last = reply } else { progress(reply) }
+            }
+        }
+        guard let last else { throw incomplete("Convert") }
+        return last
     }
 
     func map(timeout: Duration) throws(ControlError) -> [MemoryRun] {

@@ -140,19 +140,28 @@ extension Manager {
         return ManagerInterface.Conversions.Reply(name: name.text, backend: domain.record.backend ?? .memfd, found)
     }
 
+    /// - Parameters:
+    ///   - isLeft: nobody wants the rest of a long one any more; asked now and then.
+    ///   - progress: called now and then, of a long one.
     func convert(
-        _ order: ConvertOrder, to side: MemorySide, as principal: Principal = .admin
+        _ order: ConvertOrder, to side: MemorySide, as principal: Principal = .admin, isLeft: () -> Bool = { false },
+        progress: (ManagerInterface.Convert.Reply) -> Void = { _ in }
     ) throws(ControlError) -> ManagerInterface.Convert.Reply {
         let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
         let gpa = order.range.start.rawValue
         let bytes = order.range.size.rawValue
-        // A large range takes its time, page by page on hardware; the holder is given it as it is for a build.
-        let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
-        let answer = try holder.link.convert(.init(gpa: gpa, bytes: bytes, to: side), timeout: timeout)
-        return ManagerInterface.Convert.Reply(
-            name: order.name.text, backend: domain.record.backend ?? .memfd, gpa: gpa, bytes: bytes, to: side,
-            changedBytes: answer.changedBytes, discardedBytes: answer.discardedBytes,
-            milliseconds: answer.milliseconds)
+        func completed(_ answer: HolderInterface.Convert.Reply) -> ManagerInterface.Convert.Reply {
+            ManagerInterface.Convert.Reply(
+                name: order.name.text, backend: domain.record.backend ?? .memfd, gpa: gpa, bytes: bytes, to: side,
+                changedBytes: answer.changedBytes, discardedBytes: answer.discardedBytes,
+                milliseconds: answer.milliseconds, progress: answer.progress)
+        }
+        // A chunk takes its time, page by page on hardware; the holder is given it as it is for a build.
+        let silence = max(configuration.deadlines.holderReply, configuration.deadlines.build)
+        let answer = try holder.link.convert(
+            .init(gpa: gpa, bytes: bytes, to: side), silence: silence, isLeft: isLeft
+        ) { progress(completed($0)) }
+        return completed(answer)
     }
 
     /// Logs a conversion that has been answered.

@@ -152,7 +152,14 @@ final class ManagerService: Sendable {
                 throw .invalidField(
                     field: "to", value: ControlError.quoting(parameters.to), limit: "private or shared")
             }
-            return try manager.convert(order, to: side, as: principal)
+            // Who asked for one answer alone need not be there for the work to be wanted.
+            let isLeft = { call.wantsMore && call.isCancelled }
+            var meter = ProgressMeter()
+            return try manager.convert(order, to: side, as: principal, isLeft: isLeft) { soFar in
+                var soFar = soFar
+                soFar.progress = soFar.progress.map { meter.completed($0) }
+                call.replyContinues(soFar)
+            }
         }
     }
 
