@@ -83,4 +83,30 @@ import Testing
         #expect(vm.inspection.leakedPages == .zero)
         expectUntouched(system)
     }
+
+    @Test(arguments: [TerminateSupport.absent, .announced], [1, 3])
+    func `A page that the module does not give up kills the VM and stays the module's, wherever it is in the row`(
+        terminate: TerminateSupport, number: Int
+    ) throws {
+        let td = try TestTD(.memfd) {
+            $0.terminate = terminate
+            $0.failingRemoval = number
+        }
+        for page in 0..<4 as Range<UInt64> { try td.add([UInt8](repeating: 1, count: 4096), at: page * 4096) }
+        try td.vm.tdxFinalize()
+        if terminate != .absent { try td.vm.tdxTerminate() }
+        #expect(td.vm.bug == nil)
+        // The kernel frees the file's pages all the same, and says nothing.
+        try td.memory.punchHole(td.wholeFile)
+        try td.expectResident(.zero)
+        let leaf = terminate == .absent ? "TDH.MEM.PAGE.REMOVE" : "TDH.PHYMEM.PAGE.RECLAIM"
+        let bug = try #require(td.vm.bug)
+        #expect(bug.text.contains(leaf) && bug.text.contains("PAGE_METADATA_INCORRECT"), "\(bug)")
+        #expect(bug.status == .pageMetadataIncorrect.with(.rcx))
+        #expect(td.vm.inspection.bugStatus == bug.status)
+        #expect(td.vm.inspection.privatePages == PageCount(UInt64(4 - number + 1)))
+        expectErrno(.ioError) { _ = try td.vm.check(.guestMemfdFlags) }
+        td.close()
+        #expect(td.vm.bug == bug)
+    }
 }

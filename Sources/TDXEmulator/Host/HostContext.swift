@@ -40,6 +40,7 @@ final class HostContext: Sendable {
         }
         let status = module.bringUp()
         guard status.isSuccess else { throw .module(status) }
+        if let number = configuration.failingRemoval { module.faults.arm(.pageMetadata, skipping: number - 1) }
         self.configuration = configuration
         keys = KeyPool(configuration.keyIDs, limit: configuration.keyIDLimit)
         // The lowest private key id is the module's own.

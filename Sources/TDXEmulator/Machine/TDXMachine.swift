@@ -30,7 +30,7 @@ final class TDXMachine: @unchecked Sendable {
     /// Removals that wait for a busy module: no vCPU enters while there are any.
     let zapsWaiting = Atomic(0)
     private let firstBug = Lock()
-    private var bugText: String?
+    private var bugMet: EmulatedBug?
 
     let kvmLock = Lock()
     let slotsLock = Lock()
@@ -97,7 +97,7 @@ final class TDXMachine: @unchecked Sendable {
             throw KVMError(operation, .ioError, detail: "another process created the VM")
         }
         guard !dead else {
-            throw KVMError(operation, .ioError, detail: "the VM is dead" + (bug.map { ": \($0)" } ?? ""))
+            throw KVMError(operation, .ioError, detail: "the VM is dead" + (bug.map { ": \($0.text)" } ?? ""))
         }
     }
 
@@ -109,19 +109,19 @@ final class TDXMachine: @unchecked Sendable {
     /// KVM_BUG_ON: the kernel would warn once; the VM is dead. Returns the error that the call ends with.
     @discardableResult
     func bugOn(_ operation: String, _ call: SeamcallLeaf, _ status: TDXStatus) -> KVMError {
-        let text = "\(call.name) ended with 0x\(String(status.rawValue, radix: 16))"
+        let text = "\(call.name) ended with \(status)"
         return bugOn(operation, text, status: status)
     }
 
     @discardableResult
     func bugOn(_ operation: String, _ text: String, status: TDXStatus? = nil) -> KVMError {
-        firstBug.withLock { if bugText == nil { bugText = "\(operation): \(text)" } }
+        firstBug.withLock { if bugMet == nil { bugMet = EmulatedBug(text: "\(operation): \(text)", status: status) } }
         markDead()
         return KVMError(operation, .ioError, status: status, detail: text)
     }
 
     /// The first KVM_BUG_ON that the VM met.
-    var bug: String? { firstBug.withLock { bugText } }
+    var bug: EmulatedBug? { firstBug.withLock { bugMet } }
 
     // MARK: Commands
 

@@ -39,14 +39,18 @@ public struct EmulatorConfiguration: Sendable {
     public var processorsPerPackage: Int
     /// Emulated physical memory that TDs may use, rounded up to 1 GiB. It costs nothing until it is used.
     public var memory: ByteCount
+    /// Which page that is taken from a TD the module refuses to give up, counted from 1 over MEM.PAGE.REMOVE and
+    /// PHYMEM.PAGE.RECLAIM of all TDs: PAGE_METADATA_INCORRECT, a KVM_BUG_ON. Nil for none.
+    public var failingRemoval: Int?
     /// What stands for the guests' kernels; nil: KVM_RUN has nothing to execute and says so.
     public var guest: (any GuestAgent)?
 
     public init(
         host: EmulatedHost, keyIDs: [KeyID] = [KeyID(33)], keyIDLimit: Int? = nil,
         terminate: TerminateSupport = .announced, packages: Int = 1, processorsPerPackage: Int = 64,
-        memory: ByteCount = .gibibytes(4096), guest: (any GuestAgent)? = nil
+        memory: ByteCount = .gibibytes(4096), failingRemoval: Int? = nil, guest: (any GuestAgent)? = nil
     ) {
+        precondition(failingRemoval.map { $0 >= 1 } ?? true, "removals are counted from 1")
         self.host = host
         self.keyIDs = keyIDs
         self.keyIDLimit = keyIDLimit
@@ -54,6 +58,7 @@ public struct EmulatorConfiguration: Sendable {
         self.packages = packages
         self.processorsPerPackage = processorsPerPackage
         self.memory = memory
+        self.failingRemoval = failingRemoval
         self.guest = guest
     }
 }

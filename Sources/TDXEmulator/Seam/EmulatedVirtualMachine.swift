@@ -19,6 +19,9 @@ public final class EmulatedVirtualMachine: KVMVirtualMachine {
     /// What the emulated host knows of this TD, now and after it was destroyed.
     public var inspection: EmulatedInspection { record.inspection! }
 
+    /// The first KVM_BUG_ON that this TD met, also after its end; quicker than `inspection`.
+    public var bug: EmulatedBug? { record.bug }
+
     public func check(_ capability: KVMCapability) throws(KVMError) -> Int {
         try handle.use("KVM_CHECK_EXTENSION") { () throws(KVMError) in
             try machine.enter("KVM_CHECK_EXTENSION")

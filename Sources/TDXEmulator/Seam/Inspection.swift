@@ -1,6 +1,7 @@
 public import MemoryUnits
 internal import Synchronization
 internal import TDXModule
+public import TDXStatusCodes
 
 /// What the emulated host knows of one TD, for evidence. All of it is emulated: it says what the software module and the
 /// emulated kernel did, nothing about TDX hardware.
@@ -26,6 +27,16 @@ public struct EmulatedInspection: Hashable, Sendable {
     public var isDestroyed: Bool
     /// The first KVM_BUG_ON, in words; nil when there was none.
     public var bug: String?
+    /// What the module answered then; nil where it was not asked.
+    public var bugStatus: TDXStatus?
+}
+
+/// A KVM_BUG_ON of the emulated kernel.
+public struct EmulatedBug: Hashable, Sendable {
+    /// What it was at, in words.
+    public var text: String
+    /// What the software module answered; nil where it was not asked.
+    public var status: TDXStatus?
 }
 
 /// Keeps a TD's evidence when the TD is gone.
@@ -57,6 +68,13 @@ final class InspectionRecord: @unchecked Sendable {
         }
     }
 
+    /// The first KVM_BUG_ON so far, without a look at anything else.
+    var bug: EmulatedBug? {
+        let (final, machine) = lock.withLock { (self.final, self.machine) }
+        guard let final else { return machine?.bug }
+        return final.bug.map { EmulatedBug(text: $0, status: final.bugStatus) }
+    }
+
     var inspection: EmulatedInspection? {
         let (final, machine) = lock.withLock { (self.final, self.machine) }
         return final ?? machine.map(read)
@@ -68,11 +86,13 @@ final class InspectionRecord: @unchecked Sendable {
             // CHLDCNT, the module's own account of the TD's pages, does not count the TDR.
             let owned =
                 machine.domain.flatMap { machine.host.module.trustDomain($0.tdr) }.map { $0.childCount + 1 } ?? 0
+            let bug = machine.bug
             return EmulatedInspection(
                 keyID: keyID, keyState: keyID.flatMap { machine.host.keyStateName(of: $0) }, measurement: measurement,
                 seamcalls: machine.counts.byName, privatePages: privatePages,
                 controlPages: PageCount(owned - min(owned, privatePages.rawValue)),
-                leakedPages: PageCount(machine.leakedPages), isDestroyed: false, bug: machine.bug)
+                leakedPages: PageCount(machine.leakedPages), isDestroyed: false, bug: bug?.text,
+                bugStatus: bug?.status)
         }
     }
 }

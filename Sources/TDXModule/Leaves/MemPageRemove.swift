@@ -38,6 +38,10 @@ extension TDXModule {
             ? lockSmall(address, exclusive: true, into: &page)
             : lockEntry(address, Int(level), exclusive: true, into: &page)
         guard failure == nil, let page else { return .operandBusy.with(.rcx) }
+        if faults.takes(.pageMetadata) {
+            unlock(page)
+            return .pageMetadataIncorrect.with(.rcx)
+        }
         status = checkTracked(access, found, state, blockEpoch: page.entry.at(1).get(), &r)
         if !status.isSuccess {
             unlock(page)

@@ -23,7 +23,9 @@ extension TDXModule {
         }
         let page = found.unsafelyUnwrapped
         let type = page.type
-        if type <= UInt64(PageType.reserved.rawValue) || type == UInt64(PageType.pamt.rawValue) {
+        if type <= UInt64(PageType.reserved.rawValue) || type == UInt64(PageType.pamt.rawValue)
+            || faults.takes(.pageMetadata)
+        {
             unlock(page)
             return .pageMetadataIncorrect.with(.rcx)
         }

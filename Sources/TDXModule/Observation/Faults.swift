@@ -15,6 +15,9 @@ public enum Fault: Int, Codable, Hashable, Sendable, CaseIterable {
     case tscRollback
     /// IA32_MISC_ENABLE limits CPUID: `LIMIT_CPUID_MAXVAL_SET`.
     case cpuidLimit
+    /// The PAMT's entry of a page that MEM.PAGE.REMOVE or PHYMEM.PAGE.RECLAIM takes from a TD is damaged:
+    /// `PAGE_METADATA_INCORRECT`, and the page stays the TD's.
+    case pageMetadata
 }
 
 /// A fault that a call met, after passing some places that look for it.
