@@ -111,8 +111,8 @@ let package = Package(
         room(
             "TDXDaemon",
             [
-                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", logging,
-                system,
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TDXStatusCodes", "Varlink",
+                logging, system,
             ]),
         room(
             "TDXControl",

@@ -53,13 +53,15 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
     /// The end is over, every proof holds and nothing failed.
     public var complete: Bool
     public var failure: String?
+    /// What the TDX module, or its emulation, answered to what failed, in hexadecimal; nil where nobody was told.
+    public var tdxStatus: String?
     /// What is still to come, such as memory that policy deferred holds back; nil when the end is over.
     public var pending: String?
 
     public init(
         name: String, id: String, backend: Backend, policy: String, path: String, holderDied: Bool, startedAt: String,
         milliseconds: Double, memoryBytes: UInt64, releasedBytes: UInt64, keyID: UInt16?, phases: [TeardownPhase],
-        proofs: [TeardownProof], failure: String?, pending: String? = nil
+        proofs: [TeardownProof], failure: String?, tdxStatus: String? = nil, pending: String? = nil
     ) {
         self.name = name
         self.id = id
@@ -77,6 +79,7 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         self.proofs = proofs
         self.complete = failure == nil && pending == nil && !proofs.isEmpty && proofs.allSatisfy(\.holds)
         self.failure = failure
+        self.tdxStatus = tdxStatus
         self.pending = pending
     }
 
@@ -88,6 +91,8 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         case memoryBytes = "memory_bytes"
         case releasedBytes = "released_bytes"
         case keyID = "key_id"
-        case phases, proofs, complete, failure, pending
+        case phases, proofs, complete, failure
+        case tdxStatus = "tdx_status"
+        case pending
     }
 }

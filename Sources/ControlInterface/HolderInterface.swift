@@ -265,22 +265,32 @@ public enum HolderInterface {
             public var path: String?
             public var releasedBytes: UInt64?
             public var failure: String?
+            /// What the TDX module answered to what failed, in hexadecimal; nil where nobody was told.
+            public var tdxStatus: String?
+            /// A page could not be taken from the TD: what is left of its memory stays with the process, which goes on until
+            /// SIGTERM.
+            public var withheld: Bool?
 
             public init(progress: Progress) { self.progress = progress }
             public init(
-                phases: [TeardownPhase], proofs: [TeardownProof], path: String, releasedBytes: UInt64, failure: String?
+                phases: [TeardownPhase], proofs: [TeardownProof], path: String, releasedBytes: UInt64, failure: String?,
+                tdxStatus: String? = nil, withheld: Bool? = nil
             ) {
                 self.phases = phases
                 self.proofs = proofs
                 self.path = path
                 self.releasedBytes = releasedBytes
                 self.failure = failure
+                self.tdxStatus = tdxStatus
+                self.withheld = withheld
             }
 
             enum CodingKeys: String, CodingKey {
                 case progress, phases, proofs, path
                 case releasedBytes = "released_bytes"
                 case failure
+                case tdxStatus = "tdx_status"
+                case withheld
             }
         }
     }

@@ -53,6 +53,12 @@ struct Serve: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "Let the software TDX module refuse to give up this page that is taken from an emulated TD, counted from 1.",
+            valueName: "number"))
+    var emulatedFailingRemoval: Int?
+
+    @Option(
+        help: ArgumentHelp(
             "Record every call of the software TDX module in this file, which must not exist yet.", valueName: "file"))
     var trace: String?
 
@@ -72,6 +78,9 @@ struct Serve: ParsableCommand {
         guard (2...64).contains(releaseChunk), releaseChunk % 2 == 0 else {
             throw ValidationError("--release-chunk is an even number of MiB from 2 to 64.")
         }
+        guard emulatedFailingRemoval.map({ $0 >= 1 }) ?? true else {
+            throw ValidationError("--emulated-failing-removal is 1 or more.")
+        }
         guard (1...8).contains(emulatedPackages) else { throw ValidationError("--emulated-packages is 1 to 8.") }
     }
 
@@ -80,7 +89,8 @@ struct Serve: ParsableCommand {
             directory: directory, backend: backend.backend,
             emulation: EmulationOptions(
                 terminate: emulatedTerminate, packages: emulatedPackages, tracePath: trace,
-                rehearsesLastWill: emulatedLastWill, pausesAt: emulatedPauseAt),
+                rehearsesLastWill: emulatedLastWill, pausesAt: emulatedPauseAt,
+                failingRemoval: emulatedFailingRemoval),
             idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, hasLastWill: hasLastWill,
             device: backend.kvmDevice)
         try HolderProgram.serve(options, logLevel: logLevel)

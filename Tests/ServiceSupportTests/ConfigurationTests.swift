@@ -155,6 +155,9 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
             ("[deadlines]\nclient = 9223372036854775807h\n", .badValue, 2),
             ("[memory]\nrelease_chunk = 32M\nshard_minimum = 2M\n", .conflict, 2),
             ("[limits]\nconnections = 4\n", .conflict, 2),
+            ("[backend]\nemulated_failing_removal = 0\n", .badValue, 2),
+            ("[backend]\nemulated_failing_removal = first\n", .badValue, 2),
+            ("[backend]\nemulated_failing_removal = 1000000000001\n", .badValue, 2),
         ] as [(String, ConfigurationError.Reason, Int)])
     func `that makes no sense is refused with its line`(text: String, reason: ConfigurationError.Reason, line: Int) {
         let error = #expect(throws: ConfigurationError.self) { try configuration(text) }

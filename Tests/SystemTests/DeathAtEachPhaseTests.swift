@@ -33,7 +33,7 @@ import Testing
     }
 
     /// State T in /proc/PID/stat: stopped by a signal.
-    private static func isPaused(_ pid: Int32) -> Bool {
+    static func isPaused(_ pid: Int32) -> Bool {
         guard let text = try? TextFile.read("/proc/\(pid)/stat", limit: 4096), let end = text.lastIndex(of: ")") else {
             return false
         }

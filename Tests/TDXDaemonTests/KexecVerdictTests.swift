@@ -41,6 +41,17 @@ import Testing
         verdict.checks.filter { $0.result == .fail }.map(\.name)
     }
 
+    @Test func `a quarantined TD is named, as a danger and among what stands against a drain`() {
+        var inventory = Self.inventory(.draining, draining: 1)
+        inventory.quarantined = ["web1"]
+        let verdict = Self.verdict(inventory)
+        #expect(Self.failing(verdict).contains("proofs"))
+        #expect(verdict.checks.first { $0.name == "proofs" }?.evidence == "quarantined: web1")
+        #expect(
+            inventory.blockers(.shutdown).contains(
+                "web1 is quarantined until the host is restarted: see its certificate"))
+    }
+
     @Test func `a host without any TD is safe`() {
         let verdict = Self.verdict(Self.inventory(nil))
         #expect(Self.failing(verdict) == [])

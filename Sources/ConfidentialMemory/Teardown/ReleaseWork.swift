@@ -11,6 +11,8 @@ final class ReleaseWork: Sendable {
         var remaining: ByteCount? = .zero
         var calls = 0
         var failure: String?
+        /// A page could not be taken from the TD: nothing was punched from then on.
+        var removal: RemovalFailure?
     }
 
     private struct State {
@@ -27,24 +29,35 @@ final class ReleaseWork: Sendable {
     private let items: [Item]
     private let chunk: ByteCount
     private let pace: ReleasePace
+    private let watch: RemovalWatch
     private let state = Mutex(State())
     private let report: @Sendable (ByteCount) -> Void
 
     /// - Parameter report: hears the sum of bytes released, one call at a time.
     init(
-        _ items: [Item], chunk: ByteCount, pace: ReleasePace, report: @escaping @Sendable (ByteCount) -> Void
+        _ items: [Item], chunk: ByteCount, pace: ReleasePace, watch: RemovalWatch,
+        report: @escaping @Sendable (ByteCount) -> Void
     ) {
         self.items = items
         self.chunk = chunk
         self.pace = pace
+        self.watch = watch
         self.report = report
     }
 
     var outcome: Outcome { state.withLock { $0.outcome } }
 
-    /// Blocks until every shard was tried. The calling thread works too, so that memory comes back even where no thread
+    /// Blocks until every shard was tried, or a page could not be taken from the TD: what is left then is left as it is,
+    /// since the kernel would free what the module may still own. The calling thread works too, so that memory comes back even where no thread
     /// can be started.
     func run(threads: Int) {
+        // It may have been met when the key id was released.
+        if let removal = watch.failure() {
+            state.withLock { state in
+                state.outcome.removal = removal
+                state.outcome.failure = "\(removal.reason); no memory was touched"
+            }
+        }
         inParallel(threads: threads, name: "release") { self.work() }
     }
 
@@ -62,6 +75,8 @@ final class ReleaseWork: Sendable {
 
     private func release(_ item: Item) {
         let shard = item.shard
+        defer { count(shard) }
+        guard !hasFailed else { return }
         // A punch of pages that are mapped costs three times as much, and a mapping would keep the file and the VM.
         shard.mapping.dropMappings(offset: .zero, length: shard.range.size)
         shard.mapping.unmap()
@@ -70,6 +85,9 @@ final class ReleaseWork: Sendable {
         if let sharedFile = shard.sharedFile {
             punch(sharedFile, shard, isFull: item.before?.shared == shard.range.size)
         }
+    }
+
+    private func count(_ shard: GuestMemory.Shard) {
         let left = try? shard.residency()
         state.withLock { state in
             guard let left, let sum = state.outcome.remaining else {
@@ -95,18 +113,33 @@ final class ReleaseWork: Sendable {
                 let resident = isFull ? range.length : try? file.countedBytes(range)
                 guard resident != .zero else { continue }
                 pace.admit(resident ?? range.length) { state.withLock { report($0.outcome.released) } }
+                guard !hasFailed else { return }
                 try file.punchHole(range)
+                let removal = watch.failure()
                 state.withLock { state in
                     state.outcome.calls += 1
                     state.outcome.released += resident ?? .zero
                     report(state.outcome.released)
+                    if let removal, state.outcome.removal == nil {
+                        state.outcome.removal = removal
+                        state.outcome.failure =
+                            "\(place(of: range, in: shard)): \(removal.reason); the kernel has freed the pages of this punch "
+                            + "all the same, and nothing was punched from then on"
+                    }
                 }
+                if removal != nil { return }
             } catch {
-                let place = "\(GuestPhysicalRange(start: shard.range.start + range.offset, size: range.length))"
+                let place = place(of: range, in: shard)
                 state.withLock { state in
                     if state.outcome.failure == nil { state.outcome.failure = "\(place): \(error)" }
                 }
             }
         }
+    }
+
+    private var hasFailed: Bool { state.withLock { $0.outcome.removal != nil } }
+
+    private func place(of range: FileRange, in shard: GuestMemory.Shard) -> GuestPhysicalRange {
+        GuestPhysicalRange(start: shard.range.start + range.offset, size: range.length)
     }
 }

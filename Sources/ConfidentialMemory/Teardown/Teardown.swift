@@ -80,24 +80,29 @@ public struct Teardown {
         return report
     }
 
-    /// The second half: memory is given back and everything is closed. Blocks until then.
+    /// The second half: memory is given back and everything is closed. Blocks until then. Where a page cannot be taken from
+    /// the TD, what is left stays as it is and open (`TeardownReport.isWithheld`).
     /// - Parameters:
     ///   - first: what `begin` reported.
     ///   - pace: may be changed while this runs.
+    ///   - emulatedFailure: the first page that an emulated kernel could not take from the TD.
     public func finish(
         _ plan: TeardownPlan, after first: TeardownReport, pace: ReleasePace = ReleasePace(),
+        emulatedFailure: @escaping @Sendable () -> RemovalFailure? = { nil },
         progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
     ) -> TeardownReport {
         var report = first
         let total = plan.resident ?? .zero
+        let watch = RemovalWatch(machine, emulated: emulatedFailure)
         for step in plan.steps {
             switch step {
             case .quiesce, .terminate: break
             case .release(_, let threads, let chunk):
                 progress(TeardownProgress(phase: .release, done: .zero, total: total))
                 measured(&report) { report in
-                    release(&report, plan, threads: threads, chunk: chunk, pace: pace, progress)
+                    release(&report, plan, threads: threads, chunk: chunk, pace: pace, watch, progress)
                 }
+            case .close where report.isWithheld: break
             case .close:
                 progress(TeardownProgress(phase: .close, done: report.released, total: total))
                 measured(&report) { _ in close() }
@@ -145,6 +150,7 @@ public struct Teardown {
                 } else {
                     phase.detail = "\(error), after \(phase.calls) calls"
                     report.fail("terminate: \(error)")
+                    report.status = error.status
                 }
                 return phase
             }
@@ -153,11 +159,11 @@ public struct Teardown {
 
     private func release(
         _ report: inout TeardownReport, _ plan: TeardownPlan, threads: Int, chunk: ByteCount, pace: ReleasePace,
-        _ progress: @escaping @Sendable (TeardownProgress) -> Void
+        _ watch: RemovalWatch, _ progress: @escaping @Sendable (TeardownProgress) -> Void
     ) -> TeardownPhase {
         let total = plan.resident ?? .zero
         let work = zip(memory?.shards ?? [], plan.facts.shards).map { ReleaseWork.Item(shard: $0, before: $1.resident) }
-        let release = ReleaseWork(work, chunk: chunk, pace: pace) { done in
+        let release = ReleaseWork(work, chunk: chunk, pace: pace, watch: watch) { done in
             progress(TeardownProgress(phase: .release, done: done, total: total))
         }
         release.run(threads: threads)
@@ -165,6 +171,12 @@ public struct Teardown {
         report.released += outcome.released
         report.remaining = outcome.remaining
         if let failure = outcome.failure { report.fail("release: \(failure)") }
+        if let removal = outcome.removal {
+            // Whatever went wrong before: this is what keeps the memory.
+            report.failure = "release: \(outcome.failure ?? removal.reason)"
+            report.status = removal.status
+            report.isWithheld = true
+        }
         return TeardownPhase(
             name: .release, milliseconds: 0, bytes: outcome.released, calls: outcome.calls,
             detail: "\(counted(memory?.shards.count ?? 0, "shard")), \(counted(threads, "thread"))"

@@ -1,4 +1,5 @@
 public import MemoryUnits
+public import TDXStatusCodes
 
 /// Whether the kernel has KVM_TDX_TERMINATE_VM, which no released kernel up to 7.2 has.
 public enum TerminateSupport: Hashable, Sendable {
@@ -157,6 +158,11 @@ public struct TeardownReport: Hashable, Sendable {
     public var remaining: ByteCount? = .zero
     /// The first thing that went wrong; nil when all went well.
     public var failure: String?
+    /// What the module answered to what went wrong; nil where nobody was told.
+    public var status: TDXStatus?
+    /// A page could not be taken from the TD: guest memory, vCPUs and VM are still open, and what is resident in them is
+    /// nobody else's.
+    public var isWithheld = false
 }
 
 /// How far a teardown has come.

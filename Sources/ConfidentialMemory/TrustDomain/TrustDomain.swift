@@ -91,7 +91,8 @@ public final class TrustDomain: Sendable {
         let state = state
         return TrustDomainDescription(
             state: state, memory: ramSize, pages: memory.counts(),
-            resident: state == .runnable || state == .halted ? try? memory.residency() : nil, vcpus: vcpus.count,
+            resident: state == .runnable || state == .halted || state == .withheld ? try? memory.residency() : nil,
+            vcpus: vcpus.count,
             measurement: measurement)
     }
 
@@ -213,22 +214,26 @@ public final class TrustDomain: Sendable {
         return report
     }
 
-    /// The second half of `stop`. Blocks until everything is closed.
+    /// The second half of `stop`. Blocks until everything is closed, or a page could not be taken from the TD: its memory is
+    /// withheld then (`TeardownReport.isWithheld`).
     /// - Parameters:
     ///   - first: what `halt` reported.
     ///   - policy: its chunk counts; the order was decided by `halt`.
     ///   - pace: may be changed while this runs.
+    ///   - emulatedFailure: the first page that an emulated kernel could not take from the TD.
     /// - Throws: `.wrongState` unless the TD is halted.
     public func release(
         after first: TeardownReport, policy: TeardownPolicy = TeardownPolicy(), pace: ReleasePace = ReleasePace(),
+        emulatedFailure: @escaping @Sendable () -> RemovalFailure? = { nil },
         progress: @escaping @Sendable (TeardownProgress) -> Void = { _ in }
     ) throws(TrustDomainError) -> TeardownReport {
         let teardown = teardown(policy)
         try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.release() }
         awaitUses()
         // Nothing is converted any more: what is counted now is what is given back.
-        let report = teardown.finish(try plan(teardown, policy), after: first, pace: pace, progress: progress)
-        lifecycle.withLock { $0.released() }
+        let report = teardown.finish(
+            try plan(teardown, policy), after: first, pace: pace, emulatedFailure: emulatedFailure, progress: progress)
+        lifecycle.withLock { report.isWithheld ? $0.withheld() : $0.released() }
         return report
     }
 

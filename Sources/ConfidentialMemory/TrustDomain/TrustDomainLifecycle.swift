@@ -8,12 +8,15 @@ public enum TrustDomainState: String, Hashable, Sendable, CaseIterable {
     case halted
     /// Everything is closed.
     case released
+    /// A page could not be taken from it: its memory is kept from everybody.
+    case withheld
 }
 
 /// What may happen when. Pure: each method changes the state and says what the caller must do, or refuses and changes
 /// nothing.
 ///
 ///     runnable ── stop ──▶ stopping ── halted ──▶ halted ── release ──▶ stopping ── released ──▶ released
+///     and where a page cannot be taken from the TD: stopping ── withheld ──▶ withheld, for good
 ///        └─ beginUse / endUse, any number at a time
 struct TrustDomainLifecycle: Hashable, Sendable {
     private(set) var state = TrustDomainState.runnable
@@ -29,7 +32,7 @@ struct TrustDomainLifecycle: Hashable, Sendable {
 
     /// - Parameter evenHalted: the use only looks, and there is memory to look at.
     mutating func beginUse(_ operation: String, evenHalted: Bool = false) throws(TrustDomainError) {
-        guard state == .runnable || (evenHalted && state == .halted) else {
+        guard state == .runnable || (evenHalted && (state == .halted || state == .withheld)) else {
             throw .wrongState(state, operation: operation)
         }
         uses += 1
@@ -61,6 +64,11 @@ struct TrustDomainLifecycle: Hashable, Sendable {
     mutating func released() {
         precondition(state == .stopping && uses == 0, "only what is being released can end")
         state = .released
+    }
+
+    mutating func withheld() {
+        precondition(state == .stopping && uses == 0, "only what is being released can be withheld")
+        state = .withheld
     }
 
     /// True once conversions under way should end at their next chunk.

@@ -30,6 +30,7 @@ extension Setting {
         pathOrNone("backend", "emulated_traces", \.backends.emulatedTraces, limit: 4000),
         choice("backend", "emulated_last_will", \.backends.emulatedLastWill),
         choice("backend", "emulated_pause_at", \.backends.emulatedPauseAt),
+        numberOrNone("backend", "emulated_failing_removal", \.backends.emulatedFailingRemoval, 1...1_000_000_000_000),
 
         size(
             "memory", "shard_minimum", \.memory.shardMinimum, .mebibytes(2)...(.gibibytes(1024)),

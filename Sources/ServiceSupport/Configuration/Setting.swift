@@ -121,6 +121,22 @@ extension Setting {
             }, print: { String($0) })
     }
 
+    /// A whole number, or "none" for nil.
+    static func numberOrNone<Value: FixedWidthInteger & Sendable>(
+        _ section: String, _ key: String, _ path: Place<Value?>, _ range: ClosedRange<Value>
+    ) -> Self {
+        Self(
+            section, key, path,
+            expected: "a whole number from \(range.lowerBound) to \(range.upperBound), or none",
+            parse: { (text) -> Value?? in
+                if text == "none" { return .some(nil) }
+                guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+                    let number = Value(text), range.contains(number)
+                else { return nil }
+                return .some(number)
+            }, print: { $0.map { String($0) } ?? "none" })
+    }
+
     static func size(
         _ section: String, _ key: String, _ path: Place<ByteCount>,
         _ range: ClosedRange<ByteCount>, multipleOf unit: ByteCount

@@ -52,6 +52,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var emulatedLastWill = YesOrNo.no
         /// Where the holder of an emulated TD stops itself until it is continued.
         public var emulatedPauseAt = EmulatedPause.none
+        /// Which page that is taken from an emulated TD the software module refuses to give up, from 1; nil for none.
+        public var emulatedFailingRemoval: UInt64?
     }
 
     /// How TDs are ended.

@@ -21,6 +21,7 @@ package enum JournalEvents {
         "a certificate could not be written": "de5ac49403544be5b592b682e57ac4e2",
         "memory is paid for twice": "78ec495fafe34a63a1690ebe93c88d44",
         "a TD is quarantined": "8fa1173e88c246bda0c47e21ab9b201a",
+        "a page could not be taken from a TD": "b8a5d1774eb344b087e6e1e9bf87f78e",
         "a conversion has failed": "2caab976bbf94c379be1f1b5eb7f024f",
         "a conversion before the failure": "cba6f9b83fb64cb9a1cbf8b91358aa47",
         "conversions have become a storm": "2c3c29d1d38d4333a3ff160453106481",

@@ -16,6 +16,8 @@ public struct EmulationOptions: Sendable {
     public var rehearsesLastWill: Bool
     /// The phase of the TD's end at whose beginning the process stops itself until it is continued; nil for none.
     public var pausesAt: Pause?
+    /// Which page that is taken from the TD the software module refuses to give up, from 1; nil for none.
+    public var failingRemoval: Int?
 
     /// As the phases of a teardown are named.
     public enum Pause: String, Hashable, Sendable, CaseIterable {
@@ -24,13 +26,14 @@ public struct EmulationOptions: Sendable {
 
     public init(
         terminate: TerminateSupport = .announced, packages: Int = 1, tracePath: String? = nil,
-        rehearsesLastWill: Bool = false, pausesAt: Pause? = nil
+        rehearsesLastWill: Bool = false, pausesAt: Pause? = nil, failingRemoval: Int? = nil
     ) {
         self.terminate = terminate
         self.packages = packages
         self.tracePath = tracePath
         self.rehearsesLastWill = rehearsesLastWill
         self.pausesAt = pausesAt
+        self.failingRemoval = failingRemoval
     }
 
     /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
@@ -87,7 +90,8 @@ struct BackendHost: Sendable {
         do {
             let system = try EmulatedKVMSystem(
                 EmulatorConfiguration(
-                    host: host, keyIDs: [keyID], terminate: emulation.terminate, packages: emulation.packages))
+                    host: host, keyIDs: [keyID], terminate: emulation.terminate, packages: emulation.packages,
+                    failingRemoval: emulation.failingRemoval))
             if let trace { system.record { trace.write($0) } }
             return HostedSystem(system)
         } catch {
@@ -105,6 +109,9 @@ final class HostedSystem: KVMSystem {
 
     /// What the emulated host knows of the TD, also after its end; nil on hardware or before a VM was made.
     var inspection: EmulatedInspection? { machine.withLock { $0 }?.inspection }
+
+    /// The first KVM_BUG_ON of the emulated kernel; nil on hardware, where only the kernel's log says it.
+    var bug: EmulatedBug? { machine.withLock { $0 }?.bug }
 
     func apiVersion() throws(KVMError) -> Int { try system.apiVersion() }
 

@@ -9,6 +9,7 @@ internal import MemoryUnits
 internal import Synchronization
 internal import SystemPackage
 internal import TDXEmulator
+internal import TDXStatusCodes
 
 /// The one TD of this process, from nothing to its end. The methods that begin something decide at once; those that do
 /// it block, and belong on worker threads.
@@ -20,6 +21,8 @@ final class Holder: Sendable {
         var built: Built?
         /// What was reported of a TD whose memory is held.
         var halted: TeardownReport?
+        /// What was answered of a TD that a page could not be taken from.
+        var withheld: HolderInterface.Stop.Reply?
         /// How far the end has come.
         var ending: Progress?
     }
@@ -399,7 +402,7 @@ final class Holder: Sendable {
         }
         // The TD was terminated, or is not to be; and the will's own descriptor would keep the VM.
         will?.disarm()
-        guard holds else { return (release(built, report, policy, progress), false) }
+        guard holds else { return release(built, report, policy, progress) }
         log.info("TD runs no more; its memory is held", metadata: ["path": "\(report.path.rawValue)"])
         let reply = HolderInterface.Stop.Reply(
             phases: report.phases.map { ControlInterface.TeardownPhase($0) }, proofs: [], path: report.path.rawValue,
@@ -416,9 +419,17 @@ final class Holder: Sendable {
         try changing(named: name) { (state: inout State) throws(OperationRefused) in try state.lifecycle.reclaim() }
     }
 
-    /// Gives back what a `stop` has held. Never fails: what went wrong is in the reply.
+    /// Gives back what a `stop` has held. Never fails: what went wrong is in the reply. Of a TD that a page could not be taken
+    /// from, it says once more what it has said.
     /// - Parameter chunk: nil for this holder's own.
-    func reclaim(chunk: ByteCount?, progress: @escaping @Sendable (Progress) -> Void) -> HolderInterface.Stop.Reply {
+    /// - Returns: the reply, and whether anything is held still.
+    func reclaim(
+        chunk: ByteCount?, progress: @escaping @Sendable (Progress) -> Void
+    ) -> (reply: HolderInterface.Stop.Reply, isHeld: Bool) {
+        if let known = state.withLock({ $0.withheld }) {
+            state.withLock { $0.lifecycle.halted() }
+            return (known, true)
+        }
         guard
             let (built, report) = state.withLock({ state in state.built.flatMap { b in state.halted.map { (b, $0) } } })
         else { preconditionFailure("halted without a TD") }
@@ -433,20 +444,50 @@ final class Holder: Sendable {
     private func release(
         _ built: Built, _ first: TeardownReport, _ policy: TeardownPolicy,
         _ progress: @escaping @Sendable (Progress) -> Void
-    ) -> HolderInterface.Stop.Reply {
+    ) -> (reply: HolderInterface.Stop.Reply, isHeld: Bool) {
         let files = built.domain.memory.shardRanges.count
         do throws(TrustDomainError) {
-            let report = try built.domain.release(
-                after: first, policy: policy, pace: pace, progress: heard(progress))
-            return ended(
-                HolderInterface.Stop.Reply(
-                    phases: report.phases.map { ControlInterface.TeardownPhase($0) },
-                    proofs: HolderProofs.make(report, shards: files, inspection: built.system.inspection),
-                    path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure))
+            var report = try built.domain.release(
+                after: first, policy: policy, pace: pace, emulatedFailure: { built.system.removalFailure },
+                progress: heard(progress))
+            // Closing says nothing; an emulated kernel does.
+            if report.failure == nil, let bug = built.system.removalFailure {
+                report.failure = "close: \(bug.reason)"
+                report.status = bug.status
+            }
+            let reply = HolderInterface.Stop.Reply(
+                phases: report.phases.map { ControlInterface.TeardownPhase($0) },
+                proofs: HolderProofs.make(report, shards: files, inspection: built.system.inspection),
+                path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure,
+                tdxStatus: report.status.map { hexadecimal($0.rawValue) }, withheld: report.isWithheld ? true : nil)
+            tell(report)
+            guard report.isWithheld else { return (ended(reply), false) }
+            state.withLock { state in
+                state.withheld = reply
+                state.lifecycle.halted()
+            }
+            return (reply, true)
         } catch {
             preconditionFailure("a halted TD is not released: \(error)")
         }
     }
+
+    /// Loud, because tdxd may not be there to hear it.
+    private func tell(_ report: TeardownReport) {
+        guard let failure = report.failure, report.isWithheld || report.status != nil else { return }
+        var metadata: Logger.Metadata = [
+            "td": "\(name)", "reason": "\(failure)", "emulated": "\(host.backend.isEmulated)",
+            "kept_bytes": "\(report.isWithheld ? report.remaining.map { "\($0.rawValue)" } ?? "unknown" : "0")",
+        ]
+        if let status = report.status {
+            metadata["tdx_status"] = "\(hexadecimal(status.rawValue))"
+            metadata["tdx_status_name"] = "\(status.name ?? "unknown")"
+        }
+        log.critical("a page could not be taken from a TD", metadata: metadata)
+    }
+
+    /// Its TD's memory is kept from everybody, and this process is what keeps it.
+    var isWithheld: Bool { state.withLock { $0.withheld != nil } }
 
     private func ended(_ reply: HolderInterface.Stop.Reply) -> HolderInterface.Stop.Reply {
         state.withLock { $0.lifecycle.stopped(failure: reply.failure) }

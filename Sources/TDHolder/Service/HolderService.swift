@@ -40,18 +40,21 @@ final class HolderService: Sendable {
         ]
     }
 
-    /// Ends the TD in an orderly way without anyone having called, behind whatever the worker is doing.
+    /// Ends the TD in an orderly way without anyone having called, behind whatever the worker is doing. Where a page could not
+    /// be taken from it the process stays, with the memory; asked once more, it goes.
     func stopUnasked() {
         worker.run { [holder, onFinished] in
+            if holder.isWithheld { return onFinished() }
+            let isHeld: Bool
             if let _ = try? holder.beginReclaim() {
                 holder.setPace(nil)
-                _ = holder.reclaim(chunk: nil) { _ in }
+                isHeld = holder.reclaim(chunk: nil) { _ in }.isHeld
             } else {
                 // A refusal means that a Stop was there first; the process ends with that one.
                 guard let _ = try? holder.beginStop() else { return }
-                _ = holder.stop { _ in }
+                isHeld = holder.stop { _ in }.isHeld
             }
-            onFinished()
+            if !isHeld { onFinished() }
         }
     }
 
@@ -219,11 +222,11 @@ final class HolderService: Sendable {
         holder.setPace(pace)
         let throttle = ProgressThrottle()
         worker.run { [holder, onFinished] in
-            let reply = holder.reclaim(chunk: chunk) {
+            let (reply, isHeld) = holder.reclaim(chunk: chunk) {
                 if throttle.isDue($0) { call.replyContinues(HolderInterface.Reclaim.Reply(progress: $0)) }
             }
             call.reply(reply)
-            onFinished()
+            if !isHeld { onFinished() }
         }
     }
 

@@ -15,12 +15,18 @@ struct Inventory: Hashable, Sendable {
     var keysDraining = 0
     /// Names of failed TDs whose end could not be proven.
     var unproven: [String] = []
+    /// Names of TDs that nothing may be taken from any more.
+    var quarantined: [String] = []
 
     /// - Parameters:
     ///   - domains: as they are now; figures that are old say so by their reason.
     ///   - answered: ids of running TDs whose holders gave figures just now.
-    init(_ domains: [TrustDomain], answered: Set<String>, unproven: [String], keysTaken: Int, keysDraining: Int) {
+    init(
+        _ domains: [TrustDomain], answered: Set<String>, unproven: [String], quarantined: [String] = [], keysTaken: Int,
+        keysDraining: Int
+    ) {
         self.unproven = unproven
+        self.quarantined = quarantined
         self.keysTaken = keysTaken
         self.keysDraining = keysDraining
         for domain in domains {
@@ -49,6 +55,9 @@ struct Inventory: Hashable, Sendable {
         if running > 0 { blockers.append("\(counted(running, "TD")) running") }
         if ending > 0 { blockers.append("\(counted(ending, "TD")) not proven back") }
         for name in unproven { blockers.append("the end of \(name) could not be proven: see its certificate") }
+        for name in quarantined {
+            blockers.append("\(name) is quarantined until the host is restarted: see its certificate")
+        }
         if keysDraining > 0 { blockers.append("\(counted(keysDraining, "key id")) draining") }
         return blockers
     }

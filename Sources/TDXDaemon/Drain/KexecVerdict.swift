@@ -51,17 +51,18 @@ struct KexecVerdict {
     }
 
     private var proofs: HostCheck {
-        check(
-            "proofs", "Ends of TDs", inventory.unproven.isEmpty ? .pass : .fail,
-            inventory.unproven.isEmpty
-                ? "none is unproven" : "not proven: " + inventory.unproven.joined(separator: ", "),
+        let open = [("not proven: ", inventory.unproven), ("quarantined: ", inventory.quarantined)]
+            .filter { !$0.1.isEmpty }.map { $0.0 + $0.1.joined(separator: ", ") }
+        return check(
+            "proofs", "Ends of TDs", open.isEmpty ? .pass : .fail,
+            open.isEmpty ? "none is unproven" : open.joined(separator: "; "),
             hint: "see their certificates: memory of theirs may still be private")
     }
 
     private var erratum: HostCheck {
         switch host.hasPartialWriteErratum {
         case true?:
-            let isLeft = hasPrivateMemory || !inventory.unproven.isEmpty
+            let isLeft = hasPrivateMemory || !inventory.unproven.isEmpty || !inventory.quarantined.isEmpty
             return check(
                 "erratum", "Partial-write erratum", isLeft ? .fail : .pass,
                 "tdx_pw_mce: a small write to private memory poisons it; "

@@ -39,6 +39,9 @@ final class HolderProcess: Sendable {
         return exitIfEnded()
     }
 
+    /// SIGTERM. Nothing happens when it has ended.
+    func terminate() { try? handle.send(.terminate) }
+
     /// SIGKILL. Nothing happens when it has ended.
     func kill() { try? handle.send(.kill) }
 }

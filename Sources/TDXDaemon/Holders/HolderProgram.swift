@@ -38,14 +38,18 @@ struct HolderProgram: Sendable {
                 "--release-chunk", String(chunk - chunk % 2),
                 "--emulated-terminate", configuration.backends.emulatedTerminate.rawValue, "--log-level",
                 configuration.service.logLevel.rawValue,
-            ] + Self.lastWill(configuration) + Self.pause(configuration) + (trace ?? []), environment: Self.environment,
+            ] + Self.lastWill(configuration) + Self.trials(configuration) + (trace ?? []),
+            environment: Self.environment,
             workingDirectory: "/", descriptors: [], newSession: true)
         return HolderProcess(try program.start(), isChild: true)
     }
 
-    private static func pause(_ configuration: TDXDConfiguration) -> [String] {
+    /// What an emulated backend is to do wrong.
+    private static func trials(_ configuration: TDXDConfiguration) -> [String] {
         let phase = configuration.backends.emulatedPauseAt
-        return phase == .none ? [] : ["--emulated-pause-at", phase.rawValue]
+        let removal = configuration.backends.emulatedFailingRemoval
+        return (phase == .none ? [] : ["--emulated-pause-at", phase.rawValue])
+            + (removal.map { ["--emulated-failing-removal", String($0)] } ?? [])
     }
 
     private static func lastWill(_ configuration: TDXDConfiguration) -> [String] {

@@ -267,12 +267,7 @@ extension Manager {
         domain.isQuarantined = true
         do throws(ControlError) { try register(domain, holder) } catch { return }
         core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
-        log.critical(
-            "a TD is quarantined",
-            metadata: [
-                "td": "\(record.name)", "id": "\(record.id)", "key_id": "\(record.keyID)", "reason": "\(reason)",
-                "memory_is_kept": "\(holder.backing != nil)",
-            ])
+        tellQuarantine(record, reason, status: certificate.tdxStatus, isKept: holder.backing != nil)
     }
 
     /// Whether a holder whose process is gone was killed: one that ends in order removes its socket.

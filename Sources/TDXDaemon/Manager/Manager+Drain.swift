@@ -85,6 +85,7 @@ extension Manager {
                 domains, answered: answered,
                 unproven: known.values.filter { $0.state == .failed && $0.certificate?.complete != true }
                     .map(\.record.name).sorted(),
+                quarantined: known.values.filter(\.isQuarantined).map(\.record.name).sorted(),
                 keysTaken: uses.count, keysDraining: uses.count { $0 == .draining })
         }
     }

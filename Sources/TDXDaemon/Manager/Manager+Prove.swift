@@ -4,6 +4,7 @@ internal import Logging
 internal import MemoryUnits
 internal import ServiceSupport
 internal import Synchronization
+internal import TDXStatusCodes
 
 extension Manager {
     private static let debugDirectory = "/sys/kernel/debug/kvm"
@@ -45,6 +46,14 @@ extension Manager {
         ending.awaitLastWill(
             at: HolderPlaces.lastWill(in: holder.directory), patience: configuration.deadlines.holderReply)
         guard let backing = holder.backing else {
+            if ending.quarantine != nil {
+                ending.phases.append(
+                    TeardownPhase(
+                        name: "quarantine", milliseconds: 0,
+                        detail: ending.isWithheldByHolder
+                            ? "the holder keeps the memory; tdxd could not get duplicates"
+                            : "nobody has the memory any more: the kernel has it back"))
+            }
             if !ending.isResidencyInherited {
                 ending.residencyUnknown = "tdxd had no duplicates of the backing files"
             }
@@ -216,9 +225,7 @@ extension Manager {
             // The next tdxd has not heard what the holder said.
             ending.record.quarantine = quarantine
             try? write(ending.record, in: holder.directory)
-            log.critical(
-                "a TD is quarantined",
-                metadata: ["td": "\(ending.record.name)", "id": "\(id)", "key_id": "\(key)", "reason": "\(quarantine)"])
+            tellQuarantine(ending.record, quarantine, status: ending.tdxStatus, isKept: holder.backing != nil)
         }
         if isOver {
             do throws(LinuxError) { try DirectoryTree.remove(holder.directory) } catch {
@@ -239,6 +246,20 @@ extension Manager {
         return certificate
     }
 
+    /// Loud: somebody has to restart the host some day.
+    func tellQuarantine(_ record: DomainRecord, _ reason: String, status: String?, isKept: Bool) {
+        var metadata: Logger.Metadata = [
+            "td": "\(record.name)", "id": "\(record.id)", "key_id": "\(record.keyID)", "reason": "\(reason)",
+            "emulated": "\(record.backend?.isEmulated ?? false)", "memory_is_kept": "\(isKept)",
+        ]
+        if let status {
+            metadata["tdx_status"] = "\(status)"
+            metadata["tdx_status_name"] =
+                "\(UInt64(status.dropFirst(2), radix: 16).flatMap { TDXStatus($0).name } ?? "unknown")"
+        }
+        log.critical("a TD is quarantined", metadata: metadata)
+    }
+
     private func report(_ certificate: TeardownCertificate) {
         let open = certificate.proofs.filter { !$0.holds }.map { "\($0.name): \($0.evidence)" }
         var metadata: Logger.Metadata = [
@@ -249,6 +270,7 @@ extension Manager {
         guard !certificate.complete else { return log.info("a TD has ended, all proven", metadata: metadata) }
         metadata["open"] = "\(open.joined(separator: "; "))"
         if let failure = certificate.failure { metadata["failure"] = "\(failure)" }
+        if let status = certificate.tdxStatus { metadata["tdx_status"] = "\(status)" }
         log.critical("a TD has ended and not all is proven", metadata: metadata)
     }
 

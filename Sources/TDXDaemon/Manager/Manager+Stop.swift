@@ -149,7 +149,7 @@ extension Manager {
         _ ending: Ending, _ holder: LiveHolder, _ aftermath: Registry.Aftermath, _ watcher: StopWatcher
     ) {
         var ending = ending
-        awaitExit(&ending, holder)
+        takeOver(&ending, holder)
         note(ending)
         // Who had an answer before the end does not hear how it went.
         let outcome = watcher.isAnswered && aftermath == .forget ? .forgetComplete : aftermath
@@ -170,6 +170,19 @@ extension Manager {
                 "what is known of an end cannot be kept for the next tdxd",
                 metadata: ["td": "\(ending.record.name)", "reason": "\(error)"])
         }
+    }
+
+    /// Sees the holder go. One that keeps memory that nobody may have goes when tdxd has it, too; otherwise it stays.
+    private func takeOver(_ ending: inout Ending, _ holder: LiveHolder) {
+        guard ending.isWithheldByHolder else { return awaitExit(&ending, holder) }
+        if holder.backing == nil,
+            let description = try? holder.link.describe(timeout: configuration.deadlines.holderReply)
+        {
+            adoptBacking(of: holder, description)
+        }
+        guard holder.backing != nil else { return }
+        holder.process?.terminate()
+        awaitExit(&ending, holder)
     }
 
     /// Waits for the holder's process to end; kills one that does not.

@@ -16,6 +16,10 @@ struct Ending: Sendable {
     var holderProofs: [TeardownProof] = []
     var releasedBytes: UInt64 = 0
     var failure: String?
+    /// What the TDX module answered to it, in hexadecimal; nil where nobody was told.
+    var tdxStatus: String?
+    /// The holder lives on, to keep what a page could not be taken from.
+    var isWithheldByHolder = false
     /// When tdxd closed its duplicates.
     var closedAt: MonotonicInstant?
     /// Files that there were duplicates of.
@@ -61,6 +65,7 @@ struct Ending: Sendable {
         holderProofs = soFar.holderProofs
         releasedBytes = soFar.releasedBytes
         failure = soFar.failure
+        tdxStatus = soFar.tdxStatus
         duplicates = soFar.duplicates
         residentBytes = soFar.residentBytes
         isResidencyInherited = residentBytes != nil
@@ -74,6 +79,7 @@ struct Ending: Sendable {
         var holderProofs: [TeardownProof]
         var releasedBytes: UInt64
         var failure: String?
+        var tdxStatus: String?
         var duplicates: Int
         /// Nil until tdxd has given back what was left, and counted.
         var residentBytes: UInt64?
@@ -84,7 +90,9 @@ struct Ending: Sendable {
             case phases
             case holderProofs = "holder_proofs"
             case releasedBytes = "released_bytes"
-            case failure, duplicates
+            case failure
+            case tdxStatus = "tdx_status"
+            case duplicates
             case residentBytes = "resident_bytes"
         }
     }
@@ -92,7 +100,8 @@ struct Ending: Sendable {
     var soFar: SoFar {
         SoFar(
             path: path, holderDied: holderDied, phases: phases, holderProofs: holderProofs,
-            releasedBytes: releasedBytes, failure: failure, duplicates: duplicates, residentBytes: residentBytes)
+            releasedBytes: releasedBytes, failure: failure, tdxStatus: tdxStatus, duplicates: duplicates,
+            residentBytes: residentBytes)
     }
 
     /// The backing files that nobody may hold any more.
@@ -105,12 +114,10 @@ struct Ending: Sendable {
     /// Once true it stays true.
     var quarantine: String? {
         if let known = record.quarantine { return known }
+        if let failure, ["release: ", "terminate: ", "close: "].contains(where: failure.hasPrefix) { return failure }
         // What the holder could not count others have counted since.
-        if let open = holderProofs.first(where: { !$0.holds && $0.name != TeardownProofs.holderResidency }) {
-            return "\(open.name): \(open.evidence)"
-        }
-        guard let failure, ["release: ", "terminate: "].contains(where: failure.hasPrefix) else { return nil }
-        return failure
+        let open = holderProofs.first { !$0.holds && $0.name != TeardownProofs.holderResidency }
+        return open.map { "\($0.name): \($0.evidence)" }
     }
 
     /// What the holder has said. Its answer to a Reclaim has what it said to the Stop, too.
@@ -120,6 +127,8 @@ struct Ending: Sendable {
         path = answer.path ?? path
         releasedBytes = answer.releasedBytes ?? 0
         failure = answer.failure
+        tdxStatus = answer.tdxStatus
+        isWithheldByHolder = answer.withheld == true
     }
 
     /// - Parameter pending: what is still to come; nil when the end is over.
@@ -129,6 +138,6 @@ struct Ending: Sendable {
             holderDied: holderDied, startedAt: startedAt,
             milliseconds: MonotonicInstant.now.milliseconds(since: start), memoryBytes: record.memoryBytes,
             releasedBytes: releasedBytes, keyID: record.backend == .tdx ? nil : record.keyID, phases: phases,
-            proofs: holderProofs + proofs, failure: failure, pending: pending)
+            proofs: holderProofs + proofs, failure: failure, tdxStatus: tdxStatus, pending: pending)
     }
 }

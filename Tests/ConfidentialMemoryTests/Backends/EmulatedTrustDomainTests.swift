@@ -34,9 +34,12 @@ enum EmulatedGround: String, CaseIterable, Sendable {
         let journal = CallJournal()
         let system: ObservedKernel
 
-        init(_ ground: EmulatedGround, _ terminate: TDXEmulator.TerminateSupport = .announced) throws {
+        init(
+            _ ground: EmulatedGround, _ terminate: TDXEmulator.TerminateSupport = .announced, failingRemoval: Int? = nil
+        ) throws {
             emulator = try EmulatedKVMSystem(
-                EmulatorConfiguration(host: try ground.host(), terminate: terminate))
+                EmulatorConfiguration(
+                    host: try ground.host(), terminate: terminate, failingRemoval: failingRemoval))
             system = ObservedKernel(emulator, journal)
         }
 
@@ -130,6 +133,57 @@ enum EmulatedGround: String, CaseIterable, Sendable {
         #expect(machine.inspection.isDestroyed)
         #expect(machine.inspection.bug == nil)
         #expect(bench.isEmpty)
+    }
+
+    @Test(arguments: EmulatedGround.available, [TDXEmulator.TerminateSupport.absent, .announced])
+    func `where a page cannot be taken from a TD nothing more is given back and all stays open`(
+        ground: EmulatedGround, terminate: TDXEmulator.TerminateSupport
+    ) throws {
+        let bench = try Bench(ground, terminate, failingRemoval: 1)
+        let domain = try bench.makeDomain()
+        let machine = (domain.machine as! ObservedMachine).inner as! EmulatedVirtualMachine
+        // What a guest has used behind its scratch memory, which is the first that is punched.
+        let used = try domain.memory.residency().total
+        let later = GuestPhysicalRange(start: GuestPhysicalAddress(4 << 20), size: .mebibytes(2))
+        let (shard, _) = domain.memory.parts(of: later)![0]
+        try shard.file.allocate(FileRange(offset: later.start - shard.range.start, length: later.size))
+        let first = try domain.halt()
+        bench.journal.reset()
+        let policy = TeardownPolicy(chunk: .mebibytes(2))
+        let report = try domain.release(
+            after: first, policy: policy,
+            emulatedFailure: {
+                machine.bug.map { RemovalFailure(reason: $0.text, status: $0.status) }
+            })
+        #expect(report.isWithheld && report.failure?.hasPrefix("release: ") == true, "\(report)")
+        #expect(report.status == .pageMetadataIncorrect.with(.rcx))
+        #expect(report.failure?.contains("PAGE_METADATA_INCORRECT") == true)
+        #expect(report.phases.map(\.name) == [.quiesce, .terminate, .release])
+        #expect(!bench.journal.names.contains("close"), "\(bench.journal.names)")
+        #expect(report.released <= used)
+        let remaining = try #require(report.remaining)
+        #expect(remaining >= later.size)
+        #expect(domain.describe().resident?.total == remaining)
+        #expect(bench.emulator.freeKeyIDs == (terminate == .absent ? 0 : 1))
+        // For duplicates by somebody else, it is as open as that of a halted TD.
+        var files = 0
+        try domain.forEachBackingFile { _ in files += 1 }
+        #expect(files == 2 * domain.memory.shardRanges.count)
+        #expect(throws: TrustDomainError.self) { try domain.release(after: report) }
+    }
+
+    @Test func `without an emulated kernel's own word a VM that died behind a punch is seen by its ioctls alone`()
+        throws
+    {
+        let bench = try Bench(.memfd, .absent, failingRemoval: 1)
+        let domain = try bench.makeDomain()
+        let report = try domain.stop()
+        #expect(report.isWithheld && report.failure?.contains("the VM is dead") == true, "\(report)")
+        // A terminated VM is dead to every ioctl, so that it cannot be told there.
+        let terminated = try Bench(.memfd, .announced, failingRemoval: 1)
+        let second = try terminated.makeDomain()
+        let silent = try second.stop()
+        #expect(!silent.isWithheld && silent.failure == nil)
     }
 
     @Test(arguments: EmulatedGround.available)

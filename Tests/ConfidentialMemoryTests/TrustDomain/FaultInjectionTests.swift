@@ -116,6 +116,8 @@ import Testing
         case "attributes", "punch": errno == .interrupted || errno == .resourceTemporarilyUnavailable
         // Numbers for reports: a stop without them is still a stop. In a conversion they are made again.
         case "resident": true
+        // Whether the VM lives is asked again before it counts as dead.
+        case "check": true
         // Absence is found by asking, and a busy TD is asked again.
         case "terminate": errno == .resourceBusy
         default: false
