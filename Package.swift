@@ -111,7 +111,8 @@ let package = Package(
         room(
             "TDXDaemon",
             [
-                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TDXStatusCodes", "Varlink",
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TDXStatusCodes",
+                "Varlink",
                 logging, system,
             ]),
         room(
