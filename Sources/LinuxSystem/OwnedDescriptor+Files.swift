@@ -59,6 +59,11 @@ extension OwnedDescriptor {
 
     /// pread(2): up to `count` bytes from `offset`, fewer only at the end of the file.
     public func read(count: Int, at offset: ByteCount) throws(LinuxError) -> [UInt8] {
+        try Self.read(rawValue, count: count, at: offset)
+    }
+
+    /// As above, for a number that someone else owns.
+    static func read(_ number: Int32, count: Int, at offset: ByteCount) throws(LinuxError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
         var done = 0
         while done < count {
@@ -66,7 +71,7 @@ extension OwnedDescriptor {
             let n = try LinuxError.retrying("pread") {
                 bytes.withUnsafeMutableBytes { buffer in
                     tdxd_pread(
-                        rawValue, buffer.baseAddress! + start, count - start, Int64(offset.rawValue) + Int64(start))
+                        number, buffer.baseAddress! + start, count - start, Int64(offset.rawValue) + Int64(start))
                 }
             }
             if n == 0 { break }

@@ -17,6 +17,8 @@ final class ServerConnection {
     private weak var currentCall: VarlinkCall?
     private var currentMethod = ""
     private var currentIsOneway = false
+    /// Who answers the call goes on when nothing waits to be sent.
+    private var whenTaken: (@Sendable () -> Void)?
 
     init(
         id: UInt64, socket: consuming OwnedDescriptor, peer: PeerCredentials, server: VarlinkServer
@@ -77,6 +79,7 @@ final class ServerConnection {
         state.peerDisappeared()
         releaseSocket()
         currentCall?.cancel()
+        whenTaken = nil
     }
 
     func answered(call: UInt64, _ outcome: VarlinkCall.Outcome) {
@@ -84,6 +87,10 @@ final class ServerConnection {
         case .reply(let message, let descriptors, let continues):
             _ = state.answered(
                 call: call, message, descriptors: descriptors, continues: continues, now: .now)
+        case .part(let message, let whenTaken):
+            if state.answered(call: call, message, descriptors: [], continues: true, now: .now), !state.peerIsGone {
+                self.whenTaken = whenTaken
+            }
         case .abandoned:
             guard state.callInFlight == call else { return }
             // A oneway call needs no answer: letting go of it is the end of it.
@@ -113,6 +120,9 @@ final class ServerConnection {
         } while state.output.byteCount != before
         updateInterest()
         updateTimer()
+        guard state.output.isEmpty, let whenTaken else { return }
+        self.whenTaken = nil
+        whenTaken()
     }
 
     private func dispatch(_ message: FramedMessage, _ call: UInt64) {
@@ -140,6 +150,7 @@ final class ServerConnection {
     /// Says what was wrong, then ends the connection: where the next message begins is anyone's guess.
     private func refuse(_ violation: ProtocolViolation) {
         currentCall?.cancel()
+        whenTaken = nil
         state.queue(server.refusal(.violation(violation)).message, now: .now)
         state.closeWhenDrained(.violation(violation))
     }
@@ -191,6 +202,7 @@ final class ServerConnection {
     func close(_ reason: CloseReason) {
         releaseSocket()
         currentCall?.cancel()
+        whenTaken = nil
         server.closed(self, reason)
     }
 }

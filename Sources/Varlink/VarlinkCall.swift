@@ -22,6 +22,8 @@ public final class VarlinkCall: Sendable {
 
     enum Outcome: Sendable {
         case reply([UInt8], [RetainedDescriptor], continues: Bool)
+        /// One of several answers; who gives the next one wants to know when the client's side has this one.
+        case part([UInt8], whenTaken: @Sendable () -> Void)
         /// No answer will come.
         case abandoned
     }
@@ -83,6 +85,22 @@ public final class VarlinkCall: Sendable {
     public func replyContinues(_ parameters: some Encodable) {
         guard wantsMore else { return }
         send(parameters, [], continues: true)
+    }
+
+    /// One of several answers, and word when the next one may come: for answers that are longer together than should ever
+    /// wait for a client.
+    ///
+    /// - Parameter whenTaken: called once on the server's loop, when the kernel has taken all that was to be sent; at once
+    ///   for a client that did not ask for more. For a client that has left it is let go without being called.
+    public func replyContinues(_ parameters: some Encodable, whenTaken: @escaping @Sendable () -> Void) {
+        guard wantsMore else { return whenTaken() }
+        guard !state.withLock({ $0.isAnswered || $0.isCancelled }) else { return }
+        do {
+            deliver(.part(try MessageCoding.reply(parameters, continues: true), whenTaken: whenTaken))
+        } catch {
+            assertionFailure("the reply to \(method) does not encode: \(error)")
+            if finish() { deliver(.abandoned) }
+        }
     }
 
     /// The last answer: an error.

@@ -62,6 +62,7 @@ private let contracts: [Contract] = {
         method(manager, "GetDrain", NoParameters.self, M.GetDrain.Reply.self),
         method(manager, "Undrain", NoParameters.self, M.Undrain.Reply.self),
         method(manager, "CheckKexec", NoParameters.self, M.CheckKexec.Reply.self),
+        method(manager, "Inventory", M.Inventory.Parameters.self, M.Inventory.Reply.self),
         method(manager, "SelfTest", NoParameters.self, M.SelfTest.Reply.self),
         method(holder, "Build", H.Build.Parameters.self, H.Build.Reply.self),
         method(holder, "Describe", NoParameters.self, H.Describe.Reply.self),
@@ -76,6 +77,7 @@ private let contracts: [Contract] = {
         method(holder, "Reclaim", H.Reclaim.Parameters.self, H.Reclaim.Reply.self),
         method(holder, "SetPace", H.SetPace.Parameters.self, NoParameters.self),
         method(holder, "GetFigures", NoParameters.self, NoParameters.self),
+        method(holder, "GetPrivateRanges", NoParameters.self, H.GetPrivateRanges.Reply.self),
     ].flatMap { $0 }
 }()
 

@@ -245,6 +245,48 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         #expect(reclaims.withLock { $0 } == [false, true])
     }
 
+    @Test func `inventory puts answers together, or gives each as a line when ranges are wanted`() throws {
+        let manager = try ManagerStandIn([
+            "Inventory": { call in
+                let wantsRanges =
+                    (try? call.parameters(as: ManagerInterface.Inventory.Parameters.self))?.ranges ?? false
+                var total = InventoryTotal(backend: .tdx)
+                for name in ["a", "b"] {
+                    let domain = InventoryDomain(
+                        name: name, id: name, state: .runnable, backend: .tdx, source: .map, reason: nil,
+                        memoryBytes: 8192, privateBytes: 4096, convertingBytes: 0, sequence: wantsRanges ? 1 : nil,
+                        ranges: wantsRanges ? 1 : nil)
+                    total.add(domain, wantsRanges: wantsRanges)
+                    let run = InventoryRanges(
+                        id: name, runs: [MemoryRun(gpa: 0, bytes: 4096, attribute: .private)])
+                    call.replyContinues(
+                        ManagerInterface.Inventory.Reply(domains: [domain], ranges: wantsRanges ? [run] : []))
+                }
+                call.reply(ManagerInterface.Inventory.Reply(total: total))
+            }
+        ])
+        let whole = tdxctl("inventory", "--json=short", "--socket", manager.path)
+        #expect(whole.status == 0)
+        let document = try decoded(whole.output)
+        #expect(keys(document) == ["domains", "ranges", "total"])
+        guard case .object(let object) = document, case .array(let domains)? = object["domains"] else {
+            return #expect(Bool(false), "\(whole.output)")
+        }
+        #expect(domains.count == 2)
+        #expect(
+            keys(domains.first) == [
+                "name", "id", "state", "backend", "emulated", "source", "reason", "memory_bytes", "private_bytes",
+                "converting_bytes", "sequence", "ranges",
+            ])
+        let parts = tdxctl("inventory", "--ranges", "--json=short", "--socket", manager.path)
+        let lines = parts.output.split(separator: "\n")
+        #expect(parts.status == 0 && lines.count == 3)
+        for line in lines { #expect(keys(try decoded(String(line))) == ["domains", "ranges", "total"]) }
+        #expect(
+            tdxctl("inventory", "--socket", manager.path).output.hasSuffix(
+                "2 TDs: 8 KiB private, 0 B converting [tdx]\n"))
+    }
+
     @Test(
         arguments: [
             (.noSuchDomain(name: "x"), 3), (.noSuchCertificate(certificate: "x"), 3),

@@ -133,6 +133,51 @@ import Testing
         #expect(render(none, .plain) == "1 key id: 1 free, 0 in use [tdx]\n")
     }
 
+    @Test func `the inventory says what is counted by page and what whole, and why`() {
+        let known = InventoryDomain(
+            name: "web1", id: "aa", state: .runnable, backend: .memfd, source: .map, reason: nil, memoryBytes: 64 << 20,
+            privateBytes: 60 << 20, convertingBytes: 2 << 20, sequence: 7, ranges: 2)
+        let whole = InventoryDomain(
+            name: "db7", id: "bb", state: .failed, backend: .memfd, source: .whole,
+            reason: "not proven back: holder process 7 was killed by SIGKILL", memoryBytes: 1 << 30,
+            privateBytes: 1 << 30, convertingBytes: 0)
+        var total = InventoryTotal(backend: .memfd)
+        for domain in [known, whole] { total.add(domain, wantsRanges: true) }
+        #expect(
+            render([known, whole], total, .plain) == """
+                NAME  STATE     MEMORY  PRIVATE  CONVERTING  COUNTED  BACKEND
+                web1  runnable  64 MiB   60 MiB       2 MiB  by page  memfd (emulated)
+                db7   failed     1 GiB    1 GiB         0 B  WHOLE    memfd (emulated)
+                db7: not proven back: holder process 7 was killed by SIGKILL
+                2 TDs: 1 GiB private, 2 MiB converting, 2 ranges; 1 TD counted whole; 1 TD without ranges [memfd (emulated)]
+
+                """)
+        let runs = [
+            MemoryRun(gpa: 0, bytes: 60 << 20, attribute: .private),
+            MemoryRun(gpa: 62 << 20, bytes: 2 << 20, attribute: .convertingToShared),
+        ]
+        let first = ManagerInterface.Inventory.Reply(
+            domains: [known], ranges: [InventoryRanges(id: "aa", runs: [runs[0]])])
+        #expect(
+            renderParts(of: first, names: ["aa": "web1"], .plain) == """
+                web1 (runnable): 60 MiB private, 2 MiB converting of 64 MiB, 2 ranges as of change 7 [memfd (emulated)]
+                  0x0000000000–0x0003c00000  60 MiB  private
+
+                """)
+        let second = ManagerInterface.Inventory.Reply(
+            domains: [whole],
+            ranges: [InventoryRanges(id: "aa", runs: [runs[1]], cut: "the TD has ended meanwhile")], total: total)
+        #expect(
+            renderParts(of: second, names: ["aa": "web1", "bb": "db7"], .plain) == """
+                  0x0003e00000–0x0004000000  2 MiB  converting_to_shared
+                  web1: no further ranges: the TD has ended meanwhile
+                db7 (failed): 1 GiB private, 0 B converting of 1 GiB [memfd (emulated)]
+                  counted whole
+                  not proven back: holder process 7 was killed by SIGKILL
+
+                """)
+    }
+
     @Test func `conversions are shown by direction, with the hottest blocks, the last ones and storms`() {
         let none = ValueDistribution(median: 0, percentile90: 0, percentile99: 0, maximum: 0)
         func direction(_ side: MemorySide, _ count: UInt64, _ times: ValueDistribution) -> ConversionDirection {

@@ -98,6 +98,60 @@ extension ServerFixture {
         #expect(try fixture.isServing())
     }
 
+    @Test func `who answers in parts hears when the client has taken one, and not before`() throws {
+        let fixture = try ServerFixture()
+        let raw = try fixture.rawSocket()
+        raw.send(#"{"method":"io.example.Echo.Hold","more":true}"# + "\0")
+        eventually { fixture.held.withLock { $0.count } == 1 }
+        let call = try #require(fixture.held.withLock { $0.popLast() })
+        let taken = Flag()
+        // More than the kernel takes for a client that does not read.
+        let text = Echo(text: String(repeating: "x", count: 8 << 20))
+        call.replyContinues(text) { taken.set() }
+        // Another client's answer comes from the same loop, behind the part.
+        #expect(try fixture.isServing())
+        #expect(!taken.isSet)
+        #expect(raw.readLongMessage() > 8 << 20)
+        eventually { taken.isSet }
+        call.reply(Echo(text: "last"))
+        #expect(raw.readMessage()?.contains("last") == true)
+    }
+
+    @Test func `who answers in parts is let go when the client leaves, and hears nothing`() throws {
+        let fixture = try ServerFixture()
+        let taken = Flag()
+        final class Answerer: Sendable {}
+        weak var answerer: Answerer?
+        do {
+            let raw = try fixture.rawSocket()
+            raw.send(#"{"method":"io.example.Echo.Hold","more":true}"# + "\0")
+            eventually { fixture.held.withLock { $0.count } == 1 }
+            let call = try #require(fixture.held.withLock { $0.popLast() })
+            let who = Answerer()
+            answerer = who
+            call.replyContinues(Echo(text: String(repeating: "x", count: 8 << 20))) {
+                withExtendedLifetime((who, call)) { taken.set() }
+            }
+            #expect(try fixture.isServing())
+        }
+        eventually { answerer == nil }
+        #expect(!taken.isSet)
+        #expect(try fixture.isServing())
+    }
+
+    @Test func `who answers in parts goes on at once where the client wants the last answer alone`() throws {
+        let fixture = try ServerFixture()
+        let raw = try fixture.rawSocket()
+        raw.send(#"{"method":"io.example.Echo.Hold"}"# + "\0")
+        eventually { fixture.held.withLock { $0.count } == 1 }
+        let call = try #require(fixture.held.withLock { $0.popLast() })
+        let taken = Flag()
+        call.replyContinues(Echo(text: "part")) { taken.set() }
+        #expect(taken.isSet)
+        call.reply(Echo(text: "last"))
+        #expect(raw.readMessage()?.contains("last") == true)
+    }
+
     @Test func `a client that leaves cancels its call`() throws {
         let fixture = try ServerFixture()
         do {

@@ -175,6 +175,22 @@ final class RawClient: Sendable {
         return count
     }
 
+    /// Reads a message whose length alone matters, in large pieces; nothing may follow it. Gives its bytes.
+    func readLongMessage() -> Int {
+        var count = 0
+        while true {
+            var descriptor = pollfd(fd: socket.rawValue, events: Int16(POLLIN), revents: 0)
+            poll(&descriptor, 1, -1)
+            switch try? UnixSocket.receive(upTo: 1 << 20, from: socket.descriptor) {
+            case .bytes(let bytes, _):
+                count += bytes.count
+                if bytes.last == 0 { return count }
+            case .wouldBlock: continue
+            case .endOfStream, nil: return count
+            }
+        }
+    }
+
     /// Reads up to the next NUL or the end of the stream.
     func readMessage() -> String? {
         var text: [UInt8] = []

@@ -285,6 +285,17 @@ final class Holder: Sendable {
         }
     }
 
+    /// The ranges that are private or in transition at one moment, in a sealed file.
+    func privateRanges() throws(ControlError) -> (sequence: UInt64, file: RetainedDescriptor) {
+        let memory = try runnable("GetPrivateRanges").domain.memory
+        do throws(LinuxError) {
+            let ranges = try memory.writePrivateRanges()
+            return (ranges.sequence, RetainedDescriptor(ranges.file))
+        } catch {
+            throw ControlError(error)
+        }
+    }
+
     // MARK: Convert
 
     /// - Parameters:

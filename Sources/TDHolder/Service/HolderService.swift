@@ -37,6 +37,7 @@ final class HolderService: Sendable {
             "Verify": guarded(verify), "PlanStop": guarded(planStop), "GetBacking": guarded(getBacking),
             "Stop": guarded(stop), "Reclaim": guarded(reclaim), "MapChanges": guarded(mapChanges),
             "SetPace": guarded(setPace), "GetFigures": guarded(getFigures), "Conversions": guarded(conversions),
+            "GetPrivateRanges": guarded(getPrivateRanges),
         ]
     }
 
@@ -178,6 +179,19 @@ final class HolderService: Sendable {
         inspector.run { [holder] in
             do throws(ControlError) {
                 call.reply(NoParameters(), descriptors: [try holder.figures()])
+            } catch {
+                call.fail(error.reply(on: .holder))
+            }
+        }
+    }
+
+    private func getPrivateRanges(_ call: VarlinkCall) throws(VarlinkErrorReply) {
+        inspector.run { [holder] in
+            do throws(ControlError) {
+                let ranges = try holder.privateRanges()
+                call.reply(
+                    HolderInterface.GetPrivateRanges.Reply(sequence: Int64(clamping: ranges.sequence)),
+                    descriptors: [ranges.file])
             } catch {
                 call.fail(error.reply(on: .holder))
             }

@@ -16,7 +16,7 @@ struct Tdxctl: ParsableCommand {
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
             MapCommand.self, ConversionsCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self,
             ReclaimCommand.self,
-            DrainCommand.self, KexecCommand.self, MetricsCommand.self,
+            DrainCommand.self, KexecCommand.self, InventoryCommand.self, MetricsCommand.self,
             CertificateCommand.self,
             SelfTestCommand.self, EstimateCommand.self, ExplainCommand.self, ModelCommand.self, TraceCommand.self,
             VersionCommand.self,

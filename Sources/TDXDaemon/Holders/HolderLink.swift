@@ -166,6 +166,20 @@ struct HolderLink: Sendable {
         }
     }
 
+    /// The ranges that are private or in transition, as bytes that nobody can change any more, and the number of the last
+    /// change of the map in them.
+    func privateRanges(timeout: Duration) throws(ControlError) -> (sequence: Int64, file: SealedFile) {
+        let answer = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.callWithDescriptors(
+                HolderInterface.GetPrivateRanges.method, as: HolderInterface.GetPrivateRanges.Reply.self,
+                timeout: timeout)
+        }
+        guard let descriptor = answer.descriptors.takeFirst() else { throw incomplete("GetPrivateRanges") }
+        do throws(LinuxError) { return (answer.reply.sequence, try SealedFile(descriptor)) } catch {
+            throw .holderFailed(name: name, reason: "\(error)")
+        }
+    }
+
     func planStop(_ policy: StopPolicy, timeout: Duration) throws(ControlError) -> HolderInterface.PlanStop.Reply {
         try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(

@@ -9,6 +9,13 @@ final class LiveHolder: Sendable {
         var backing: Backing?
         var pages: FigureReader?
         var silentUntil: MonotonicInstant?
+        /// Files of ranges that somebody reads, until they are closed; nil when none may be read any more.
+        var rangeFiles: [WeakFile]? = []
+    }
+
+    private struct WeakFile: @unchecked Sendable {
+        // Sendable is sound: it is read and written under the lock alone.
+        weak var file: SealedFile?
     }
 
     /// The TD's id.
@@ -35,6 +42,31 @@ final class LiveHolder: Sendable {
     var pages: FigureReader? {
         get { state.withLock { $0.pages } }
         set { state.withLock { $0.pages = newValue } }
+    }
+
+    /// The TD's private ranges at this moment.
+    /// - Parameter memory: of the TD, in bytes.
+    func privateRanges(memory: UInt64, timeout: Duration) throws(ControlError) -> PrivateRangeFile {
+        let (sequence, file) = try link.privateRanges(timeout: timeout)
+        let isWelcome = state.withLock { state in
+            state.rangeFiles?.removeAll { $0.file == nil }
+            state.rangeFiles?.append(WeakFile(file: file))
+            return state.rangeFiles != nil
+        }
+        guard isWelcome else { throw .holderFailed(name: link.name, reason: "the TD has ended meanwhile") }
+        do throws(PrivateRangeFlaw) { return try PrivateRangeFile(file, sequence: sequence, memory: memory) } catch {
+            throw .holderFailed(name: link.name, reason: "its ranges make no sense: \(error)")
+        }
+    }
+
+    /// Nobody reads ranges of the TD any more. Their files are memory that is charged to it, whose end would wait for the
+    /// slowest reader otherwise.
+    func closeRanges() {
+        let files = state.withLock { state in
+            defer { state.rangeFiles = nil }
+            return state.rangeFiles ?? []
+        }
+        for file in files { file.file?.close() }
     }
 
     /// How long a holder that did not answer is not asked again for its figures.

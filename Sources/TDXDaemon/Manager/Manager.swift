@@ -43,6 +43,8 @@ final class Manager: Sendable {
     let lookers = WorkerPool(name: "look", limit: 16)
     /// For calls that wait for a change of a map; further ones wait for their turn.
     let followers = WorkerPool(name: "follow", limit: 64)
+    /// For inventories, an answer at a time.
+    let inventories = WorkerPool(name: "inventory", limit: 8)
     /// For creations, also while they wait to be let in; as many again as may wait can be built.
     let creators = WorkerPool(name: "create", limit: 2 * AdmissionQueue.limit)
     /// For other calls that change something or take long.
@@ -121,6 +123,7 @@ final class Manager: Sendable {
 
     /// Lets every duplicate of a TD's backing files go.
     func letGo(_ holder: LiveHolder) {
+        holder.closeRanges()
         guard let backing = holder.backing else { return }
         descriptors.drop(holder.id)
         backing.close()

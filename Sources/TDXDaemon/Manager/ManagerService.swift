@@ -10,6 +10,9 @@ internal import Varlink
 final class ManagerService: Sendable {
     private let manager: Manager
     private let refusals = Mutex(RefusalLog())
+    /// Inventories that are being read, by user.
+    private let readers = Mutex<[UInt32: Int]>([:])
+    private static let inventoriesPerUser = 4
 
     init(_ manager: Manager) { self.manager = manager }
 
@@ -35,6 +38,7 @@ final class ManagerService: Sendable {
             "GetDrain": { self.getDrain($0) },
             "Undrain": { self.undrain($0) },
             "CheckKexec": { self.checkKexec($0) },
+            "Inventory": { self.inventory($0) },
         ]
     }
 
@@ -103,6 +107,33 @@ final class ManagerService: Sendable {
         answer(call, ManagerInterface.GetCertificate.Parameters.self, on: manager.lookers) {
             manager, parameters throws(ControlError) in
             try manager.certificate(parameters.certificate)
+        }
+    }
+
+    /// Each is a place in memory for as long as its client takes to read it.
+    private func inventory(_ call: VarlinkCall) {
+        guard permitted(call) != nil else { return }
+        let uid = call.peer.uid
+        do throws(VarlinkErrorReply) {
+            let parameters = try call.parameters(as: ManagerInterface.Inventory.Parameters.self)
+            let isAdmitted = readers.withLock { readers in
+                guard readers[uid, default: 0] < Self.inventoriesPerUser else { return false }
+                readers[uid, default: 0] += 1
+                return true
+            }
+            guard isAdmitted else {
+                let reason = "user \(uid) reads \(Self.inventoriesPerUser) inventories already"
+                throw ControlError.tryAgain(reason: reason).reply(on: .manager)
+            }
+            let stream = InventoryStream(manager, call, wantsRanges: parameters.ranges ?? false) { [weak self] in
+                self?.readers.withLock { readers in
+                    readers[uid, default: 1] -= 1
+                    if readers[uid] == 0 { readers[uid] = nil }
+                }
+            }
+            manager.inventories.submit { stream.advance() }
+        } catch {
+            call.fail(error)
         }
     }
 

@@ -19,7 +19,7 @@ enum Role: Int, Hashable, Sendable, CaseIterable, Comparable {
         "Check": .observe, "List": .observe, "Show": .observe, "Map": .observe, "MapChanges": .observe,
         "Conversions": .observe,
         "PlanStop": .observe, "ListCertificates": .observe, "GetCertificate": .observe, "GetKeys": .observe,
-        "GetDrain": .observe, "CheckKexec": .observe,
+        "GetDrain": .observe, "CheckKexec": .observe, "Inventory": .observe,
         "Create": .operate, "Convert": .operate, "Verify": .operate, "Stop": .operate, "Reclaim": .operate,
         "Drain": .admin, "Undrain": .admin, "SelfTest": .admin,
     ]

@@ -124,7 +124,7 @@ struct HostileMessages {
         "io.tdxd.Manager."
             + pick([
                 "Show", "Map", "MapChanges", "Create", "Convert", "Stop", "PlanStop", "Verify", "Reclaim",
-                "GetCertificate",
+                "GetCertificate", "Inventory",
             ])
     }
 
