@@ -16,6 +16,9 @@
 // M_ARENA_MAX (-8): at most this many heaps, however many threads come and go; 1 on success.
 int mallopt(int, int);
 static inline int tdxd_limit_heaps(int count) { return mallopt(-8, count); }
+// Whole pages of freed memory go back to the kernel, wherever in a heap they lie; 1 if there were any.
+int malloc_trim(size_t);
+static inline int tdxd_trim_heaps(void) { return malloc_trim(0); }
 
 static inline int tdxd_close(int fd) { return close(fd) == 0 ? 0 : -errno; }
 

@@ -31,6 +31,10 @@ public enum CurrentProcess {
         _ = tdxd_limit_heaps(count)
     }
 
+    /// malloc_trim(3): gives the kernel back every whole page of freed memory. The allocator by itself does so at a heap's end
+    /// alone, so that one small block keeps all that was freed below it.
+    public static func trimHeaps() { _ = tdxd_trim_heaps() }
+
     /// PR_SET_NAME: the calling thread's name, up to 15 bytes; the main thread's is what ps shows. Longer ones are cut.
     public static func setThreadName(_ name: String) { _ = tdxd_set_name(name) }
 

@@ -183,6 +183,10 @@ public final class Daemon {
         probe()
         loop.schedule(every: .seconds(5)) { [manager] in manager.lookAtDraining() }
         loop.schedule(every: .seconds(2)) { [unowned self] in tellStatus() }
+        if let memory = try? ProcessMemory.of() {
+            let keeper = HeapKeeper(startingAt: memory.residentAnonymous)
+            loop.schedule(every: HeapKeeper.interval) { [manager] in manager.lookers.submit { keeper.tend() } }
+        }
         startWatchdog()
         tellStatus()
         tell(.ready)
