@@ -15,6 +15,8 @@ final class ServerConnection {
     private var timerDeadline: MonotonicInstant?
     /// Cancelled when the client leaves. Weak: whoever answers the call keeps it.
     private weak var currentCall: VarlinkCall?
+    /// The current call's short way to the socket.
+    private var direct: DirectReply?
     private var currentMethod = ""
     private var currentIsOneway = false
     /// Who answers the call goes on when nothing waits to be sent.
@@ -140,8 +142,11 @@ final class ServerConnection {
         }
         let loop = loop
         let id = id
+        let direct = state.output.isEmpty ? socket.map { DirectReply($0) } : nil
+        self.direct = direct
         let object = VarlinkCall(header: header, message: message, peer: peer) { [weak server] outcome in
-            loop.perform { [weak server] in server?.deliver(outcome, call: call, connection: id) }
+            let rest = direct?.send(outcome) ?? outcome
+            loop.perform { [weak server] in server?.deliver(rest, call: call, connection: id) }
         }
         currentCall = object
         server.handle(object, parameters: header.parameters, upgrade: header.upgrade ?? false)
@@ -151,6 +156,7 @@ final class ServerConnection {
     private func refuse(_ violation: ProtocolViolation) {
         currentCall?.cancel()
         whenTaken = nil
+        direct?.end()
         state.queue(server.refusal(.violation(violation)).message, now: .now)
         state.closeWhenDrained(.violation(violation))
     }
@@ -191,6 +197,7 @@ final class ServerConnection {
     }
 
     private func releaseSocket() {
+        direct?.end()
         watch?.cancel()
         watch = nil
         timer?.cancel()
