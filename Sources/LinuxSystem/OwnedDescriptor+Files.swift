@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Glibc
 public import MemoryUnits
 
 extension OwnedDescriptor {
@@ -47,6 +48,13 @@ extension OwnedDescriptor {
 
     /// fstat(2)
     public func status() throws(LinuxError) -> FileStatus { try FileStatus(ofDescriptor: rawValue) }
+
+    /// Whether it was opened for reading; a mere place in the file system was not.
+    public func isReadable() throws(LinuxError) -> Bool {
+        let result = fcntl(rawValue, F_GETFL)
+        let flags = try LinuxError.check(result < 0 ? -errno : result, "fcntl(F_GETFL)")
+        return flags & Access.place.flags == 0 && flags & 0b11 != Access.writeOnly.flags
+    }
 
     /// FD_CLOEXEC
     public func isCloseOnExec() throws(LinuxError) -> Bool {

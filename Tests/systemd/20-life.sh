@@ -2,6 +2,12 @@
 tdxctl create life --memory 128M
 state StatusText
 eventually 10 sh -c 'systemctl show -P StatusText tdxd.service | grep -q "1 TDs running"'
+# Firmware that only its owner reaches: tdxctl opens it, tdxd (another user, without /root) need not.
+if [ -r /usr/share/ovmf/OVMF.fd ]; then
+    install -m 0600 /usr/share/ovmf/OVMF.fd /root/private.fd
+    tdxctl create private-firmware --memory 128M --firmware /root/private.fd
+    tdxctl stop private-firmware
+fi
 tdxctl convert life --gpa 0x200000 --size 2M --to shared
 [ "$(state_of life)" = runnable ]
 tdxctl stop life

@@ -67,11 +67,21 @@ struct CreateCommand: ControlCommand {
                 name: name, memoryBytes: memory.rawValue, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
                 mrowner: mrowner, mrownerconfig: mrownerconfig, preallocate: preallocate ? true : nil,
                 waitMilliseconds: wait.map { Int64($0) }, numa: numa),
-            as: ManagerInterface.Create.Reply.self, progress: \.progress, result: \.domain)
+            as: ManagerInterface.Create.Reply.self, descriptor: openFirmware(), progress: \.progress, result: \.domain)
         let took = formatted(milliseconds: (MonotonicInstant.now - start).milliseconds)
         context.show(
             completed(domain, as: "TrustDomain"),
             text: "Created in \(took).\n" + render(domain, context.console.style))
         return .ok
+    }
+
+    /// The image, opened with this user's rights, which tdxd may lack. Nil for what cannot be opened: tdxd then says what is
+    /// wrong with it.
+    private func openFirmware() -> RetainedDescriptor? {
+        guard let firmware, let place = try? OwnedDescriptor.open(path: firmware, .place),
+            (try? place.status())?.kind == .regular,
+            let image = try? OwnedDescriptor.open(path: "/proc/self/fd/\(place.rawValue)", .readOnly)
+        else { return nil }
+        return RetainedDescriptor(image)
     }
 }

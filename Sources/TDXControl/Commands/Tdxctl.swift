@@ -53,9 +53,10 @@ extension Context {
     }
 
     /// Calls a method that reports progress; gives what `result` finds in the last reply.
+    /// - Parameter descriptor: goes with the call.
     func follow<Reply: Decodable, Result>(
         _ title: String, _ method: String, _ parameters: some Encodable, as type: Reply.Type,
-        progress: (Reply) -> Progress?, result: (Reply) -> Result?
+        descriptor: RetainedDescriptor? = nil, progress: (Reply) -> Progress?, result: (Reply) -> Result?
     ) throws(Failure) -> Result {
         var bar = ProgressBar(
             title: title, isTerminal: console.errorIsTerminal, width: console.width, now: .now)
@@ -63,7 +64,11 @@ extension Context {
         var found: Result?
         try withManager { client throws(VarlinkClientError) in
             // Long work may be silent for long: memory of terabytes, a busy host.
-            try client.callMore(method, parameters, as: type, timeout: .seconds(300)) { reply, isLast in
+            defer { withExtendedLifetime(descriptor) {} }
+            let descriptors = descriptor.map { [$0.rawValue] } ?? []
+            try client.callMore(
+                method, parameters, as: type, descriptors: descriptors, timeout: .seconds(300)
+            ) { reply, isLast in
                 if let news = progress(reply) { console.writeError(bar.update(news, now: .now)) }
                 if isLast { found = result(reply) }
             }

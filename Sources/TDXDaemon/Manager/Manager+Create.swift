@@ -9,20 +9,25 @@ extension Manager {
     /// Creates, loads and finalizes a TD. Blocks.
     ///
     /// - Parameters:
+    ///   - image: the firmware, where the client has opened it; otherwise tdxd opens what the order names.
     ///   - uid: the client's, who becomes the TD's owner.
     ///   - isLeft: nobody waits for the TD any more; asked now and then.
     /// - Throws: a refusal; nothing of the TD is left then.
     func create(
-        _ order: CreateOrder, for uid: UInt32, isLeft: () -> Bool = { false }, progress: (Progress) -> Void
+        _ order: CreateOrder, image: RetainedDescriptor? = nil, for uid: UInt32, isLeft: () -> Bool = { false },
+        progress: (Progress) -> Void
     ) throws(ControlError) -> TrustDomain {
         let configuration = configuration
         try Self.check(order, limits: configuration.limits)
         if let numa = order.numa { try HostNodes.check(numa) }
-        var firmware: RetainedDescriptor?
-        if let path = order.firmware {
-            firmware = RetainedDescriptor(
-                try FirmwareFile.open(
-                    path, for: uid, ownUID: ownUID, within: configuration.service.firmwareDirectories))
+        let firmware = try order.firmware.map { path throws(ControlError) in
+            let directories = configuration.service.firmwareDirectories
+            if let image {
+                try FirmwareFile.check(image.descriptor, path: path, within: directories)
+                return image
+            }
+            return RetainedDescriptor(
+                try FirmwareFile.open(path, for: uid, ownUID: ownUID, within: directories))
         }
         let record = try admit(order, for: uid, isLeft: isLeft, progress: progress)
         log.info(

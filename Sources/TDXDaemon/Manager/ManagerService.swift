@@ -166,9 +166,17 @@ final class ManagerService: Sendable {
             }
             asked.numa = try parameters.numa.map { policy throws(ControlError) in try policy.checked() }
             let order = asked
+            let count = call.receivedDescriptors.count
+            guard count == 0 || count == 1 && order.firmware != nil else {
+                throw .invalidField(
+                    field: "firmware", value: "\(count) descriptors",
+                    limit: "the image's descriptor alone, with its name, or none")
+            }
+            var image: RetainedDescriptor?
+            if let descriptor = call.receivedDescriptors.takeFirst() { image = RetainedDescriptor(descriptor) }
             let isLeft: @Sendable () -> Bool = { call.isCancelled }
             var meter = ProgressMeter()
-            let domain = try manager.create(order, for: call.peer.uid, isLeft: isLeft) {
+            let domain = try manager.create(order, image: image, for: call.peer.uid, isLeft: isLeft) {
                 call.replyContinues(ManagerInterface.Create.Reply(progress: meter.completed($0)))
             }
             return ManagerInterface.Create.Reply(domain: domain)
