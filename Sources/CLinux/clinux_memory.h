@@ -282,11 +282,9 @@ enum {
     tdxd_madv_dontneed = MADV_DONTNEED,
     tdxd_madv_remove = MADV_REMOVE,
     tdxd_madv_dontfork = MADV_DONTFORK,
-    tdxd_madv_hugepage = MADV_HUGEPAGE,
     tdxd_madv_dontdump = MADV_DONTDUMP,
     tdxd_madv_populate_read = MADV_POPULATE_READ,
     tdxd_madv_populate_write = MADV_POPULATE_WRITE,
-    tdxd_madv_collapse = MADV_COLLAPSE,
 };
 
 static inline int tdxd_madvise(void *address, uint64_t size, int advice) {

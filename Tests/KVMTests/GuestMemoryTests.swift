@@ -69,23 +69,41 @@ struct GuestMemoryTests {
     }
 
     @Test(arguments: GuestMemoryKind.all)
-    func `G6 to G10 allocating and punching follow the file's end`(kind: GuestMemoryKind) throws {
-        let size = 4 * page
-        let (_, memory) = try kind.create(ByteCount(size))
-        // G6
-        try memory.allocate(FileRange(0, size))
-        try expectResident(memory, FileRange(0, size), size)
-        // G7
+    func `G6 the whole file is allocated and keeps its size`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(4 * page))
+        try memory.allocate(FileRange(0, 4 * page))
+        try expectResident(memory, FileRange(0, 4 * page), 4 * page)
+        #expect(try memory.duplicateDescriptor().status().size == ByteCount(4 * page))
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G7 a hole that starts or ends within a page is refused and frees nothing`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.filled(ByteCount(4 * page))
         expectRefusal(.invalidArgument) { try memory.punchHole(FileRange(page - 1, page)) }
         expectRefusal(.invalidArgument) { try memory.punchHole(FileRange(page, page - 1)) }
-        // G8
-        expectRefusal(.invalidArgument) { try memory.allocate(FileRange(size, page)) }
-        expectRefusal(.invalidArgument) { try memory.allocate(FileRange(size + page, page)) }
-        // G9
-        try memory.punchHole(FileRange(size, page))
-        try memory.punchHole(FileRange(size + page, page))
-        try expectResident(memory, FileRange(0, size), size)
-        // G10
+        try expectResident(memory, FileRange(0, 4 * page), 4 * page)
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G8 nothing is allocated at the file's end or beyond`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.create(ByteCount(4 * page))
+        expectRefusal(.invalidArgument) { try memory.allocate(FileRange(4 * page, page)) }
+        expectRefusal(.invalidArgument) { try memory.allocate(FileRange(5 * page, page)) }
+        try expectResident(memory, FileRange(0, 4 * page), 0)
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G9 a hole at the file's end or beyond is punched and frees nothing`(kind: GuestMemoryKind) throws {
+        let (_, memory) = try kind.filled(ByteCount(4 * page))
+        try memory.punchHole(FileRange(4 * page, page))
+        try memory.punchHole(FileRange(5 * page, page))
+        try expectResident(memory, FileRange(0, 4 * page), 4 * page)
+    }
+
+    @Test(arguments: GuestMemoryKind.all)
+    func `G10 a punched page is gone alone and can be allocated again`(kind: GuestMemoryKind) throws {
+        let size = 4 * page
+        let (_, memory) = try kind.filled(ByteCount(size))
         try memory.punchHole(FileRange(page, page))
         try expectResident(memory, FileRange(0, size), size - page)
         try expectResident(memory, FileRange(page, page), 0)
@@ -173,18 +191,28 @@ struct GuestMemoryTests {
     }
 
     @Test(arguments: GuestMemoryKind.all(with: [.mmap, .initShared]))
-    func `G17 to G19 huge-page advice is taken, collapsing refused, and dropped page tables come back`(
-        kind: GuestMemoryKind
-    ) throws {
-        let size: UInt64 = 2 << 20
-        let (_, memory) = try kind.create(ByteCount(size))
-        let mapping = try #require(try memory.map(FileRange(0, size)) as? FileMapping)
+    func `G17 huge pages may be advised on an aligned mapping, which reads zero before and after`(kind: GuestMemoryKind)
+        throws
+    {
+        let mapping = try AlignedMapping(kind)
         #expect(mapping.holds(0))
-        try mapping.advise(.hugePage)  // G17
-        expectRefusal(.invalidArgument) { try mapping.advise(.collapse) }  // G18
+        #expect(mapping.advise(MADV_HUGEPAGE) == nil)
+        #expect(mapping.holds(0))
+    }
+
+    @Test(arguments: GuestMemoryKind.all(with: [.mmap, .initShared]))
+    func `G18 collapsing into a huge page is refused and loses nothing`(kind: GuestMemoryKind) throws {
+        let mapping = try AlignedMapping(kind)
+        mapping.fill(0x66)
+        #expect(mapping.advise(collapseAdvice) == .invalidArgument)
+        #expect(mapping.holds(0x66))
+    }
+
+    @Test(arguments: GuestMemoryKind.all(with: [.mmap, .initShared]))
+    func `G19 what MADV_DONTNEED drops from the page tables is read again`(kind: GuestMemoryKind) throws {
+        let mapping = try AlignedMapping(kind)
         mapping.fill(0x77)
-        mapping.dropMappings(offset: .zero, length: ByteCount(size))  // G19
-        try expectResident(memory, FileRange(0, size), size)
+        #expect(mapping.advise(MADV_DONTNEED) == nil)
         #expect(mapping.holds(0x77))
     }
 
@@ -273,6 +301,11 @@ struct GuestMemoryTests {
         }
     }
 
+    @Test(.enabled(if: Machine.hasKVM))
+    func `G24 a default VM offers MMAP and INIT_SHARED`() throws {
+        #expect(try Machine.createVM(.default).check(.guestMemfdFlags) & 3 == 3)
+    }
+
     @Test(.enabled(if: !GuestMemoryKind.all(with: [.mmap, .initShared]).isEmpty, "no VM type takes INIT_SHARED"))
     func `G25 a guest and its host see each other's writes in shared guest memory`() throws {
         let size: UInt64 = 2 << 20
@@ -299,10 +332,5 @@ struct GuestMemoryTests {
         for size: UInt64 in [1 << 40, 1 << 62, (1 << 63) - 4096] {
             #expect(try vm.createKernelGuestMemory(size: ByteCount(size), flags: kind.flags).size == ByteCount(size))
         }
-    }
-
-    @Test(.enabled(if: Machine.hasKVM))
-    func `G24 a default VM offers MMAP and INIT_SHARED`() throws {
-        #expect(try Machine.createVM(.default).check(.guestMemfdFlags) & 3 == 3)
     }
 }

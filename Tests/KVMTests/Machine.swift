@@ -70,6 +70,13 @@ struct GuestMemoryKind: CustomTestStringConvertible, Sendable {
         let vm = try Machine.createVM(type)
         return (vm, try vm.createKernelGuestMemory(size: size, flags: flags))
     }
+
+    /// The same with every page allocated.
+    func filled(_ size: ByteCount) throws -> (vm: KernelVirtualMachine, memory: KernelGuestMemory) {
+        let (vm, memory) = try create(size)
+        try memory.allocate(FileRange(0, size.rawValue))
+        return (vm, memory)
+    }
 }
 
 /// Expects a refusal with one of the errnos.

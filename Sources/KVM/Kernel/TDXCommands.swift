@@ -1,7 +1,7 @@
 internal import CKVM
 internal import LinuxSystem
 public import MemoryUnits
-internal import SystemPackage
+package import SystemPackage
 internal import TDXStatusCodes
 
 /// A sub-command of KVM_MEMORY_ENCRYPT_OP on a TDX VM. Source: reference kernel header, arch/x86/include/uapi/asm/kvm.h.
@@ -172,22 +172,32 @@ extension KernelVirtualCPU {
     }
 
     public func preFault(_ range: GuestPhysicalRange) throws(KVMError) {
-        var payload = tdxd_kvm_pre_fault_memory()
-        payload.gpa = range.start.rawValue
-        payload.size = range.size.rawValue
+        var (place, remaining) = (range.start.rawValue, range.size.rawValue)
         var retries = RetryBudget()
         repeat {
-            let before = payload.size
-            let result = try descriptor.attempt(Ioctls.preFaultMemory.request, at: &payload)
-            // The kernel writes back what is left; 0 is returned if at least one page was done.
-            if payload.size < before { retries = RetryBudget() }
-            guard result < 0 else { continue }
-            let errno = Errno(rawValue: -result)
+            let before = remaining
+            let refusal = try preFaultOnce(&place, &remaining)
+            if remaining < before { retries = RetryBudget() }
+            guard let errno = refusal else { continue }
             if errno == .interrupted { continue }
             if errno == .resourceTemporarilyUnavailable, retries.waitOnce() { continue }
             throw KVMError(
                 Ioctls.preFaultMemory.request.name, errno,
-                detail: "vCPU \(id), \(range), stopped at 0x\(String(payload.gpa, radix: 16))")
-        } while payload.size > 0
+                detail: "vCPU \(id), \(range), stopped at 0x\(String(place, radix: 16))")
+        } while remaining > 0
+    }
+
+    /// One KVM_PRE_FAULT_MEMORY, whatever it answers: the kernel writes back where it stopped and what remains.
+    ///
+    /// - Parameters:
+    ///   - place: a guest-physical address in bytes, and afterwards the first that was not faulted in.
+    ///   - remaining: bytes from there, and afterwards those that are left.
+    /// - Returns: the refusal, or nil if at least a page was done.
+    package func preFaultOnce(_ place: inout UInt64, _ remaining: inout UInt64) throws(KVMError) -> Errno? {
+        var payload = tdxd_kvm_pre_fault_memory()
+        (payload.gpa, payload.size) = (place, remaining)
+        let result = try descriptor.attempt(Ioctls.preFaultMemory.request, at: &payload)
+        (place, remaining) = (payload.gpa, payload.size)
+        return result < 0 ? Errno(rawValue: -result) : nil
     }
 }

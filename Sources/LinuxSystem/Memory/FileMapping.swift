@@ -62,12 +62,10 @@ public final class FileMapping: MappedMemory {
     }
 
     package enum Advice: Sendable {
-        case hugePage, collapse, remove
+        case remove
 
         var number: Int {
             switch self {
-            case .hugePage: tdxd_madv_hugepage
-            case .collapse: tdxd_madv_collapse
             case .remove: tdxd_madv_remove
             }
         }
