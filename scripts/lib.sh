@@ -55,3 +55,17 @@ build_release() {
 
 # What every build needs.
 build_packages=(libseccomp-dev libsystemd-dev pkg-config)
+
+# find_lab – $lab becomes the program that boots a kernel with private memory: the one that TDXD_KERNEL_LAB names, else
+# ../shared/kernel-lab/run, else scripts/kernel-lab, whose kernel is never built unless asked for. False, with $without as the
+# reason, where there is none.
+find_lab() {
+    lab=${TDXD_KERNEL_LAB:-../shared/kernel-lab/run} without=
+    [ -n "${TDXD_KERNEL_LAB:-}" ] || [ -x "$lab" ] || lab=scripts/kernel-lab
+    if [ ! -x "$lab" ]; then
+        without="$lab is no program; TDXD_KERNEL_LAB must name one that boots a kernel with private memory"
+    elif [ "$lab" -ef scripts/kernel-lab ] && ! "$lab" --built >/dev/null; then
+        without="no kernel with private memory is built; scripts/kernel-lab --build-only does it, once, in 5 to 20 minutes"
+    fi
+    [ -z "$without" ]
+}
