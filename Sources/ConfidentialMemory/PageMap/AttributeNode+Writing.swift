@@ -1,130 +1,109 @@
+/// Changes of a node that only the caller holds and that need not be widened first.
 extension AttributeNode {
     /// Sets the pages `first ..< end` (numbers within the node) and returns how many were in another state.
     /// - Complexity: O(leaves touched).
-    @usableFromInline
     func set(_ first: Int, _ end: Int, to state: PageState) -> Int {
         let before = pages(in: state)
+        if shape == .sparse {
+            setSparse(first, end, to: state)
+        } else {
+            setFlat(first, end, to: state)
+        }
+        return pages(in: state) - before
+    }
+
+    /// As `set` for one page and a settled state; 1 when the page was in another state, otherwise 0.
+    /// - Complexity: O(1).
+    @inline(__always)
+    func set(_ page: Int, settled state: PageState) -> UInt64 {
+        guard isSettled else { return UInt64(set(page, page &+ 1, to: state)) }
+        // Without a branch; see `ChangeLog.append`.
+        let word = settledPlane + page &>> 6
+        let shift = UInt64(truncatingIfNeeded: page & 63)
+        let value = word.pointee
+        let (old, new) = (value &>> shift & 1, UInt64(state.rawValue))
+        let difference = old ^ new
+        word.pointee = value ^ difference &<< shift
+        counts &+= new &- old
+        groups[page &>> 12] &+= UInt16(truncatingIfNeeded: new &- old)
+        return difference
+    }
+
+    // MARK: Flat
+
+    private func setFlat(_ first: Int, _ end: Int, to state: PageState) {
+        let planes = planes
         var page = first
         while page < end {
-            let leaf = page / MapGeometry.pagesPerLeaf
-            let leafStart = leaf &* MapGeometry.pagesPerLeaf
-            let stop = min(end, leafStart &+ MapGeometry.pagesPerLeaf)
-            if isFlat {
-                let (_, delta) = write(
-                    flatWords + leaf &* MapGeometry.wordsPerLeaf, page &- leafStart, stop &- leafStart, to: state)
-                groups[leaf &>> 3] &+= delta
-            } else if stop &- page == MapGeometry.pagesPerLeaf {
-                setWhole(leaf: leaf, to: state)
-            } else {
-                setPart(leaf: leaf, page &- leafStart, stop &- leafStart, to: state)
+            let group = page &>> 12
+            let stop = min(end, (group &+ 1) &* MapGeometry.pagesPerGroup)
+            let change = planes.set(page, stop, to: state)
+            counts &+= change.counts
+            groups[group] &+= UInt16(truncatingIfNeeded: change.low)
+            page = stop
+        }
+    }
+
+    // MARK: Sparse
+
+    private func setSparse(_ first: Int, _ end: Int, to state: PageState) {
+        var page = first
+        while page < end {
+            let leaf = page &>> 9
+            let start = leaf &<< 9
+            let stop = min(end, start &+ MapGeometry.pagesPerLeaf)
+            if entries[leaf] != UInt16(state.rawValue) {
+                if stop &- page == MapGeometry.pagesPerLeaf {
+                    setWhole(leaf: leaf, to: state)
+                } else {
+                    setPart(leaf: leaf, page &- start, stop &- start, to: state)
+                }
             }
             page = stop
         }
-        return Int(pages(in: state) &- before)
-    }
-
-    /// As `set` for one page; 1 when it was in another state, otherwise 0.
-    /// - Complexity: O(1).
-    @inline(__always)
-    func set(_ page: Int, to state: PageState) -> UInt64 {
-        if isFlat {
-            let (changed, old, _) = exchange(flatWords + page &>> 5, page, state)
-            // Where the page was in that state before, the two units are one and nothing changes.
-            groups[page &>> 12] &+= PackedCounts.unit(UInt64(state.rawValue)) &- PackedCounts.unit(old)
-            return changed
-        }
-        let leaf = page &>> 9
-        let entry = entries[leaf]
-        if entry == UInt16(state.rawValue) { return 0 }
-        let words = entry < 4 ? expand(leaf: leaf) : self.words(entry)
-        let (changed, _, updated) = exchange(words + (page & 511) &>> 5, page, state)
-        if updated == state.pattern { collapseIfUniform(leaf: leaf, words, to: state) }
-        return changed
-    }
-
-    /// Sets one page in its word and keeps the counts, without a branch; see `ChangeLog.append`.
-    @inline(__always)
-    private func exchange(
-        _ word: UnsafeMutablePointer<UInt64>, _ page: Int, _ state: PageState
-    ) -> (changed: UInt64, old: UInt64, updated: UInt64) {
-        let shift = UInt64(truncatingIfNeeded: 2 &* (page & 31))
-        let value = word.pointee
-        let old = value &>> shift & 3
-        let difference = old ^ UInt64(state.rawValue)
-        let updated = value ^ difference &<< shift
-        word.pointee = updated
-        let changed = (difference | difference &>> 1) & 1
-        let counts = counts
-        counts[Int(truncatingIfNeeded: old)] &-= UInt32(truncatingIfNeeded: changed)
-        counts[Int(state.rawValue)] &+= UInt32(truncatingIfNeeded: changed)
-        return (changed, old, updated)
     }
 
     private func setWhole(leaf: Int, to state: PageState) {
         let entry = entries[leaf]
-        guard entry != UInt16(state.rawValue) else { return }
-        if entry < 4 {
-            header.pointee.counts[Int(entry)] &-= UInt32(MapGeometry.pagesPerLeaf)
-        } else {
-            header.pointee.counts &-= Self.count(words(entry), 0, MapGeometry.pagesPerLeaf)
-        }
-        header.pointee.counts[Int(state.rawValue)] &+= UInt32(MapGeometry.pagesPerLeaf)
+        let pages = MapGeometry.pagesPerLeaf
+        let old = entry < 4 ? PackedCounts.unit(UInt64(entry)) &* UInt64(pages) : planes(entry).counts(0, pages)
+        counts &+= PackedCounts.unit(UInt64(state.rawValue)) &* UInt64(pages) &- old
         collapse(leaf: leaf, to: state)
     }
 
     private func setPart(leaf: Int, _ first: Int, _ end: Int, to state: PageState) {
         let entry = entries[leaf]
-        guard entry != UInt16(state.rawValue) else { return }
-        let words = entry < 4 ? expand(leaf: leaf) : words(entry)
-        if write(words, first, end, to: state).touched == state.pattern {
-            collapseIfUniform(leaf: leaf, words, to: state)
+        let planes = entry < 4 ? expand(leaf: leaf) : planes(entry)
+        let delta = planes.set(first, end, to: state).counts
+        counts &+= delta
+        if delta != 0, planes.uniformState(words: MapGeometry.wordsPerLeaf) == state { collapse(leaf: leaf, to: state) }
+    }
+
+    /// Gives a uniform leaf its slot.
+    private func expand(leaf: Int) -> PagePlanes {
+        let slot = header.pointee.pool!.take()
+        let planes = header.pointee.pool!.slot(slot)
+        planes.initialize(PageState(bits: UInt(entries[leaf])), words: MapGeometry.wordsPerLeaf)
+        entries[leaf] = UInt16(slot + 4)
+        return planes
+    }
+
+    /// Makes a leaf uniform and takes its slot back, if it had one.
+    private func collapse(leaf: Int, to state: PageState) {
+        let entry = entries[leaf]
+        entries[leaf] = UInt16(state.rawValue)
+        guard entry >= 4 else { return }
+        header.pointee.pool!.giveBack(Int32(entry) - 4)
+        if header.pointee.pool!.isThin { thinPool() }
+    }
+
+    /// Moves the fragmented leaves into a smaller pool once most slots have been given back.
+    private func thinPool() {
+        let old = header.pointee.pool!
+        header.pointee.pool = SlotPool(slots: old.capacity / 2)
+        for leaf in 0..<MapGeometry.leavesPerNode where entries[leaf] >= 4 {
+            entries[leaf] = take(old.slot(Int32(entries[leaf]) - 4))
         }
-    }
-
-    /// Sets a part of a leaf's words, keeps the counts, and returns the last word that changed, which tells whether the
-    /// leaf can have become uniform, and what the pages' `PackedCounts` have changed by.
-    private func write(
-        _ words: UnsafeMutablePointer<UInt64>, _ first: Int, _ end: Int, to state: PageState
-    ) -> (touched: UInt64, delta: UInt64) {
-        let pattern = state.pattern
-        var (removed, added) = (UInt64(0), UInt64(0))
-        let firstWord = first >> 5
-        let lastWord = (end &- 1) >> 5
-        var touched = pattern
-        var word = firstWord
-        while word <= lastWord {
-            let mask = MapGeometry.mask(
-                word == firstWord ? first & 31 : 0, word == lastWord ? (end &- 1) & 31 : 31)
-            let old = words[word]
-            let difference = (old ^ pattern) & mask
-            if difference != 0 {
-                let changed = (difference | difference &>> 1) & MapGeometry.lowBits
-                removed &+= PackedCounts.of(old, selected: changed)
-                added &+= UInt64(truncatingIfNeeded: changed.nonzeroBitCount)
-                touched = old ^ difference
-                words[word] = touched
-            }
-            word &+= 1
-        }
-        counts[1] &-= PackedCounts.private(removed)
-        counts[2] &-= PackedCounts.convertingToPrivate(removed)
-        counts[3] &-= PackedCounts.convertingToShared(removed)
-        counts[0] &-= UInt32(truncatingIfNeeded: added) &- PackedCounts.sum(removed)
-        counts[Int(state.rawValue)] &+= UInt32(truncatingIfNeeded: added)
-        return (touched, added &* PackedCounts.unit(UInt64(state.rawValue)) &- removed)
-    }
-
-    private func collapseIfUniform(leaf: Int, _ words: UnsafeMutablePointer<UInt64>, to state: PageState) {
-        let pattern = state.pattern
-        for index in 0..<MapGeometry.wordsPerLeaf where words[index] != pattern { return }
-        collapse(leaf: leaf, to: state)
-    }
-
-    /// Pages of each state in `first ..< end` of a leaf's words.
-    static func count(_ words: UnsafePointer<UInt64>, _ first: Int, _ end: Int) -> SIMD4<UInt32> {
-        let packed = PackedCounts.of(words, pages: end) &- PackedCounts.of(words, pages: first)
-        return SIMD4(
-            UInt32(end &- first) &- PackedCounts.sum(packed), PackedCounts.private(packed),
-            PackedCounts.convertingToPrivate(packed), PackedCounts.convertingToShared(packed))
+        old.destroy()
     }
 }

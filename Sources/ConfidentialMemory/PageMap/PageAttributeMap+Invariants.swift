@@ -1,49 +1,52 @@
 extension PageAttributeMap {
-    /// Whether there are flat nodes (true) and sparse ones (false). For tests.
-    var shapes: Set<Bool> {
-        Set((0..<directory.count).map { directory.entries[$0] }.filter { $0 >= 4 }.map { AttributeNode($0).isFlat })
+    /// The shapes of the map's nodes. For tests.
+    var shapes: Set<AttributeNode.Shape> {
+        Set((0..<directory.count).map { directory.entries[$0] }.filter { $0 >= 4 }.map { AttributeNode($0).shape })
     }
 
     /// Recounts the whole map and names the first thing that is not as it must be; nil when all is well. For tests.
     /// - Complexity: O(nodes × leaves).
     borrowing func brokenInvariant() -> String? {
         for number in 0..<directory.count where directory.entries[number] >= 4 {
-            let node = AttributeNode(directory.entries[number])
-            var counted = SIMD4<UInt32>.zero
-            var slots = Set<UInt16>()
-            for leaf in 0..<MapGeometry.leavesPerNode {
-                if node.isFlat {
-                    counted &+= AttributeNode.count(node.words(leaf: leaf)!, 0, MapGeometry.pagesPerLeaf)
-                    continue
-                }
-                let entry = node.entries[leaf]
-                if entry < 4 {
-                    counted[Int(entry)] += UInt32(MapGeometry.pagesPerLeaf)
-                    continue
-                }
-                guard Int32(entry) - 4 < node.header.pointee.fresh, slots.insert(entry).inserted else {
-                    return "node \(number), leaf \(leaf): slot \(entry - 4) is not its own"
-                }
-                let pages = AttributeNode.count(node.words(entry), 0, MapGeometry.pagesPerLeaf)
-                if pages.max() == UInt32(MapGeometry.pagesPerLeaf) {
-                    return "node \(number), leaf \(leaf): \(pages) is uniform but has a slot"
-                }
-                counted &+= pages
-            }
-            for group in 0..<(node.isFlat ? MapGeometry.groupsPerNode : 0) {
-                let words = node.flatWords + group * MapGeometry.wordsPerGroup
-                let recounted = PackedCounts.of(words, pages: MapGeometry.wordsPerGroup * 32)
-                guard node.groups[group] != recounted else { continue }
-                return "node \(number), group \(group): counts \(node.groups[group]), recounted \(recounted)"
-            }
-            if counted != node.header.pointee.counts {
-                return "node \(number): counts \(node.header.pointee.counts), recounted \(counted)"
-            }
-            if counted.max() == UInt32(MapGeometry.pagesPerNode) { return "node \(number) is uniform: \(counted)" }
-            if slots.count != Int(node.header.pointee.used) {
-                return "node \(number): \(node.header.pointee.used) slots in use, recounted \(slots.count)"
+            if let broken = AttributeNode(directory.entries[number]).brokenInvariant() {
+                return "node \(number), \(broken)"
             }
         }
+        return nil
+    }
+}
+
+extension AttributeNode {
+    fileprivate func brokenInvariant() -> String? {
+        var counted: UInt64 = 0
+        var lowBits = [UInt64](repeating: 0, count: MapGeometry.groupsPerNode)
+        for leaf in 0..<MapGeometry.leavesPerNode {
+            guard let planes = planes(leaf: leaf) else {
+                counted &+= PackedCounts.unit(UInt64(entries[leaf])) &* UInt64(MapGeometry.pagesPerLeaf)
+                continue
+            }
+            counted &+= planes.counts(0, MapGeometry.pagesPerLeaf)
+            lowBits[leaf / 8] += PagePlanes(low: planes.low, high: nil).counts(0, MapGeometry.pagesPerLeaf)
+            if shape == .sparse, let state = planes.uniformState(words: MapGeometry.wordsPerLeaf) {
+                return "leaf \(leaf): all of it is \(state), but it has a slot"
+            }
+        }
+        if counted != counts { return "counts \(counts), recounted \(counted)" }
+        if PageState.allCases.contains(where: isUniform) { return "all of it is uniform" }
+        if isMixed != isConverting, shape != .sparse { return "\(shape), but converting is \(isConverting)" }
+        if shape == .sparse { return brokenSlots() }
+        for group in 0..<MapGeometry.groupsPerNode where UInt64(groups[group]) != lowBits[group] {
+            return "group \(group): counts \(groups[group]), recounted \(lowBits[group])"
+        }
+        return nil
+    }
+
+    private func brokenSlots() -> String? {
+        let slots = (0..<MapGeometry.leavesPerNode).filter { entries[$0] >= 4 }.map { Int32(entries[$0]) - 4 }
+        let pool = header.pointee.pool!
+        if let wild = slots.first(where: { $0 >= pool.fresh }) { return "slot \(wild) was never handed out" }
+        if Set(slots).count != slots.count { return "a slot has two users" }
+        if slots.count != Int(pool.used) { return "\(pool.used) slots in use, recounted \(slots.count)" }
         return nil
     }
 }

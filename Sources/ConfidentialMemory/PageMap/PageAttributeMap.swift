@@ -38,8 +38,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     /// - Complexity: O(1).
     @inlinable
     public subscript(frame: GuestFrameNumber) -> PageState {
-        precondition(frame < Self.space.upperBound, "a page lies behind 16 TiB")
-        return directory.state(frame.rawValue)
+        directory.state(frame.rawValue)
     }
 
     /// Hands over the maximal runs of a range, in order, until `body` answers false.
@@ -93,8 +92,8 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     /// - Complexity: O(GiBs + leaves at the two ends), plus the copy of at most 66 KiB for each GiB that a snapshot shares.
     @discardableResult
     public mutating func set(_ frames: Range<GuestFrameNumber>, to state: PageState) -> PageCount {
-        precondition(Self.holds(frames), "a range lies behind 16 TiB")
         if let changed = setOne(frames, to: state) { return changed }
+        precondition(Self.holds(frames), "a range lies behind 16 TiB")
         var changed: UInt64 = 0
         var page = frames.lowerBound.rawValue
         let end = frames.upperBound.rawValue
@@ -122,10 +121,10 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
         let entry = directory.entry(number)
         guard entry >= 4 else { return nil }
         let node = AttributeNode(entry)
-        guard node.isUnique, !node.mustFlatten else { return nil }
-        let changed = node.set(Int(truncatingIfNeeded: page & 0x3_ffff), to: state)
+        guard !state.isConverting, !node.isMixed, node.isUnique, !node.mustWiden(for: state) else { return nil }
+        let changed = node.set(Int(truncatingIfNeeded: page & 0x3_ffff), settled: state)
         log.append(PageRun(frames, state), count: changed)
-        if node.pages(in: state) == UInt32(MapGeometry.pagesPerNode) {
+        if node.isUniform(state) {
             directory.entries[number] = UInt(state.rawValue)
             node.release()
         }
@@ -145,43 +144,41 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
             node.release()
             return pages - same
         }
-        let node = writableNode(number)
+        let node = writableNode(number, for: state)
         let base = page & ~UInt64(0x3_ffff)
         let changed = UInt64(node.set(Int(page - base), Int(end - base), to: state))
-        if node.pages(in: state) == UInt32(pages) {
+        if node.isUniform(state) {
             directory.entries[number] = tag
             node.release()
-        } else if node.isFlat, end - page >= Self.worthThinning, let thinner = node.sparse() {
+        } else if node.shape != .sparse, end - page >= Self.worthThinning, let thinner = node.thinned() {
             directory.entries[number] = thinner.bits
             node.release()
+        } else if node.isMixed, !node.isConverting {
+            directory.entries[number] = node.settled().bits
         }
         return changed
     }
 
-    /// A change of so many pages is followed by a look whether a flat node can be sparse again, which takes as long as
-    /// the change itself.
+    /// A change of so many pages is followed by a look whether the node can take a smaller shape, which takes as long
+    /// as the change itself.
     private static let worthThinning: UInt64 = 64 * 512
 
-    /// The node of a GiB, made, copied or flattened as a change of one range in it needs.
-    private mutating func writableNode(_ number: Int) -> AttributeNode {
+    /// The node of a GiB, made, copied or widened as a change of one range in it needs.
+    private mutating func writableNode(_ number: Int, for state: PageState) -> AttributeNode {
         let entry = directory.entries[number]
-        guard entry >= 4 else {
-            let node = AttributeNode.make(uniform: PageState(bits: entry))
-            directory.entries[number] = node.bits
-            return node
-        }
-        let node = AttributeNode(entry)
-        let replacement: AttributeNode
-        if node.mustFlatten {
-            replacement = node.flattened()
-        } else if !node.isUnique {
-            replacement = node.copy()
+        let node: AttributeNode
+        if entry < 4 {
+            node = .make(uniform: PageState(bits: entry))
+        } else if AttributeNode(entry).mustWiden(for: state) {
+            node = AttributeNode(entry).widened(for: state)
+        } else if !AttributeNode(entry).isUnique {
+            node = AttributeNode(entry).copy()
+            AttributeNode(entry).release()
         } else {
-            return node
+            return AttributeNode(entry)
         }
-        node.release()
-        directory.entries[number] = replacement.bits
-        return replacement
+        directory.entries[number] = node.bits
+        return node
     }
 
     private mutating func grow(to count: Int) {

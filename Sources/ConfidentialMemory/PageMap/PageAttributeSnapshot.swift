@@ -16,9 +16,9 @@ public final class PageAttributeSnapshot: @unchecked Sendable {
     deinit { directory.destroy() }
 
     /// The state of one page.
+    /// - Precondition: the page lies in `PageAttributeMap.space`.
     public subscript(frame: GuestFrameNumber) -> PageState {
-        precondition(frame < PageAttributeMap.space.upperBound, "a page lies behind 16 TiB")
-        return directory.state(frame.rawValue)
+        directory.state(frame.rawValue)
     }
 
     /// The maximal runs of a range, in order.
@@ -44,19 +44,31 @@ public final class PageAttributeSnapshot: @unchecked Sendable {
         var result: [PageDifference] = []
         for number in 0..<max(directory.count, later.directory.count)
         where directory.entry(number) != later.directory.entry(number) {
-            var page = UInt64(number) << 18
-            let end = page + UInt64(MapGeometry.pagesPerNode)
+            let first = UInt64(number) << 18
+            let end = first + UInt64(MapGeometry.pagesPerNode)
+            let (before, after) = (stretches(first, end), later.stretches(first, end))
+            var (page, old, new) = (first, 0, 0)
             while page < end {
-                let before = directory.stretch(page, limit: end)
-                let after = later.directory.stretch(page, limit: end)
-                let stop = min(before.end, after.end)
-                if before.state != after.state {
-                    Self.append(page, stop, before.state, after.state, to: &result)
+                let stop = min(before[old].end, after[new].end)
+                if before[old].state != after[new].state {
+                    Self.append(page, stop, before[old].state, after[new].state, to: &result)
                 }
+                if before[old].end == stop { old += 1 }
+                if after[new].end == stop { new += 1 }
                 page = stop
             }
         }
         return result
+    }
+
+    /// Where each run of a range ends, and its state.
+    private func stretches(_ first: UInt64, _ end: UInt64) -> [(end: UInt64, state: PageState)] {
+        var stretches: [(end: UInt64, state: PageState)] = []
+        directory.forEachRun(first, end) { _, end, state in
+            stretches.append((end, state))
+            return true
+        }
+        return stretches
     }
 
     private static func append(

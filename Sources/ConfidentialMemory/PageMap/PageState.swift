@@ -20,9 +20,6 @@ public enum PageState: UInt8, Hashable, Sendable, CaseIterable {
 
     /// True while a conversion has not settled.
     @inlinable public var isConverting: Bool { rawValue >= 2 }
-
-    /// The state's two bits repeated over a word of 32 pages.
-    @inlinable var pattern: UInt64 { UInt64(rawValue) &* 0x5555_5555_5555_5555 }
 }
 
 /// A run of pages in one state.
