@@ -12,11 +12,14 @@ extension AttributeNode {
         return pages(in: state) - before
     }
 
-    /// As `set` for one page and a settled state; 1 when the page was in another state, otherwise 0.
+    /// As `set` for one page and a settled state, in a node that is not mixed; 1 when the page was in another state, otherwise 0.
     /// - Complexity: O(1).
     @inline(__always)
     func set(_ page: Int, settled state: PageState) -> UInt64 {
-        guard isSettled else { return UInt64(set(page, page &+ 1, to: state)) }
+        guard isSettled else {
+            guard entries[page &>> 9] != UInt16(state.rawValue) else { return 0 }
+            return setPart(leaf: page &>> 9, page & 511, page & 511 &+ 1, to: state) ? 1 : 0
+        }
         // Without a branch; see `ChangeLog.append`.
         let word = settledPlane + page &>> 6
         let shift = UInt64(truncatingIfNeeded: page & 63)
@@ -56,7 +59,7 @@ extension AttributeNode {
                 if stop &- page == MapGeometry.pagesPerLeaf {
                     setWhole(leaf: leaf, to: state)
                 } else {
-                    setPart(leaf: leaf, page &- start, stop &- start, to: state)
+                    _ = setPart(leaf: leaf, page &- start, stop &- start, to: state)
                 }
             }
             page = stop
@@ -71,12 +74,18 @@ extension AttributeNode {
         collapse(leaf: leaf, to: state)
     }
 
-    private func setPart(leaf: Int, _ first: Int, _ end: Int, to state: PageState) {
+    /// Says whether anything changed.
+    private func setPart(leaf: Int, _ first: Int, _ end: Int, to state: PageState) -> Bool {
         let entry = entries[leaf]
         let planes = entry < 4 ? expand(leaf: leaf) : planes(entry)
         let delta = planes.set(first, end, to: state).counts
+        guard delta != 0 else { return false }
         counts &+= delta
-        if delta != 0, planes.uniformState(words: MapGeometry.wordsPerLeaf) == state { collapse(leaf: leaf, to: state) }
+        // Most leaves differ within the word that changed: only where they do not, the others are looked at.
+        if planes.low[first &>> 6] == state.lowPlane, planes.uniformState(words: MapGeometry.wordsPerLeaf) == state {
+            collapse(leaf: leaf, to: state)
+        }
+        return true
     }
 
     /// Gives a uniform leaf its slot.

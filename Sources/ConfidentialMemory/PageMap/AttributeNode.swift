@@ -8,7 +8,7 @@ internal import Synchronization
 ///   end of a range does not read all in front of it. A flat node is *mixed* while pages of it are in transition, and has
 ///   a high plane then, another 32 KiB; else it is *settled*.
 ///
-/// A node never takes more than 2.02 bits a page.
+/// A node never takes more than 2.01 bits a page.
 ///
 /// A handle over manually counted memory: the map and its snapshots share nodes, and who writes must hold the only
 /// reference. References are taken only by who owns one already, so a count of one cannot grow behind the writer's back.

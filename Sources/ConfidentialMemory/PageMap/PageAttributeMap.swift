@@ -4,7 +4,7 @@ public import MemoryUnits
 ///
 /// KVM keeps the same knowledge but has no call to read it (reference: kvm.md §3), so this map is the only place where
 /// a VMM can look. It is adaptive: a uniform GiB costs 8 bytes, a uniform 2 MiB 2 bytes, and a fragmented 2 MiB 128
-/// bytes; the worst case is 2.02 bits a page. Nothing is allocated per page.
+/// bytes; the worst case is 2.01 bits a page. Nothing is allocated per page.
 ///
 /// A value with one owner. Put it behind a lock to share it, or hand out snapshots, which cost a reference a GiB.
 public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
