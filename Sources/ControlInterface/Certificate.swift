@@ -55,13 +55,16 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
     public var failure: String?
     /// What the TDX module, or its emulation, answered to what failed, in hexadecimal; nil where nobody was told.
     public var tdxStatus: String?
+    /// Who rewrites pages that are taken from the TD, in words: never tdxd. Nil from a tdxd that does not say.
+    public var pageReset: String?
     /// What is still to come, such as memory that policy deferred holds back; nil when the end is over.
     public var pending: String?
 
     public init(
         name: String, id: String, backend: Backend, policy: String, path: String, holderDied: Bool, startedAt: String,
         milliseconds: Double, memoryBytes: UInt64, releasedBytes: UInt64, keyID: UInt16?, phases: [TeardownPhase],
-        proofs: [TeardownProof], failure: String?, tdxStatus: String? = nil, pending: String? = nil
+        proofs: [TeardownProof], failure: String?, tdxStatus: String? = nil, pageReset: String? = nil,
+        pending: String? = nil
     ) {
         self.name = name
         self.id = id
@@ -80,6 +83,7 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         self.complete = failure == nil && pending == nil && !proofs.isEmpty && proofs.allSatisfy(\.holds)
         self.failure = failure
         self.tdxStatus = tdxStatus
+        self.pageReset = pageReset
         self.pending = pending
     }
 
@@ -93,6 +97,7 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         case keyID = "key_id"
         case phases, proofs, complete, failure
         case tdxStatus = "tdx_status"
+        case pageReset = "page_reset"
         case pending
     }
 }

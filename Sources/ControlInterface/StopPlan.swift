@@ -100,11 +100,16 @@ extension ManagerInterface {
             public var steps: [PlannedStep]
             /// What happens when the holder is killed instead; nil for nothing.
             public var lastWill: LastWillState?
+            /// Who rewrites pages that are taken from the TD, in words; nil from a tdxd that does not say.
+            public var pageReset: String?
+            /// Whether the CPU has the partial-write erratum; nil where that is not known.
+            public var erratum: Bool?
 
             /// - Parameter further: what tdxd does behind the holder's steps.
             public init(
                 name: String, backend: Backend, policy: StopPolicy, memoryBytes: UInt64,
-                _ plan: HolderInterface.PlanStop.Reply, further: [PlannedStep]
+                _ plan: HolderInterface.PlanStop.Reply, further: [PlannedStep], pageReset: String? = nil,
+                erratum: Bool? = nil
             ) {
                 self.name = name
                 self.backend = backend
@@ -118,6 +123,8 @@ extension ManagerInterface {
                 residentSharedBytes = plan.residentSharedBytes
                 steps = plan.steps + further
                 lastWill = plan.lastWill
+                self.pageReset = pageReset
+                self.erratum = erratum
             }
 
             enum CodingKeys: String, CodingKey {
@@ -127,6 +134,8 @@ extension ManagerInterface {
                 case residentSharedBytes = "resident_shared_bytes"
                 case steps
                 case lastWill = "last_will"
+                case pageReset = "page_reset"
+                case erratum
             }
         }
     }

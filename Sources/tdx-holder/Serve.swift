@@ -57,6 +57,9 @@ struct Serve: ParsableCommand {
             valueName: "number"))
     var emulatedFailingRemoval: Int?
 
+    @Flag(help: "Let an emulated TD's first vCPU run and never leave KVM_RUN.")
+    var emulatedStuckVcpu = false
+
     @Option(
         help: ArgumentHelp(
             "Record every call of the software TDX module in this file, which must not exist yet.", valueName: "file"))
@@ -90,7 +93,7 @@ struct Serve: ParsableCommand {
             emulation: EmulationOptions(
                 terminate: emulatedTerminate, packages: emulatedPackages, tracePath: trace,
                 rehearsesLastWill: emulatedLastWill, pausesAt: emulatedPauseAt,
-                failingRemoval: emulatedFailingRemoval),
+                failingRemoval: emulatedFailingRemoval, keepsVCPU: emulatedStuckVcpu),
             idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, hasLastWill: hasLastWill,
             device: backend.kvmDevice)
         try HolderProgram.serve(options, logLevel: logLevel)

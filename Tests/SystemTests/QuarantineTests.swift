@@ -127,8 +127,36 @@ struct QuarantineTests {
         try Self.expectQuarantine(host, kept)
     }
 
+    @Test
+    func
+        `when both die behind a failed removal the next tdxd says that the kernel has the memory, and keeps the key id`()
+        throws
+    {
+        let host = try PrivateHost(
+            settings: "emulated_key_ids = 1\nemulated_failing_removal = 1\nemulated_pause_at = release")
+        let domain = try host.create("web1", firmware: Programs.firmware)
+        let answers = inParallel(2) { index -> Bool in
+            index == 0 ? Self.fails(host) : Self.killUnheard(host, domain.holderPID)
+        }
+        #expect(answers == [true, true], "\(host.log)")
+        Glibc.kill(domain.holderPID, SIGKILL)
+        #expect(eventually { host.holders.isEmpty })
+        for _ in 1...2 {
+            try host.start()
+            #expect(
+                eventually { (try? host.show("web1").reason?.hasPrefix("quarantined: release: ")) == true },
+                "\(host.log)")
+            let certificate = try JSONValue(host.tdxctl("certificate", "show", "web1", "--json=short"))
+            #expect(certificate["holder_died"] == .bool(true) && certificate["complete"] == .bool(false))
+            let kept = certificate["phases"].elements.first { $0["name"].text == "quarantine" }?["detail"].text
+            #expect(kept?.contains("the kernel has it back") == true, "\(certificate)")
+            #expect(refusal { _ = try host.create("web2") } == .noKeyAvailable(capacity: 1, inUse: 1))
+            host.kill(.kill)
+        }
+    }
+
     /// Asks for the end, and gets no answer.
-    private static func fails(_ host: PrivateHost) -> Bool {
+    static func fails(_ host: PrivateHost) -> Bool {
         do {
             _ = try host.stop("web1")
             return false
@@ -138,7 +166,7 @@ struct QuarantineTests {
     }
 
     /// Kills tdxd where the release begins, and waits until the holder has met the page, alone.
-    private static func killUnheard(_ host: PrivateHost, _ holder: Int32) -> Bool {
+    static func killUnheard(_ host: PrivateHost, _ holder: Int32) -> Bool {
         guard eventually({ DeathAtEachPhaseTests.isPaused(holder) }) else { return false }
         host.kill(.kill)
         Glibc.kill(holder, SIGCONT)
@@ -164,5 +192,24 @@ struct QuarantineTests {
         #expect(certificate.proofs.first { $0.name == "emulated_no_page_owned" }?.holds == false)
         #expect(refusal { _ = try host.create("web2") } == .noKeyAvailable(capacity: 1, inUse: 1))
         #expect(try host.show("web1").reason?.hasPrefix("quarantined: close: ") == true)
+    }
+
+    @Test func `what a holder met alone when it closed is known to the next tdxd`() throws {
+        let host = try PrivateHost(
+            settings: "emulated_key_ids = 1\nemulated_failing_removal = 1\nemulated_pause_at = close")
+        let domain = try host.create("web1")
+        let answers = inParallel(2) { index -> Bool in
+            index == 0 ? QuarantineTests.fails(host) : QuarantineTests.killUnheard(host, domain.holderPID)
+        }
+        #expect(answers == [true, true], "\(host.log)")
+        #expect(eventually { host.holders.isEmpty })
+        try host.start()
+        #expect(
+            eventually { (try? host.show("web1").reason?.hasPrefix("quarantined: close: ")) == true }, "\(host.log)")
+        let certificate = try JSONValue(host.tdxctl("certificate", "show", "web1", "--json=short"))
+        #expect(certificate["tdx_status"].text == QuarantineTests.status && certificate["complete"] == .bool(false))
+        let phases = certificate["phases"].elements.compactMap { $0["name"].text }
+        #expect(phases.prefix(4) == ["quiesce", "terminate", "release", "close"], "\(phases)")
+        #expect(refusal { _ = try host.create("web2") } == .noKeyAvailable(capacity: 1, inUse: 1))
     }
 }

@@ -1,5 +1,6 @@
 import ControlInterface
 import FoundationEssentials
+import Glibc
 import LinuxSystem
 import MemoryUnits
 import Testing
@@ -29,6 +30,25 @@ import Varlink
         host.kill(.kill)
         try host.start()
         #expect(try host.tdxctl("certificate", "show", "b").output.contains("COMPLETE"))
+    }
+
+    @Test func `certificates that have become too old go when tdxd starts, and are not listed`() throws {
+        let host = try PrivateHost(settings: "[service]\ncertificate_days = 30")
+        for name in ["old", "young"] {
+            _ = try host.create(name)
+            #expect(try host.stop(name).complete)
+        }
+        for file in host.certificateFiles {
+            let second = Int(time(nil)) - (file.hasPrefix("old-") ? 31 : 29) * 86_400
+            var times = [timeval(tv_sec: second, tv_usec: 0), timeval(tv_sec: second, tv_usec: 0)]
+            #expect(utimes(host.state + "/certificates/" + file, &times) == 0)
+        }
+        host.kill(.terminate)
+        try host.start()
+        #expect(eventually { host.certificateFiles.count == 1 }, "\(host.log)")
+        let listed = try JSONValue(host.tdxctl("certificate", "list", "--json=short"))
+        #expect(listed.elements.map { $0["name"].text } == ["young"])
+        #expect(try host.tdxctl("certificate", "show", "old").status == 3)
     }
 
     @Test func `keys tells how many key ids there are and who holds which`() throws {

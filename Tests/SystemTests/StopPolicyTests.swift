@@ -11,9 +11,10 @@ import Testing
         #expect(plan["emulated"] == .bool(true) && plan["vcpus"].number == 2)
         #expect(plan["estimate"]["model"] == .bool(true))
         #expect(plan["resident_private_bytes"].number == domain.residentPrivateBytes.map { Double($0) })
+        #expect(plan["page_reset"].text?.hasPrefix("none: the TDX module is emulated") == true)
         #expect(try host.show("web1").state == .runnable)
         let certificate = try host.stop("web1")
-        #expect(certificate.complete)
+        #expect(certificate.complete && certificate.pageReset == plan["page_reset"].text)
         // What was planned is what was done; a reap comes only where a holder left something.
         #expect(plan["steps"].elements.map { $0["name"].text } == certificate.phases.map { $0.name })
         #expect(try host.tdxctl("stop", "web1", "--dry-run").status == 3)

@@ -31,6 +31,16 @@ import Varlink
         }
     }
 
+    @Test(arguments: [true, false])
+    func `it is the kernel that resets pages, or leaves it out`(erratum: Bool) {
+        let estimate = TeardownEstimate(memory: .gibibytes(4), vcpus: 4, erratum: erratum, paths: [.terminateFirst])
+        let text = render(estimate, .plain)
+        #expect(
+            text.contains(erratum ? "The kernel resets every reclaimed page" : "the kernel leaves the reset"), "\(text)"
+        )
+        #expect(!text.contains("tdxd resets"))
+    }
+
     @Test func `only without the erratum there is something to gain`() {
         let with = TeardownEstimate(memory: .gibibytes(4), vcpus: 4, erratum: true, paths: [.terminateFirst])
         let without = TeardownEstimate(memory: .gibibytes(4), vcpus: 4, erratum: false, paths: [.terminateFirst])

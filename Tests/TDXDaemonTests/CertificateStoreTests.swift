@@ -41,6 +41,34 @@ import Testing
         #expect(store.names() == ["td3-id3.json", "td4-id4.json", "td5-id5.json"])
     }
 
+    private static func age(_ path: String, days: Int, now: Int) {
+        let second = now - days * 86_400
+        var times = [timeval(tv_sec: second, tv_usec: 0), timeval(tv_sec: second, tv_usec: 0)]
+        #expect(utimes(path, &times) == 0)
+    }
+
+    @Test func `certificates that are older than configured go, except those of TDs that are listed`() throws {
+        let place = try TemporaryDirectory()
+        let now = Int(WallTime.now.nanoseconds / 1_000_000_000)
+        let all = CertificateStore(directory: place.path)
+        for (name, days) in [("today", 0), ("week", 7), ("month", 30), ("kept", 400), ("year", 365)] {
+            try all.write(Sample.certificate(Sample.record(name, id: "1")))
+            Self.age("\(place.path)/\(name)-1.json", days: days, now: now)
+        }
+        let moment = WallTime(nanoseconds: Int64(now) * 1_000_000_000)
+        #expect(all.prune(now: moment) == 0)
+        #expect(all.names().count == 5)
+        let store = CertificateStore(directory: place.path, days: 30, needed: ["kept-1.json"])
+        // Thirty days old is not older than thirty days.
+        #expect(store.prune(now: moment) == 1)
+        #expect(store.names() == ["kept-1.json", "month-1.json", "week-1.json", "today-1.json"])
+        #expect(store.prune(now: WallTime(nanoseconds: moment.nanoseconds + 1_000_000_000)) == 1)
+        // Writing one does it as well, and by number too.
+        let few = CertificateStore(directory: place.path, retained: 2, days: 6, needed: ["kept-1.json"])
+        try few.write(Sample.certificate(Sample.record("new", id: "2")))
+        #expect(Set(few.names()) == ["kept-1.json", "today-1.json", "new-2.json"])
+    }
+
     @Test func `a certificate is found by its id, or by its name the latest`() throws {
         let place = try TemporaryDirectory()
         let store = CertificateStore(directory: place.path)

@@ -128,6 +128,36 @@ import Testing
         #expect(TeardownProofs.derive(from: Self.good).count == 5)
     }
 
+    @Test func `without duplicates the holder's own count holds as far as tdxd could see, and nothing else does`() {
+        func residency(_ change: (inout TeardownEvidence) -> Void) -> TeardownProof? {
+            var evidence = Self.good
+            evidence.residentBytes = nil
+            evidence.duplicates = 0
+            evidence.othersAreHidden = true
+            change(&evidence)
+            return TeardownProofs.derive(from: evidence).first { $0.name == "residency_zero" }
+        }
+        #expect(residency { _ in }?.holds == false)
+        let counted = residency { $0.holderCountedNothing = true }
+        #expect(counted?.holds == true && counted?.evidence.contains("the holder counted 0 bytes") == true)
+        #expect(counted?.unseen?.contains("hidepid") == true)
+        // Who holds the file may have filled it again.
+        #expect(
+            residency {
+                $0.holderCountedNothing = true; $0.holders = ["pid 7"]
+            }?.holds == false)
+        #expect(
+            residency {
+                $0.holderCountedNothing = true; $0.scanFailure = "EACCES"
+            }?.holds == false)
+        #expect(
+            residency {
+                $0.holderCountedNothing = true; $0.filesSought = 0
+            }?.holds == false)
+        // Where every process could be seen, the count is not needed.
+        #expect(residency { $0.othersAreHidden = false }?.holds == true)
+    }
+
     @Test func `each thing that is left fails its own proof`() {
         #expect(Self.failing { $0.residentBytes = 4096 } == ["residency_zero"])
         #expect(Self.failing { $0.holderExit = nil } == ["holder_gone"])
@@ -165,6 +195,13 @@ import Testing
         #expect(quarantine { $0.failure = "release: 0x0, 2 MiB: EIO" } == "release: 0x0, 2 MiB: EIO")
         #expect(quarantine { $0.failure = "terminate: EIO" } == "terminate: EIO")
         // A vCPU that was late has left by then: what can be seen from outside decides.
+        #expect(quarantine { $0.failure = "close: EIO" } == "close: EIO")
+        #expect(quarantine { $0.failure = "not terminated, and ended page by page: EBUSY" } == nil)
+        #expect(
+            quarantine {
+                $0.failure = "vCPU 0 did not leave KVM_RUN within 5000 ms"
+                $0.holderProofs = [proof("emulated_vm_destroyed", false)]
+            } == nil)
         #expect(quarantine { $0.failure = "vCPU 0 did not leave KVM_RUN within 5000 ms" } == nil)
     }
 

@@ -139,6 +139,13 @@ public struct MiscResource: Hashable, Sendable {
         try readRoot("misc.current", root)
     }
 
+    /// misc.current of one group.
+    /// - Parameter directory: the group's, absolute.
+    /// - Throws: ENOENT where the misc controller is not enabled for the group, or the group is gone.
+    public static func current(ofGroup directory: String) throws(LinuxError) -> [Self] {
+        parse(try TextFile.read("\(directory)/misc.current", limit: 64 << 10))
+    }
+
     private static func readRoot(_ file: String, _ root: String) throws(LinuxError) -> [Self] {
         var first: LinuxError?
         for mount in [root, root + "/misc", root + "/unified"] {

@@ -11,6 +11,7 @@ extension Setting {
         path("service", "state_directory", \.service.stateDirectory),
         // All of them are listed in one answer.
         number("service", "certificates_kept", \.service.certificatesKept, 1...10_000),
+        numberOrNone("service", "certificate_days", \.service.certificateDays, 1...36_500),
         pathsOrAny("service", "firmware_directories", \.service.firmwareDirectories),
         choice("service", "on_stop", \.service.onStop),
         choice("service", "log_level", \.service.logLevel),
@@ -30,6 +31,7 @@ extension Setting {
         pathOrNone("backend", "emulated_traces", \.backends.emulatedTraces, limit: 4000),
         choice("backend", "emulated_last_will", \.backends.emulatedLastWill),
         choice("backend", "emulated_pause_at", \.backends.emulatedPauseAt),
+        choice("backend", "emulated_stuck_vcpu", \.backends.emulatedStuckVCPU),
         numberOrNone("backend", "emulated_failing_removal", \.backends.emulatedFailingRemoval, 1...1_000_000_000_000),
 
         size(

@@ -16,6 +16,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var stateDirectory = "/var/lib/tdxd"
         /// Teardown certificates that are kept; beyond it the oldest go.
         public var certificatesKept = 1000
+        /// Certificates that are older go, too; nil for none.
+        public var certificateDays: UInt32?
         /// Where firmware that clients name may lie; nil for anywhere that the client may read.
         public var firmwareDirectories: [String]?
         /// What happens to TDs when tdxd is stopped.
@@ -54,6 +56,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var emulatedPauseAt = EmulatedPause.none
         /// Which page that is taken from an emulated TD the software module refuses to give up, from 1; nil for none.
         public var emulatedFailingRemoval: UInt64?
+        /// Whether an emulated TD's first vCPU runs and cannot be driven out.
+        public var emulatedStuckVCPU = YesOrNo.no
     }
 
     /// How TDs are ended.

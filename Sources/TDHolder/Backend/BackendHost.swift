@@ -18,6 +18,8 @@ public struct EmulationOptions: Sendable {
     public var pausesAt: Pause?
     /// Which page that is taken from the TD the software module refuses to give up, from 1; nil for none.
     public var failingRemoval: Int?
+    /// The TD's first vCPU enters KVM_RUN and cannot be driven out.
+    public var keepsVCPU: Bool
 
     /// As the phases of a teardown are named.
     public enum Pause: String, Hashable, Sendable, CaseIterable {
@@ -26,7 +28,8 @@ public struct EmulationOptions: Sendable {
 
     public init(
         terminate: TerminateSupport = .announced, packages: Int = 1, tracePath: String? = nil,
-        rehearsesLastWill: Bool = false, pausesAt: Pause? = nil, failingRemoval: Int? = nil
+        rehearsesLastWill: Bool = false, pausesAt: Pause? = nil, failingRemoval: Int? = nil,
+        keepsVCPU: Bool = false
     ) {
         self.terminate = terminate
         self.packages = packages
@@ -34,6 +37,7 @@ public struct EmulationOptions: Sendable {
         self.rehearsesLastWill = rehearsesLastWill
         self.pausesAt = pausesAt
         self.failingRemoval = failingRemoval
+        self.keepsVCPU = keepsVCPU
     }
 
     /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
@@ -77,6 +81,9 @@ struct BackendHost: Sendable {
     /// Where a TD's end is held up for a trial; never on hardware.
     var pause: EmulationOptions.Pause? { backend.isEmulated ? emulation.pausesAt : nil }
 
+    /// A vCPU that cannot be driven out, for a trial; never on hardware.
+    var keepsVCPU: Bool { backend.isEmulated && emulation.keepsVCPU }
+
     /// The system that a TD is built on. On emulated backends its pool of key ids is `keyID` alone.
     /// - Throws: `.invalidField` for a key id that the emulator cannot have.
     func makeSystem(keyID: KeyID) throws(ControlError) -> HostedSystem {
@@ -91,7 +98,7 @@ struct BackendHost: Sendable {
             let system = try EmulatedKVMSystem(
                 EmulatorConfiguration(
                     host: host, keyIDs: [keyID], terminate: emulation.terminate, packages: emulation.packages,
-                    failingRemoval: emulation.failingRemoval))
+                    failingRemoval: emulation.failingRemoval, keepsVCPUs: emulation.keepsVCPU))
             if let trace { system.record { trace.write($0) } }
             return HostedSystem(system)
         } catch {

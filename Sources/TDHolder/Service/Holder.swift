@@ -39,19 +39,29 @@ final class Holder: Sendable {
     private let policy: TeardownPolicy
     /// Nil where this process's death has nothing to see to.
     private let will: LastWill?
+    /// Where what came of the end is written down.
+    private let record: EndRecord
     private let log: Logger
     private let state = Mutex(State())
+    /// Runs a vCPU that never leaves, for a trial.
+    private let stuck = Mutex<SystemThread?>(nil)
     private let pace = ReleasePace()
     /// Writes to the journal what a thread that converts must not wait for.
     private let reporter: SerialWorker
 
-    init(host: BackendHost, policy: TeardownPolicy, will: LastWill?, log: Logger, reporter: SerialWorker) {
+    init(
+        host: BackendHost, policy: TeardownPolicy, will: LastWill?, record: EndRecord, log: Logger,
+        reporter: SerialWorker
+    ) {
         self.host = host
         self.policy = policy
         self.will = will
+        self.record = record
         self.log = log
         self.reporter = reporter
     }
+
+    func removeEmptyRecord() { record.removeIfEmpty() }
 
     /// Nobody has given this process work, or the work has failed.
     var mayExitIdle: Bool { state.withLock { $0.lifecycle.mayExitIdle } }
@@ -75,6 +85,7 @@ final class Holder: Sendable {
             let start = MonotonicInstant.now
             let built = try make(order, image: image, progress: progress)
             armWill(for: built.domain)
+            if host.keepsVCPU { keepVCPU(of: built.domain) }
             state.withLock { state in
                 state.built = built
                 state.lifecycle.built()
@@ -147,6 +158,19 @@ final class Holder: Sendable {
         let journal = ConversionJournal(log: log)
         return ConversionObserver(storm: order.storm) { [reporter] event, observer in
             reporter.run { journal.note(event, observer) }
+        }
+    }
+
+    /// For a trial of an end that a vCPU holds up: the emulated kernel never lets it out again.
+    private func keepVCPU(of domain: ConfidentialMemory.TrustDomain) {
+        guard let vcpu = domain.vcpus.first else { return }
+        do throws(LinuxError) {
+            try Signals.makeInterrupting(.kick)
+            let thread = try SystemThread(name: "vcpu-\(vcpu.id)") { _ = VCPULoop.run(vcpu, of: domain) { _ in false } }
+            stuck.withLock { $0 = thread }
+            log.warning("a vCPU runs and will not be driven out, as asked for", metadata: ["vcpu": "\(vcpu.id)"])
+        } catch {
+            log.error("no vCPU runs that could be in the way", metadata: ["reason": "\(error)"])
         }
     }
 
@@ -472,6 +496,7 @@ final class Holder: Sendable {
                 path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure,
                 tdxStatus: report.status.map { hexadecimal($0.rawValue) }, withheld: report.isWithheld ? true : nil)
             tell(report)
+            record.write(reply)
             guard report.isWithheld else { return (ended(reply), false) }
             state.withLock { state in
                 state.withheld = reply

@@ -71,6 +71,7 @@ public final class HolderServer: @unchecked Sendable {
                 "backend chosen", metadata: ["backend": "\(host.backend.rawValue)", "why": "\(host.chosen.reason)"])
             // Before fence and filter, which it would inherit; its own leaves it seven calls, none of which opens anything.
             let will = options.hasLastWill ? Self.startLastWill(host, options.directory, log) : nil
+            let record = try EndRecord(creating: HolderPlaces.end(in: options.directory), log: log)
             // All that is opened by path is open now, and no thread has been started that goes on.
             let fence = try HolderSandbox.enterFence(directory: options.directory)
             switch fence {
@@ -84,7 +85,7 @@ public final class HolderServer: @unchecked Sendable {
                     vendor: "tdxd", product: "tdx-holder", version: ControlInterfaceVersion.text, url: ""))
             holder = Holder(
                 host: host, policy: TeardownPolicy(chunk: .mebibytes(options.releaseChunkMebibytes)), will: will,
-                log: log, reporter: try SerialWorker(named: "reporter"))
+                record: record, log: log, reporter: try SerialWorker(named: "reporter"))
             try listen()
         } catch {
             throw HolderStartError(description: "\(error)")
@@ -174,6 +175,7 @@ public final class HolderServer: @unchecked Sendable {
         flushDeadline = .now.adding(milliseconds: 5000)
         server.stopListening()
         _ = unlink(socketPath)
+        holder.removeEmptyRecord()
         leaveWhenFlushed()
     }
 

@@ -25,7 +25,7 @@ struct EstimateCommand: ControlCommand {
     @Option(help: ArgumentHelp("How many virtual CPUs it has.", valueName: "count"))
     var vcpus = 1
 
-    @Flag(help: "The CPU has the partial-write erratum: every reclaimed page is reset.")
+    @Flag(help: "The CPU has the partial-write erratum: the kernel resets every reclaimed page.")
     var erratum = false
 
     @Option(help: "Whether the kernel has KVM_TDX_TERMINATE_VM: yes or no.")

@@ -31,7 +31,7 @@ enum TeardownModel {
         Posted(vcpus: 64, gibibytes: 400, dynamicRemoval: 5539, terminateFirst: 467),
     ]
 
-    /// Where a CPU without the partial-write erratum skips the reset of reclaimed pages, this part of the time remains
+    /// Where a CPU without the partial-write erratum lets the kernel leave the reset of reclaimed pages out, this part of the time remains
     /// at best: the posted gain is up to 40 %. The posted times are with the reset.
     static let bestWithoutReset = 0.6
 
@@ -81,7 +81,7 @@ struct TeardownEstimate: Encodable, Hashable, Sendable {
     let basis = "fitted to six posted times of TDX hosts: 18, 107 and 400 GiB with 4, 32 and 64 vCPUs"
     var memoryBytes: UInt64
     var vcpus: Int
-    /// The CPU has the partial-write erratum, so that every reclaimed page is reset.
+    /// The CPU has the partial-write erratum, so that the kernel resets every reclaimed page.
     var erratum: Bool
     /// More vCPUs than anybody has posted a time for.
     var extrapolated: Bool

@@ -18,7 +18,7 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
             ("Key id", formatted(keyID: certificate.keyID, emulated: certificate.emulated)),
             ("Began", printable(certificate.startedAt)),
             ("Took", formatted(milliseconds: certificate.milliseconds)),
-        ], indent: "  ", style)
+        ] + (certificate.pageReset.map { [("Page reset", printable($0))] } ?? []), indent: "  ", style)
     text += "\n" + indented(phaseTable(certificate.phases).rendered(style)) + "\n"
     if !certificate.proofs.isEmpty { text += indented(proofTable(certificate.proofs).rendered(style)) + "\n" }
     if let failure = certificate.failure { text += style.bad("Failure: ") + printable(failure) + "\n" }

@@ -15,8 +15,8 @@ func render(_ estimate: TeardownEstimate, _ style: Style) -> String {
     text += table.rendered(style)
     text +=
         estimate.erratum
-        ? "Every reclaimed page is reset: the CPU has the partial-write erratum.\n"
-        : "At best: a CPU without the partial-write erratum skips the reset of reclaimed pages, which saves up to 40 %.\n"
+        ? "The kernel resets every reclaimed page, which is in these times: the CPU has the partial-write erratum.\n"
+        : "At best: on a CPU without the partial-write erratum the kernel leaves the reset of reclaimed pages out, which saves up to 40 %.\n"
     if estimate.extrapolated {
         text += "Nobody has posted a time for more than \(TeardownModel.mostPostedVCPUs) vCPUs: this is extrapolated.\n"
     }

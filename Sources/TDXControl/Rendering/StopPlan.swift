@@ -26,7 +26,7 @@ extension TeardownEstimate {
     init?(_ plan: ManagerInterface.PlanStop.Reply) {
         guard let bytes = plan.residentPrivateBytes, let path = TeardownModel.Path(rawValue: plan.path), plan.vcpus > 0
         else { return nil }
-        self.init(memory: ByteCount(bytes), vcpus: plan.vcpus, erratum: true, paths: [path])
+        self.init(memory: ByteCount(bytes), vcpus: plan.vcpus, erratum: plan.erratum ?? true, paths: [path])
     }
 }
 
@@ -52,7 +52,7 @@ func render(_ plan: ManagerInterface.PlanStop.Reply, _ style: Style) -> String {
                 "private \(size(plan.residentPrivateBytes)), shared \(size(plan.residentSharedBytes)), "
                     + "of a TD of \(formatted(bytes: plan.memoryBytes))"
             ),
-        ], indent: "  ", style)
+        ] + (plan.pageReset.map { [("Page reset", printable($0))] } ?? []), indent: "  ", style)
     var table = Table(("STEP", .left), ("BYTES", .right), ("DETAIL", .left))
     for step in plan.steps {
         table.add([

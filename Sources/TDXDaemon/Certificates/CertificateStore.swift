@@ -9,15 +9,23 @@ struct CertificateStore: Sendable {
     let directory: String
     /// Certificates that are kept; beyond it the oldest go.
     let retained: Int
+    /// Certificates that were last written more days ago than this go, too; nil for none.
+    let days: Int?
+    /// Names of files that stay, however many and old: of TDs that are listed still.
+    let needed: Set<String>
 
-    init(directory: String, retained: Int = 1000) {
+    init(directory: String, retained: Int = 1000, days: Int? = nil, needed: Set<String> = []) {
         self.directory = directory
         self.retained = retained
+        self.days = days
+        self.needed = needed
     }
 
     static func fileName(of certificate: TeardownCertificate) -> String {
-        "\(certificate.name)-\(certificate.id).json"
+        fileName(name: certificate.name, id: certificate.id)
     }
+
+    static func fileName(name: String, id: String) -> String { "\(name)-\(id).json" }
 
     /// Writes the certificate durably; one of the same TD is replaced.
     func write(_ certificate: TeardownCertificate) throws {
@@ -31,7 +39,7 @@ struct CertificateStore: Sendable {
 
     /// The certificate of a TD; nil when there is none.
     func read(name: String, id: String) throws -> TeardownCertificate? {
-        try read(file: "\(name)-\(id).json")
+        try read(file: Self.fileName(name: name, id: id))
     }
 
     /// Every certificate that can be read, the latest first.
@@ -68,7 +76,10 @@ struct CertificateStore: Sendable {
     }
 
     /// File names, the oldest first.
-    func names() -> [String] {
+    func names() -> [String] { files().map(\.name) }
+
+    /// Files and when they were last written, the oldest first.
+    private func files() -> [(time: timespec, name: String)] {
         var found: [(time: timespec, name: String)] = []
         for name in DirectoryTree.names(in: directory) where name.hasSuffix(".json") {
             var status = stat()
@@ -76,11 +87,19 @@ struct CertificateStore: Sendable {
             found.append((status.st_mtim, name))
         }
         return found.sorted { ($0.time.tv_sec, $0.time.tv_nsec, $0.name) < ($1.time.tv_sec, $1.time.tv_nsec, $1.name) }
-            .map(\.name)
     }
 
-    private func prune() {
-        let all = names()
-        for name in all.prefix(max(0, all.count - retained)) { unlink("\(directory)/\(name)") }
+    /// Removes what is too old and what is too much, the oldest first.
+    /// - Returns: how many went.
+    @discardableResult
+    func prune(now: WallTime = .now) -> Int {
+        let all = files()
+        let excess = all.count - retained
+        let oldest = days.map { now.nanoseconds / 1_000_000_000 - Int64($0) * 86_400 }
+        let gone = all.enumerated().filter { index, file in
+            guard !needed.contains(file.name) else { return false }
+            return index < excess || oldest.map { Int64(file.time.tv_sec) < $0 } ?? false
+        }
+        return gone.count { unlink("\(directory)/\($0.element.name)") == 0 }
     }
 }

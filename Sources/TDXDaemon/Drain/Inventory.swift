@@ -54,7 +54,10 @@ struct Inventory: Hashable, Sendable {
         guard purpose.endsDomains else { return blockers }
         if running > 0 { blockers.append("\(counted(running, "TD")) running") }
         if ending > 0 { blockers.append("\(counted(ending, "TD")) not proven back") }
-        for name in unproven { blockers.append("the end of \(name) could not be proven: see its certificate") }
+        for name in unproven {
+            blockers.append(
+                "the end of \(name) could not be proven: see its certificate; “tdxctl stop \(name)” takes note of it")
+        }
         for name in quarantined {
             blockers.append("\(name) is quarantined until the host is restarted: see its certificate")
         }

@@ -15,7 +15,7 @@ struct HolderGroups: Sendable {
         guard let group = DelegatedGroup.ofThisProcess() else { return nil }
         self.group = group
         self.log = log
-        let enabled = group.enable(["memory", "pids", "cpu"])
+        let enabled = group.enable(["memory", "pids", "cpu", "misc"])
         log.info(
             "holders get control groups of their own",
             metadata: [
@@ -33,6 +33,9 @@ struct HolderGroups: Sendable {
             log.warning("a holder has no control group of its own", metadata: ["td": "\(name)", "reason": "\(error)"])
         }
     }
+
+    /// The directory of a TD's group, whether it is there or not.
+    func directory(of name: String) -> String { "\(group.directory)/\(Self.prefix)\(name)" }
 
     /// What is still charged to a TD; nil where memory is not accounted by TD.
     func heldMemory(_ name: String) -> HeldMemory? { group.heldMemory(Self.prefix + name) }

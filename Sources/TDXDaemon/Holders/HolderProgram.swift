@@ -49,6 +49,7 @@ struct HolderProgram: Sendable {
         let phase = configuration.backends.emulatedPauseAt
         let removal = configuration.backends.emulatedFailingRemoval
         return (phase == .none ? [] : ["--emulated-pause-at", phase.rawValue])
+            + (configuration.backends.emulatedStuckVCPU == .yes ? ["--emulated-stuck-vcpu"] : [])
             + (removal.map { ["--emulated-failing-removal", String($0)] } ?? [])
     }
 

@@ -240,6 +240,8 @@ extension Manager {
             holder.process?.kill()
             exit = holder.process?.waitForEnd(Self.killPatience)
         }
+        // It went on alone.
+        ending.takeRecord(in: holder.directory)
         ending.phases.append(
             TeardownPhase(
                 name: "exit", milliseconds: MonotonicInstant.now.milliseconds(since: start),
@@ -305,6 +307,7 @@ extension Manager {
         workers.submit { [self] in
             var ending = Ending(resuming: record)
             ending.holderDied = died
+            ending.takeRecord(in: holder.directory)
             // The former tdxd may have seen it end.
             if !ending.phases.contains(where: { ["exit", "death"].contains($0.name) }) {
                 let memory =

@@ -138,10 +138,18 @@ extension Manager {
             case .failure(let error): evidence.scanFailure = "\(error)"
             }
         }
+        evidence.holderCountedNothing = ending.holderProofs.contains {
+            $0.name == TeardownProofs.holderResidency && $0.holds
+        }
         if ending.isResidencyInherited { evidence.residencyMethod += " by the former tdxd" }
         evidence.machine = machine(ending, holder)
         evidence.heldMemory = groups?.heldMemory(ending.record.name)
+        evidence.keyCharge = keyCharge(ending.record)
         return evidence
+    }
+
+    private func keyCharge(_ record: DomainRecord) -> KeyCharge {
+        KeyCharge.read(record.backend ?? .memfd, group: groups?.directory(of: record.name))
     }
 
     private static func describe(_ holder: InodeHolders.Holder) -> String {
@@ -188,7 +196,8 @@ extension Manager {
             let taken = core.withLock { core in
                 core.ledger.taken - (isFree && core.ledger.key(of: id) != nil ? 1 : 0)
             }
-            let figures = "\(taken) of \(core.withLock { $0.ledger.capacity }) taken"
+            let figures =
+                "\(taken) of \(core.withLock { $0.ledger.capacity }) taken; \(keyCharge(ending.record).words)"
             var told = ending
             told.failure = told.failure ?? failure
             return told.certificate(

@@ -5,6 +5,14 @@ internal import ServiceSupport
 internal import Synchronization
 
 extension Manager {
+    /// Removes certificates that have become too old: nobody may write one for a long time. On a worker.
+    func pruneCertificates() {
+        lookers.submit { [self] in
+            let count = store.prune()
+            if count > 0 { log.info("removed old certificates", metadata: ["count": "\(count)"]) }
+        }
+    }
+
     // MARK: Certificates
 
     func certificates() -> ManagerInterface.ListCertificates.Reply {

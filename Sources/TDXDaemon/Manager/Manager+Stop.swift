@@ -68,7 +68,8 @@ extension Manager {
                 PlannedStep(name: "exit", detail: "holder process \(domain.record.holderPID ?? 0)"),
                 PlannedStep(name: "close-duplicates", detail: counted(duplicates, "duplicate") + " of tdxd"),
                 PlannedStep(name: "prove", detail: "then key id \(domain.record.keyID) is free in the ledger"),
-            ])
+            ], pageReset: PageReset.words(domain.record.backend ?? .memfd, hasErratum: PageReset.hostHasErratum),
+            erratum: PageReset.hostHasErratum)
     }
 
     private func isRunnable(_ name: DomainName) -> Bool {
@@ -141,6 +142,8 @@ extension Manager {
     private func lose(_ ending: inout Ending, _ holder: LiveHolder, _ error: ControlError) {
         log.error("a holder did not stop its TD", metadata: error.fields(["td": "\(ending.record.name)"]))
         ending.holderDied = true
+        // It may have come to the end of it before.
+        ending.takeRecord(in: holder.directory)
         ending.phases.append(TeardownPhase(name: "holder-lost", milliseconds: 0, detail: "\(error)"))
         holder.process?.kill()
     }

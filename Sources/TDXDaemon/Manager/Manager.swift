@@ -74,9 +74,17 @@ final class Manager: Sendable {
         return min(Int(clamping: tdx.amount), 1 << 12)
     }
 
-    /// Certificates, as many as are configured at this moment.
+    /// Certificates, as many and as old as are configured at this moment.
     var store: CertificateStore {
-        CertificateStore(directory: places.certificates, retained: configuration.service.certificatesKept)
+        let (configuration, needed) = core.withLock { core in
+            let listed = core.registry.domains.values.map {
+                CertificateStore.fileName(name: $0.record.name, id: $0.record.id)
+            }
+            return (core.configuration.service, Set(listed))
+        }
+        return CertificateStore(
+            directory: places.certificates, retained: configuration.certificatesKept,
+            days: configuration.certificateDays.map { Int($0) }, needed: needed)
     }
 
     var configuration: TDXDConfiguration { core.withLock { $0.configuration } }

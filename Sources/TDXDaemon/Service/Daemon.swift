@@ -182,6 +182,8 @@ public final class Daemon {
         }
         probe()
         loop.schedule(every: .seconds(5)) { [manager] in manager.lookAtDraining() }
+        manager.pruneCertificates()
+        loop.schedule(every: .seconds(3600)) { [manager] in manager.pruneCertificates() }
         loop.schedule(every: .seconds(2)) { [unowned self] in tellStatus() }
         if let memory = try? ProcessMemory.of() {
             let keeper = HeapKeeper(startingAt: memory.residentAnonymous)

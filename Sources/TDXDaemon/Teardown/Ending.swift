@@ -115,6 +115,9 @@ struct Ending: Sendable {
     var quarantine: String? {
         if let known = record.quarantine { return known }
         if let failure, ["release: ", "terminate: ", "close: "].contains(where: failure.hasPrefix) { return failure }
+        // A vCPU that could not be driven out keeps the VM for as long as the holder's process lives, and no longer: what an
+        // emulated module said before that end says nothing of what is left behind it.
+        if failure?.hasPrefix("vCPU ") == true, tdxStatus == nil { return nil }
         // What the holder could not count others have counted since.
         let open = holderProofs.first { !$0.holds && $0.name != TeardownProofs.holderResidency }
         return open.map { "\($0.name): \($0.evidence)" }
@@ -138,6 +141,8 @@ struct Ending: Sendable {
             holderDied: holderDied, startedAt: startedAt,
             milliseconds: MonotonicInstant.now.milliseconds(since: start), memoryBytes: record.memoryBytes,
             releasedBytes: releasedBytes, keyID: record.backend == .tdx ? nil : record.keyID, phases: phases,
-            proofs: holderProofs + proofs, failure: failure, tdxStatus: tdxStatus, pending: pending)
+            proofs: holderProofs + proofs, failure: failure, tdxStatus: tdxStatus,
+            pageReset: PageReset.words(record.backend ?? .memfd, hasErratum: PageReset.hostHasErratum), pending: pending
+        )
     }
 }

@@ -10,6 +10,8 @@ struct TeardownEvidence: Hashable, Sendable {
     var residentBytes: UInt64?
     /// Why there is no figure.
     var residencyUnknown: String?
+    /// The holder has counted, behind its last punch, and nothing was left.
+    var holderCountedNothing = false
     /// The calls that the figure comes from.
     var residencyMethod = FileMemory.residencyMethod
     /// Files that tdxd had duplicates of, and whether those are closed.
@@ -29,6 +31,8 @@ struct TeardownEvidence: Hashable, Sendable {
     var machine: Machine
     /// What is still charged to the TD's own control group; nil where memory is not accounted by TD.
     var heldMemory: HeldMemory?
+    /// What the misc controller says of the TD's key id.
+    var keyCharge = KeyCharge.unavailable("nobody has looked")
 
     /// What became of the VM object.
     enum Machine: Hashable, Sendable {
@@ -82,6 +86,7 @@ enum TeardownProofs {
     static let noOtherHolder = "no_other_holder"
     static let vmDestroyed = "vm_destroyed"
     static let memoryBack = "memory_back"
+    static let keyUncharged = "key_id_uncharged"
     static let keyReturned = "key_id_returned"
 
     /// What may stay charged to a group without processes: the kernel counts pages in batches, a few for each CPU.
@@ -90,7 +95,7 @@ enum TeardownProofs {
     static func derive(from evidence: TeardownEvidence) -> [TeardownProof] {
         [
             holderGone(evidence), residency(evidence), closed(evidence), holders(evidence), machine(evidence),
-        ] + (evidence.heldMemory.map { [memory($0)] } ?? [])
+        ] + (evidence.heldMemory.map { [memory($0)] } ?? []) + (evidence.keyCharge.proof.map { [$0] } ?? [])
     }
 
     /// Whether nothing of the TD is left that could still change: then its key id is free, and its directory goes.
@@ -107,8 +112,8 @@ enum TeardownProofs {
             evidence: evidence.holderExit ?? "the holder's process has not ended")
     }
 
-    /// Without duplicates the figure follows from the kernel's rule that a file nobody holds has no pages; that takes a
-    /// look at every process.
+    /// Without duplicates the figure follows from the kernel's rule that a file nobody holds has no pages, which takes a look at
+    /// every process, or from the holder's own count: only who has the file could have put pages into it since.
     private static func residency(_ evidence: TeardownEvidence) -> TeardownProof {
         if let bytes = evidence.residentBytes {
             return TeardownProof(
@@ -120,7 +125,14 @@ enum TeardownProofs {
         guard evidence.filesSought > 0, nobodyHolds(evidence), evidence.processesUnseen == 0,
             !evidence.othersAreHidden
         else {
-            return TeardownProof(name: residencyZero, holds: false, evidence: "not measured: \(why)")
+            guard evidence.holderCountedNothing, evidence.filesSought > 0, nobodyHolds(evidence) else {
+                return TeardownProof(name: residencyZero, holds: false, evidence: "not measured: \(why)")
+            }
+            return TeardownProof(
+                name: residencyZero, holds: true,
+                evidence:
+                    "not measured: \(why); the holder counted 0 bytes before it closed the files, and no process that can be "
+                    + "seen holds one", unseen: unseen(evidence))
         }
         return TeardownProof(
             name: residencyZero, holds: true,

@@ -25,6 +25,7 @@ extension TDXMachine {
         guard vcpu.state == .initialized, state == .runnable else {
             throw KVMError(name, .invalidArgument, detail: "vCPU \(vcpu.state), TD \(state)")
         }
+        while host.configuration.keepsVCPUs { sleep(60) }
         guard let agent = host.configuration.guest else { return Self.noGuest }
         let guest = guestThread(of: vcpu, agent)
         while true {

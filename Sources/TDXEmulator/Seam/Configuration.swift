@@ -42,13 +42,17 @@ public struct EmulatorConfiguration: Sendable {
     /// Which page that is taken from a TD the module refuses to give up, counted from 1 over MEM.PAGE.REMOVE and
     /// PHYMEM.PAGE.RECLAIM of all TDs: PAGE_METADATA_INCORRECT, a KVM_BUG_ON. Nil for none.
     public var failingRemoval: Int?
+    /// A vCPU that has entered KVM_RUN never leaves it, as one whose thread is stuck in the kernel: neither `immediate_exit` nor a
+    /// signal reaches it, and it holds its mutex and the VM until the process ends.
+    public var keepsVCPUs: Bool
     /// What stands for the guests' kernels; nil: KVM_RUN has nothing to execute and says so.
     public var guest: (any GuestAgent)?
 
     public init(
         host: EmulatedHost, keyIDs: [KeyID] = [KeyID(33)], keyIDLimit: Int? = nil,
         terminate: TerminateSupport = .announced, packages: Int = 1, processorsPerPackage: Int = 64,
-        memory: ByteCount = .gibibytes(4096), failingRemoval: Int? = nil, guest: (any GuestAgent)? = nil
+        memory: ByteCount = .gibibytes(4096), failingRemoval: Int? = nil, keepsVCPUs: Bool = false,
+        guest: (any GuestAgent)? = nil
     ) {
         precondition(failingRemoval.map { $0 >= 1 } ?? true, "removals are counted from 1")
         self.host = host
@@ -59,6 +63,7 @@ public struct EmulatorConfiguration: Sendable {
         self.processorsPerPackage = processorsPerPackage
         self.memory = memory
         self.failingRemoval = failingRemoval
+        self.keepsVCPUs = keepsVCPUs
         self.guest = guest
     }
 }

@@ -154,7 +154,7 @@ import Testing
         let report = try Self.makeDomain(bench).stop(policy: TeardownPolicy(terminateAttempts: 2))
         #expect(report.path == .dynamicRemoval)
         #expect(report.phases[1].calls == 2)
-        #expect(report.failure?.hasPrefix("terminate: ") == true)
+        #expect(report.failure?.hasPrefix("not terminated, and ended page by page: ") == true)
         #expect(report.remaining == .zero)
         #expect(bench.held == KernelLedger.Counts())
     }
@@ -231,6 +231,18 @@ import Testing
         #expect(domain.gate.enter(domain.vcpus[1]) {})
         let report = try domain.stop(policy: TeardownPolicy(quiesceMilliseconds: 5))
         #expect(report.failure == "vCPU 1 did not leave KVM_RUN within 5 ms")
+        #expect(report.remaining == .zero)
+    }
+
+    @Test func `a kernel that may lack the call is not asked while a vCPU is inside, since it would wait for it`()
+        throws
+    {
+        let bench = TestBench(Self.traits(.unannounced))
+        let domain = try Self.makeDomain(bench)
+        #expect(domain.gate.enter(domain.vcpus[1]) {})
+        let report = try domain.stop(policy: TeardownPolicy(quiesceMilliseconds: 5))
+        #expect(!bench.journal.names.contains("terminate"))
+        #expect(report.path == .dynamicRemoval && report.phases[1].detail?.hasPrefix("not tried") == true, "\(report)")
         #expect(report.remaining == .zero)
     }
 }
