@@ -151,10 +151,8 @@ extension TDXStatus {
 extension TDXStatus: CustomStringConvertible {
     /// For example `0xc000030000000001 PAGE_METADATA_INCORRECT (RCX)`.
     public var description: String {
-        let digits = String(rawValue, radix: 16)
-        let hex = "0x" + String(repeating: "0", count: 16 - digits.count) + digits
         let explanation = explain()
         let operand = explanation.operand.map { " (\($0))" } ?? ""
-        return "\(hex) \(explanation.name ?? "unknown " + explanation.statusClass + " status")\(operand)"
+        return "\(hexadecimal) \(explanation.name ?? "unknown " + explanation.statusClass + " status")\(operand)"
     }
 }

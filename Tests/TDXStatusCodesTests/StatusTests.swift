@@ -92,6 +92,20 @@ import Testing
         #expect(TDXStatus(0x0000_0815_0000_0000).description == "0x0000081500000000 KEY_CONFIGURED")
     }
 
+    @Test(arguments: TDXStatus.allKnown + [TDXStatus(.max), TDXStatus(0x4D)])
+    func `is read back from its sixteen digits`(status: TDXStatus) {
+        #expect(TDXStatus(hexadecimal: status.hexadecimal) == status)
+    }
+
+    @Test(
+        arguments: [
+            "", "0x", "0xc00003000000000", "0xc0000300000000011", "c000030000000001", "0Xc000030000000001",
+            "0x+000030000000001", "0x-000030000000001", "0xc00003000000000g", "SUCCESS",
+        ])
+    func `is not read from anything else`(text: String) {
+        #expect(TDXStatus(hexadecimal: text) == nil)
+    }
+
     @Test func `is busy in class 2 alone`() {
         #expect(TDXStatus.operandBusy.with(.tdr).isBusy && TDXStatus.previousTLBEpochBusy.isBusy)
         #expect(!TDXStatus.keyGenerationFailed.isBusy && !TDXStatus.success.isBusy)

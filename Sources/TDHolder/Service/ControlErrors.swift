@@ -22,7 +22,7 @@ extension ControlError {
     init(_ error: KVMError) {
         self = .kernelRefused(
             operation: error.operation, errno: error.errno.rawValue, errnoName: error.errno.name,
-            tdxStatus: error.status.map { hexadecimal($0.rawValue) }, detail: error.detail)
+            tdxStatus: error.status?.hexadecimal, detail: error.detail)
     }
 
     init(_ error: LinuxError) {

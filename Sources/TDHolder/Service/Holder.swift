@@ -494,7 +494,7 @@ final class Holder: Sendable {
                 phases: report.phases.map { ControlInterface.TeardownPhase($0) },
                 proofs: HolderProofs.make(report, shards: files, inspection: built.system.inspection),
                 path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure,
-                tdxStatus: report.status.map { hexadecimal($0.rawValue) }, withheld: report.isWithheld ? true : nil)
+                tdxStatus: report.status?.hexadecimal, withheld: report.isWithheld ? true : nil)
             tell(report)
             record.write(reply)
             guard report.isWithheld else { return (ended(reply), false) }
@@ -516,7 +516,7 @@ final class Holder: Sendable {
             "kept_bytes": "\(report.isWithheld ? report.remaining.map { "\($0.rawValue)" } ?? "unknown" : "0")",
         ]
         if let status = report.status {
-            metadata["tdx_status"] = "\(hexadecimal(status.rawValue))"
+            metadata["tdx_status"] = "\(status.hexadecimal)"
             metadata["tdx_status_name"] = "\(status.name ?? "unknown")"
         }
         log.critical("a page could not be taken from a TD", metadata: metadata)

@@ -22,8 +22,8 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
     text += "\n" + indented(phaseTable(certificate.phases).rendered(style)) + "\n"
     if !certificate.proofs.isEmpty { text += indented(proofTable(certificate.proofs).rendered(style)) + "\n" }
     if let failure = certificate.failure { text += style.bad("Failure: ") + printable(failure) + "\n" }
-    if let status = certificate.tdxStatus, let code = UInt64(status.dropFirst(2), radix: 16) {
-        text += style.bad("TDX status: ") + "\(TDXStatus(code)); “tdxctl explain \(printable(status))” tells more\n"
+    if let status = certificate.tdxStatus.flatMap({ TDXStatus(hexadecimal: $0) }) {
+        text += style.bad("TDX status: ") + "\(status); “tdxctl explain \(status.hexadecimal)” tells more\n"
     }
     let missing = certificate.proofs.count { !$0.holds }
     if let pending = certificate.pending {

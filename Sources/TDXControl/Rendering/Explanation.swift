@@ -3,7 +3,7 @@ internal import TDXStatusCodes
 /// A TDX status in words, for `tdxctl explain`.
 func render(_ explanation: StatusExplanation, _ style: Style) -> String {
     var fields: [(label: String, value: String)] = [
-        ("Status", hexadecimal(explanation.status)),
+        ("Status", explanation.status.hexadecimal),
         ("Name", explanation.name.map(style.bold) ?? "unknown"),
         ("Class", explanation.statusClass),
         ("Severity", severityInFull(explanation.severity)),
@@ -26,7 +26,7 @@ struct ExplanationRecord: Encodable, Hashable {
     var nextStep: String
 
     init(_ explanation: StatusExplanation) {
-        status = hexadecimal(explanation.status)
+        status = explanation.status.hexadecimal
         statusClass = explanation.statusClass
         name = explanation.name
         severity = explanation.severity.rawValue
@@ -55,11 +55,6 @@ struct ExplanationRecord: Encodable, Hashable {
         try container.encode(cause, forKey: .cause)
         try container.encode(nextStep, forKey: .nextStep)
     }
-}
-
-func hexadecimal(_ status: TDXStatus) -> String {
-    let digits = String(status.rawValue, radix: 16)
-    return "0x" + String(repeating: "0", count: 16 - digits.count) + digits
 }
 
 private func severityInFull(_ severity: StatusSeverity) -> String {
