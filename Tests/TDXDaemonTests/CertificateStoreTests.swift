@@ -58,14 +58,15 @@ import Testing
         let moment = WallTime(nanoseconds: Int64(now) * 1_000_000_000)
         #expect(all.prune(now: moment) == 0)
         #expect(all.names().count == 5)
-        let store = CertificateStore(directory: place.path, days: 30, needed: ["kept-1.json"])
+        let store = CertificateStore(directory: place.path, days: 30)
         // Thirty days old is not older than thirty days.
-        #expect(store.prune(now: moment) == 1)
+        #expect(store.prune(keeping: ["kept-1.json"], now: moment) == 1)
         #expect(store.names() == ["kept-1.json", "month-1.json", "week-1.json", "today-1.json"])
-        #expect(store.prune(now: WallTime(nanoseconds: moment.nanoseconds + 1_000_000_000)) == 1)
+        let later = WallTime(nanoseconds: moment.nanoseconds + 1_000_000_000)
+        #expect(store.prune(keeping: ["kept-1.json"], now: later) == 1)
         // Writing one does it as well, and by number too.
-        let few = CertificateStore(directory: place.path, retained: 2, days: 6, needed: ["kept-1.json"])
-        try few.write(Sample.certificate(Sample.record("new", id: "2")))
+        let few = CertificateStore(directory: place.path, retained: 2, days: 6)
+        try few.write(Sample.certificate(Sample.record("new", id: "2")), keeping: ["kept-1.json"])
         #expect(Set(few.names()) == ["kept-1.json", "today-1.json", "new-2.json"])
     }
 

@@ -11,14 +11,11 @@ struct CertificateStore: Sendable {
     let retained: Int
     /// Certificates that were last written more days ago than this go, too; nil for none.
     let days: Int?
-    /// Names of files that stay, however many and old: of TDs that are listed still.
-    let needed: Set<String>
 
-    init(directory: String, retained: Int = 1000, days: Int? = nil, needed: Set<String> = []) {
+    init(directory: String, retained: Int = 1000, days: Int? = nil) {
         self.directory = directory
         self.retained = retained
         self.days = days
-        self.needed = needed
     }
 
     static func fileName(of certificate: TeardownCertificate) -> String {
@@ -28,13 +25,14 @@ struct CertificateStore: Sendable {
     static func fileName(name: String, id: String) -> String { "\(name)-\(id).json" }
 
     /// Writes the certificate durably; one of the same TD is replaced.
-    func write(_ certificate: TeardownCertificate) throws {
+    /// - Parameter needed: names of files that stay, however many and old.
+    func write(_ certificate: TeardownCertificate, keeping needed: Set<String> = []) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         var bytes = Array(try encoder.encode(certificate))
         bytes.append(UInt8(ascii: "\n"))
         try DurableFile.write(bytes, name: Self.fileName(of: certificate), in: directory)
-        prune()
+        prune(keeping: needed)
     }
 
     /// The certificate of a TD; nil when there is none.
@@ -90,9 +88,10 @@ struct CertificateStore: Sendable {
     }
 
     /// Removes what is too old and what is too much, the oldest first.
+    /// - Parameter needed: names of files that stay, however many and old.
     /// - Returns: how many went.
     @discardableResult
-    func prune(now: WallTime = .now) -> Int {
+    func prune(keeping needed: Set<String> = [], now: WallTime = .now) -> Int {
         let all = files()
         let excess = all.count - retained
         let oldest = days.map { now.nanoseconds / 1_000_000_000 - Int64($0) * 86_400 }

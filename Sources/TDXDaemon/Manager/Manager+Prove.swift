@@ -214,7 +214,7 @@ extension Manager {
                 isFree: false,
                 quarantine == nil ? "stays taken until the other proofs hold" : "is quarantined")
         do {
-            try store.write(certificate)
+            try store.write(certificate, keeping: listedCertificates)
         } catch {
             // What nobody can read later is not proven: it is tried again, and until then nothing is free.
             let failure = "the certificate could not be written: \(error)"
@@ -264,7 +264,7 @@ extension Manager {
         if let status {
             metadata["tdx_status"] = "\(status)"
             metadata["tdx_status_name"] =
-                "\(UInt64(status.dropFirst(2), radix: 16).flatMap { TDXStatus($0).name } ?? "unknown")"
+                "\(TDXStatus(hexadecimal: status)?.name ?? "unknown")"
         }
         log.critical("a TD is quarantined", metadata: metadata)
     }

@@ -71,7 +71,7 @@ extension Manager {
             : "the memory is being given back" + (pace.map { ", \($0)" } ?? "")
         var certificate = ending.certificate([], pending: pending)
         do {
-            try store.write(certificate)
+            try store.write(certificate, keeping: listedCertificates)
         } catch {
             certificate = ending.certificate([], pending: pending + "; this certificate could not be written: \(error)")
             log.error(

@@ -8,7 +8,7 @@ extension Manager {
     /// Removes certificates that have become too old: nobody may write one for a long time. On a worker.
     func pruneCertificates() {
         lookers.submit { [self] in
-            let count = store.prune()
+            let count = store.prune(keeping: listedCertificates)
             if count > 0 { log.info("removed old certificates", metadata: ["count": "\(count)"]) }
         }
     }

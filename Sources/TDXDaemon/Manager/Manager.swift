@@ -76,15 +76,20 @@ final class Manager: Sendable {
 
     /// Certificates, as many and as old as are configured at this moment.
     var store: CertificateStore {
-        let (configuration, needed) = core.withLock { core in
-            let listed = core.registry.domains.values.map {
-                CertificateStore.fileName(name: $0.record.name, id: $0.record.id)
-            }
-            return (core.configuration.service, Set(listed))
-        }
+        let service = configuration.service
         return CertificateStore(
-            directory: places.certificates, retained: configuration.certificatesKept,
-            days: configuration.certificateDays.map { Int($0) }, needed: needed)
+            directory: places.certificates, retained: service.certificatesKept,
+            days: service.certificateDays.map { Int($0) })
+    }
+
+    /// Names of certificates that stay as long as their TDs are listed.
+    var listedCertificates: Set<String> {
+        core.withLock { core in
+            Set(
+                core.registry.domains.values.map {
+                    CertificateStore.fileName(name: $0.record.name, id: $0.record.id)
+                })
+        }
     }
 
     var configuration: TDXDConfiguration { core.withLock { $0.configuration } }
