@@ -74,7 +74,7 @@ import Testing
         let vcpu = try vm.createVCPU(id: 0)
         system.faults.arm(.tscAdjust)
         expectErrno(.ioError) { try vcpu.tdxInitialize(initialRCX: 0) }
-        #expect(vm.inspection.bug?.contains("TDH.VP.INIT") == true)
+        #expect(vm.inspection.bug?.text.contains("TDH.VP.INIT") == true)
         expectErrno(.ioError) { _ = try vm.check(.guestMemfdFlags) }
         expectErrno(.ioError) { try vcpu.tdxInitialize(initialRCX: 0) }
         vcpu.close()
@@ -103,7 +103,7 @@ import Testing
         let bug = try #require(td.vm.bug)
         #expect(bug.text.contains(leaf) && bug.text.contains("PAGE_METADATA_INCORRECT"), "\(bug)")
         #expect(bug.status == .pageMetadataIncorrect.with(.rcx))
-        #expect(td.vm.inspection.bugStatus == bug.status)
+        #expect(td.vm.inspection.bug == bug)
         #expect(td.vm.inspection.privatePages == PageCount(UInt64(4 - number + 1)))
         expectErrno(.ioError) { _ = try td.vm.check(.guestMemfdFlags) }
         td.close()

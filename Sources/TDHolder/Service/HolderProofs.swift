@@ -37,7 +37,7 @@ enum HolderProofs {
             TeardownProof(
                 name: "emulated_vm_destroyed", holds: inspection.isDestroyed && inspection.bug == nil,
                 evidence: "\(label): the VM is \(inspection.isDestroyed ? "destroyed" : "still there")"
-                    + (inspection.bug.map { ", KVM_BUG_ON: \($0)" } ?? "")),
+                    + (inspection.bug.map { ", KVM_BUG_ON: \($0.text)" } ?? "")),
             TeardownProof(
                 name: "emulated_key_free", holds: inspection.keyState == "FREE",
                 evidence: "\(label): the module's key table says \(inspection.keyState ?? "nothing") of key id \(key)"),

@@ -25,10 +25,8 @@ public struct EmulatedInspection: Hashable, Sendable {
     public var leakedPages: PageCount
     /// The VM was destroyed: its last reference went.
     public var isDestroyed: Bool
-    /// The first KVM_BUG_ON, in words; nil when there was none.
-    public var bug: String?
-    /// What the module answered then; nil where it was not asked.
-    public var bugStatus: TDXStatus?
+    /// The first KVM_BUG_ON; nil when there was none.
+    public var bug: EmulatedBug?
 }
 
 /// A KVM_BUG_ON of the emulated kernel.
@@ -71,8 +69,7 @@ final class InspectionRecord: @unchecked Sendable {
     /// The first KVM_BUG_ON so far, without a look at anything else.
     var bug: EmulatedBug? {
         let (final, machine) = lock.withLock { (self.final, self.machine) }
-        guard let final else { return machine?.bug }
-        return final.bug.map { EmulatedBug(text: $0, status: final.bugStatus) }
+        return final.map(\.bug) ?? machine?.bug
     }
 
     var inspection: EmulatedInspection? {
@@ -86,13 +83,11 @@ final class InspectionRecord: @unchecked Sendable {
             // CHLDCNT, the module's own account of the TD's pages, does not count the TDR.
             let owned =
                 machine.domain.flatMap { machine.host.module.trustDomain($0.tdr) }.map { $0.childCount + 1 } ?? 0
-            let bug = machine.bug
             return EmulatedInspection(
                 keyID: keyID, keyState: keyID.flatMap { machine.host.keyStateName(of: $0) }, measurement: measurement,
                 seamcalls: machine.counts.byName, privatePages: privatePages,
                 controlPages: PageCount(owned - min(owned, privatePages.rawValue)),
-                leakedPages: PageCount(machine.leakedPages), isDestroyed: false, bug: bug?.text,
-                bugStatus: bug?.status)
+                leakedPages: PageCount(machine.leakedPages), isDestroyed: false, bug: machine.bug)
         }
     }
 }
