@@ -41,7 +41,7 @@ public struct KexecReadings: Hashable, Sendable {
             isImageLoaded: word("/sys/kernel/kexec_loaded").map { $0 != "0" },
             isCrashKernelLoaded: word("/sys/kernel/kexec_crash_loaded").map { $0 != "0" },
             crashBytes: word("/sys/kernel/kexec_crash_size").flatMap { UInt64($0) },
-            hasPartialWriteErratum: processor.map { $0.bugs.contains("tdx_pw_mce") },
+            hasPartialWriteErratum: processor?.hasPartialWriteErratum,
             usesTDX: usesTDX ? true : isVisible ? false : nil,
             kernelRelease: word("/proc/sys/kernel/osrelease"))
     }

@@ -9,6 +9,9 @@ public struct ProcessorInformation: Hashable, Sendable {
     /// Processors listed, that is, online.
     public var count: Int
 
+    /// The erratum of TDX hosts by which a small write to private memory poisons it.
+    public var hasPartialWriteErratum: Bool { bugs.contains("tdx_pw_mce") }
+
     public static func ofHost() throws(LinuxError) -> Self { Self(parsing: try TextFile.read("/proc/cpuinfo")) }
 
     /// Reads the text of /proc/cpuinfo. Missing lines leave their field empty.

@@ -6,9 +6,7 @@ internal import LinuxSystem
 /// Source: reference/kvm.md §4.7.
 enum PageReset {
     /// Whether this CPU has the partial-write erratum; nil where /proc/cpuinfo does not tell.
-    static let hostHasErratum = (try? TextFile.read("/proc/cpuinfo")).map {
-        ProcessorInformation(parsing: $0).bugs.contains("tdx_pw_mce")
-    }
+    static let hostHasErratum = (try? ProcessorInformation.ofHost())?.hasPartialWriteErratum
 
     /// For a plan and a certificate.
     static func words(_ backend: Backend, hasErratum: Bool?) -> String {
