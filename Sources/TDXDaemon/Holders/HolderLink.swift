@@ -52,20 +52,10 @@ struct HolderLink: Sendable {
         _ parameters: HolderInterface.Build.Parameters, firmware: RetainedDescriptor?, silence: Duration,
         progress: (Progress) -> Void
     ) throws(ControlError) -> HolderInterface.Description {
-        let passed = firmware.map { [$0.rawValue] } ?? []
-        var description: HolderInterface.Description?
-        try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
-            // The number is good as long as its owner lives, which must be until the message has left.
-            defer { withExtendedLifetime(firmware) {} }
-            try client.callMore(
-                HolderInterface.Build.method, parameters, as: HolderInterface.Build.Reply.self, descriptors: passed,
-                timeout: silence
-            ) { reply, _ in
-                if let step = reply.progress { progress(step) }
-                if let found = reply.description { description = found }
-            }
-        }
-        guard let description else { throw incomplete("Build") }
+        let last: HolderInterface.Build.Reply = try following(
+            HolderInterface.Build.method, parameters, descriptor: firmware, silence: silence
+        ) { if let step = $0.progress { progress(step) } }
+        guard let description = last.description else { throw incomplete("Build") }
         return description
     }
 
@@ -89,16 +79,7 @@ struct HolderLink: Sendable {
                 try client.call(method, parameters, timeout: silence)
             }
         }
-        var last: HolderInterface.Convert.Reply?
-        try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.callMore(
-                method, parameters, as: HolderInterface.Convert.Reply.self, timeout: silence, while: { !isLeft() }
-            ) { reply, isLast in
-                if isLast { last = reply } else { progress(reply) }
-            }
-        }
-        guard let last else { throw incomplete("Convert") }
-        return last
+        return try following(method, parameters, silence: silence, while: { !isLeft() }, step: progress)
     }
 
     func map(timeout: Duration) throws(ControlError) -> [MemoryRun] {
@@ -206,15 +187,10 @@ struct HolderLink: Sendable {
     private func ending(
         _ method: String, _ parameters: some Encodable, silence: Duration, progress: (Progress) -> Void
     ) throws(ControlError) -> HolderInterface.Stop.Reply {
-        var last: HolderInterface.Stop.Reply?
-        try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.callMore(method, parameters, as: HolderInterface.Stop.Reply.self, timeout: silence) {
-                reply, isLast in
-                if let step = reply.progress { progress(step) }
-                if isLast { last = reply }
-            }
+        let last: HolderInterface.Stop.Reply = try following(method, parameters, silence: silence) {
+            if let step = $0.progress { progress(step) }
         }
-        guard let last, last.phases != nil else { throw incomplete(method) }
+        guard last.phases != nil else { throw incomplete(method) }
         return last
     }
 
@@ -224,6 +200,30 @@ struct HolderLink: Sendable {
                 HolderInterface.SetPace.method, HolderInterface.Pace(bytesPerSecond: bytesPerSecond),
                 as: NoParameters.self, timeout: timeout)
         }
+    }
+
+    /// A call with several replies: the last one is returned, the others go to `step`.
+    /// - Parameters:
+    ///   - descriptor: goes with the call.
+    ///   - silence: how long nothing may be heard.
+    ///   - isWanted: asked before each further reply; without it the connection is closed, which tells the holder.
+    private func following<Reply: Decodable>(
+        _ method: String, _ parameters: some Encodable, descriptor: RetainedDescriptor? = nil, silence: Duration,
+        while isWanted: () -> Bool = { true }, step: (Reply) -> Void
+    ) throws(ControlError) -> Reply {
+        var last: Reply?
+        try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
+            // The number is good as long as its owner lives, which must be until the message has left.
+            defer { withExtendedLifetime(descriptor) {} }
+            try client.callMore(
+                method, parameters, as: Reply.self, descriptors: descriptor.map { [$0.rawValue] } ?? [],
+                timeout: silence, while: isWanted
+            ) { reply, isLast in
+                if isLast { last = reply } else { step(reply) }
+            }
+        }
+        guard let last else { throw incomplete(method) }
+        return last
     }
 
     private func calling<Result>(
