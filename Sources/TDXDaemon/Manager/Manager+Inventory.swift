@@ -32,8 +32,7 @@ extension Manager {
         if wantsRanges {
             do throws(ControlError) {
                 let file = try holder.privateRanges(memory: domain.record.memoryBytes, timeout: timeout)
-                let known = domain.known(
-                    privateBytes: file.privateBytes, convertingBytes: file.convertingBytes, file, backend)
+                let known = domain.known(file.privateBytes, file.convertingBytes, in: file, fallbackBackend: backend)
                 return Inventoried(domain: known, ranges: file)
             } catch {
                 silence = Self.reason(error)
@@ -43,18 +42,17 @@ extension Manager {
                 return inventoried(id: id, wantsRanges: false, patience: patience)
             }
         }
-        if let counts = holder.pages?.read() {
-            var known = domain.known(
-                privateBytes: counts[1] * pageSize, convertingBytes: (counts[2] + counts[3]) * pageSize, nil, backend)
-            known.reason = silence.map { "no ranges: \($0)" }
-            return Inventoried(domain: known)
-        }
         do throws(ControlError) {
-            let figures = try holder.figures(timeout: timeout)
-            var known = domain.known(
-                privateBytes: figures.privateBytes, convertingBytes: figures.convertingBytes, nil, backend)
-            known.reason = silence.map { "no ranges: \($0)" }
-            return Inventoried(domain: known)
+            let figures =
+                if let counts = holder.pages?.read() {
+                    domain.report(fallbackBackend: backend).with(counts)
+                } else {
+                    TrustDomain(try holder.figures(timeout: timeout), record: domain.record)
+                }
+            return Inventoried(
+                domain: domain.known(
+                    figures.privateBytes, figures.convertingBytes, because: silence.map { "no ranges: \($0)" },
+                    fallbackBackend: backend))
         } catch {
             let why = "its holder does not say how much is private (\(Self.reason(error)))"
             return Inventoried(domain: domain.countedWhole(because: why, fallbackBackend: backend))
@@ -70,12 +68,16 @@ extension Registry.Domain {
     /// Nothing of it is left on the host, and that is certified.
     var isProvenBack: Bool { state == .failed && certificate?.complete == true }
 
+    /// As the inventory has a TD whose map is known.
+    /// - Parameter reason: why there are no ranges that were asked for.
     fileprivate func known(
-        privateBytes: UInt64, convertingBytes: UInt64, _ ranges: PrivateRangeFile?, _ fallback: Backend
+        _ privateBytes: UInt64, _ convertingBytes: UInt64, in ranges: PrivateRangeFile? = nil,
+        because reason: String? = nil, fallbackBackend: Backend
     ) -> InventoryDomain {
         InventoryDomain(
-            name: record.name, id: record.id, state: state, backend: record.backend ?? fallback, source: .map,
-            reason: nil, memoryBytes: record.memoryBytes, privateBytes: privateBytes, convertingBytes: convertingBytes,
+            name: record.name, id: record.id, state: state, backend: record.backend ?? fallbackBackend, source: .map,
+            reason: reason, memoryBytes: record.memoryBytes, privateBytes: privateBytes,
+            convertingBytes: convertingBytes,
             sequence: ranges?.sequence, ranges: ranges?.count)
     }
 
