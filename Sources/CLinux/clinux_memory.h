@@ -280,7 +280,6 @@ static inline int tdxd_munmap(void *address, uint64_t size) { return munmap(addr
 #endif
 enum {
     tdxd_madv_dontneed = MADV_DONTNEED,
-    tdxd_madv_remove = MADV_REMOVE,
     tdxd_madv_dontfork = MADV_DONTFORK,
     tdxd_madv_dontdump = MADV_DONTDUMP,
     tdxd_madv_populate_read = MADV_POPULATE_READ,

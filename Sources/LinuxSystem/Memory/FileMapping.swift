@@ -56,21 +56,6 @@ public final class FileMapping: MappedMemory {
         }
     }
 
-    /// madvise(2) with advice that has no call of its own here.
-    package func advise(_ advice: Advice) throws(LinuxError) {
-        try LinuxError.retrying("madvise", "\(advice)") { advise(advice.number, offset: .zero, length: size) }
-    }
-
-    package enum Advice: Sendable {
-        case remove
-
-        var number: Int {
-            switch self {
-            case .remove: tdxd_madv_remove
-            }
-        }
-    }
-
     public func unmap() {
         guard isMapped.exchange(false, ordering: .acquiringAndReleasing) else { return }
         let result = tdxd_munmap(baseAddress, size.rawValue)
