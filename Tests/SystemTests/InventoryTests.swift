@@ -251,21 +251,9 @@ import Varlink
 extension RudeClientTests.Raw {
     /// Reads messages until one is so; gives all of them.
     func readLines(until isLast: (String) -> Bool) -> String {
-        var all: [UInt8] = []
-        _ = eventually {
-            do throws(LinuxError) {
-                switch try UnixSocket.receive(upTo: 1 << 16, from: socket.descriptor) {
-                case .bytes(let bytes, _):
-                    all += bytes
-                    guard all.last == 0 else { return false }
-                    let last = all.dropLast().split(separator: 0).last ?? []
-                    return isLast(String(decoding: last, as: UTF8.self))
-                case .wouldBlock: return false
-                case .endOfStream: return true
-                }
-            } catch {
-                return true
-            }
+        let all = read { bytes in
+            guard bytes.last == 0 else { return false }
+            return isLast(String(decoding: bytes.dropLast().split(separator: 0).last ?? [], as: UTF8.self))
         }
         return String(decoding: all, as: UTF8.self)
     }

@@ -33,28 +33,20 @@ import Varlink
         }
 
         /// What comes up to the end of a message.
-        func readMessage() -> String {
-            var all: [UInt8] = []
-            _ = eventually {
-                guard case .bytes(let bytes, _)? = try? UnixSocket.receive(upTo: 1 << 16, from: socket.descriptor)
-                else {
-                    return false
-                }
-                all += bytes
-                return all.last == 0
-            }
-            return String(decoding: all.dropLast(), as: UTF8.self)
-        }
+        func readMessage() -> String { String(decoding: read { $0.last == 0 }.dropLast(), as: UTF8.self) }
 
         /// Everything that comes until the other side closes.
-        func readToEnd() -> String {
+        func readToEnd() -> String { String(decoding: read { _ in false }, as: UTF8.self) }
+
+        /// What comes until it is enough, or the other side closes.
+        func read(until isEnough: ([UInt8]) -> Bool) -> [UInt8] {
             var all: [UInt8] = []
             _ = eventually {
                 do throws(LinuxError) {
                     switch try UnixSocket.receive(upTo: 1 << 16, from: socket.descriptor) {
                     case .bytes(let bytes, _):
                         all += bytes
-                        return false
+                        return isEnough(all)
                     case .wouldBlock: return false
                     case .endOfStream: return true
                     }
@@ -62,7 +54,7 @@ import Varlink
                     return true
                 }
             }
-            return String(decoding: all, as: UTF8.self)
+            return all
         }
     }
 
