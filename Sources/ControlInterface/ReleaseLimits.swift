@@ -29,7 +29,6 @@ public enum ReleaseLimits {
         let range = deadlineMilliseconds
         return try checked("deadline_ms", milliseconds, range, limit: "\(range.lowerBound) to \(range.upperBound) ms")
     }
-
 }
 
 /// What clients may say of how a TD comes to be.

@@ -48,8 +48,8 @@ final class ReleaseWork: Sendable {
     var outcome: Outcome { state.withLock { $0.outcome } }
 
     /// Blocks until every shard was tried, or a page could not be taken from the TD: what is left then is left as it is,
-    /// since the kernel would free what the module may still own. The calling thread works too, so that memory comes back even where no thread
-    /// can be started.
+    /// since the kernel would free what the module may still own. The calling thread works too, so that memory comes back
+    /// even where no thread can be started.
     func run(threads: Int) {
         // It may have been met when the key id was released.
         if let removal = watch.failure() {

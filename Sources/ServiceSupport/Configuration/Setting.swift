@@ -115,10 +115,12 @@ extension Setting {
     ) -> Self {
         Self(
             section, key, path, expected: "a whole number from \(range.lowerBound) to \(range.upperBound)",
-            parse: { text in
-                guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return nil }
-                return Value(text).flatMap { range.contains($0) ? $0 : nil }
-            }, print: { String($0) })
+            parse: { whole($0, in: range) }, print: { String($0) })
+    }
+
+    private static func whole<Value: FixedWidthInteger>(_ text: String, in range: ClosedRange<Value>) -> Value? {
+        guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return nil }
+        return Value(text).flatMap { range.contains($0) ? $0 : nil }
     }
 
     /// A whole number, or "none" for nil.
@@ -128,13 +130,8 @@ extension Setting {
         Self(
             section, key, path,
             expected: "a whole number from \(range.lowerBound) to \(range.upperBound), or none",
-            parse: { (text) -> Value?? in
-                if text == "none" { return .some(nil) }
-                guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-                    let number = Value(text), range.contains(number)
-                else { return nil }
-                return .some(number)
-            }, print: { $0.map { String($0) } ?? "none" })
+            parse: { (text) -> Value?? in text == "none" ? .some(nil) : whole(text, in: range).map { .some($0) } },
+            print: { $0.map { String($0) } ?? "none" })
     }
 
     static func size(

@@ -31,8 +31,8 @@ enum TeardownModel {
         Posted(vcpus: 64, gibibytes: 400, dynamicRemoval: 5539, terminateFirst: 467),
     ]
 
-    /// Where a CPU without the partial-write erratum lets the kernel leave the reset of reclaimed pages out, this part of the time remains
-    /// at best: the posted gain is up to 40 %. The posted times are with the reset.
+    /// Where a CPU without the partial-write erratum lets the kernel leave the reset of reclaimed pages out, this part of the
+    /// time remains at best: the posted gain is up to 40 %. The posted times are with the reset.
     static let bestWithoutReset = 0.6
 
     /// The largest number of vCPUs that anybody has posted a time for.
