@@ -1,6 +1,7 @@
 /// How nodes change their shape.
 extension AttributeNode {
-    static let maximumSlots: Int32 = 256
+    /// The slots that an entry has numbers for, behind those of the four states.
+    static let maximumSlots = Int32(Entry.max) - 3
 
     /// Whether a node cannot hold one more change, to this state, as it is: a sparse one that may not have the slots that
     /// the change takes, at its two ends, and a settled one without the plane that pages in transition need.
@@ -72,7 +73,7 @@ extension AttributeNode {
         }
         let node = Self.allocateSparse(counts: counts, slots: used)
         for leaf in 0..<MapGeometry.leavesPerNode {
-            let entry = uniformState(leaf: leaf).map { UInt16($0.rawValue) } ?? node.take(planes(leaf: leaf)!)
+            let entry = uniformState(leaf: leaf).map { Entry($0.rawValue) } ?? node.take(planes(leaf: leaf)!)
             (node.entries + leaf).initialize(to: entry)
         }
         return node
@@ -90,9 +91,9 @@ extension AttributeNode {
     }
 
     /// Takes a slot for a leaf and says what the leaf's entry becomes.
-    func take(_ planes: PagePlanes) -> UInt16 {
+    func take(_ planes: PagePlanes) -> Entry {
         let slot = header.pointee.pool!.take()
         header.pointee.pool!.slot(slot).initialize(from: planes, words: MapGeometry.wordsPerLeaf)
-        return UInt16(slot + 4)
+        return Entry(slot + 4)
     }
 }

@@ -17,7 +17,7 @@ extension AttributeNode {
     @inline(__always)
     func set(_ page: Int, settled state: PageState) -> UInt64 {
         guard isSettled else {
-            guard entries[page &>> 9] != UInt16(state.rawValue) else { return 0 }
+            guard entries[page &>> 9] != Entry(state.rawValue) else { return 0 }
             return setPart(leaf: page &>> 9, page & 511, page & 511 &+ 1, to: state) ? 1 : 0
         }
         // Without a branch; see `ChangeLog.append`.
@@ -55,7 +55,7 @@ extension AttributeNode {
             let leaf = page &>> 9
             let start = leaf &<< 9
             let stop = min(end, start &+ MapGeometry.pagesPerLeaf)
-            if entries[leaf] != UInt16(state.rawValue) {
+            if entries[leaf] != Entry(state.rawValue) {
                 if stop &- page == MapGeometry.pagesPerLeaf {
                     setWhole(leaf: leaf, to: state)
                 } else {
@@ -93,14 +93,14 @@ extension AttributeNode {
         let slot = header.pointee.pool!.take()
         let planes = header.pointee.pool!.slot(slot)
         planes.initialize(PageState(bits: UInt(entries[leaf])), words: MapGeometry.wordsPerLeaf)
-        entries[leaf] = UInt16(slot + 4)
+        entries[leaf] = Entry(slot + 4)
         return planes
     }
 
     /// Makes a leaf uniform and takes its slot back, if it had one.
     private func collapse(leaf: Int, to state: PageState) {
         let entry = entries[leaf]
-        entries[leaf] = UInt16(state.rawValue)
+        entries[leaf] = Entry(state.rawValue)
         guard entry >= 4 else { return }
         header.pointee.pool!.giveBack(Int32(entry) - 4)
         if header.pointee.pool!.isThin { thinPool() }

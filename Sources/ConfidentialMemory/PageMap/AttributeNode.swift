@@ -2,8 +2,8 @@ internal import Synchronization
 
 /// 1 GiB of guest memory whose pages are not all in one state.
 ///
-/// - *Sparse*, while at most half of its leaves are fragmented: one entry a leaf, below 4 the state of all its pages,
-///   otherwise 4 + the slot of its 128 bytes.
+/// - *Sparse*, while at most 252 of its 512 leaves are fragmented: one byte a leaf, its entry, below 4 the state of all its
+///   pages, otherwise 4 + the slot of its 128 bytes.
 /// - *Flat* otherwise: the low plane of all pages in order, 32 KiB, and the counts of each group, so that what counts the
 ///   end of a range does not read all in front of it. A flat node is *mixed* while pages of it are in transition, and has
 ///   a high plane then, another 32 KiB; else it is *settled*.
@@ -67,8 +67,10 @@ struct AttributeNode {
     /// The low plane of a flat node lies so far behind the header's first byte, and the groups' counts in between.
     @inlinable static var planeOffset: UInt { headerSize &+ 2 &* UInt(MapGeometry.groupsPerNode) }
 
+    @usableFromInline typealias Entry = UInt8
+
     @inlinable
-    var entries: UnsafeMutablePointer<UInt16> {
+    var entries: UnsafeMutablePointer<Entry> {
         // Sound: `allocate` leaves room for a sparse node's entries behind the header. `bits` has no bit set.
         UnsafeMutablePointer(bitPattern: bits &+ Self.headerSize).unsafelyUnwrapped
     }
@@ -90,7 +92,7 @@ struct AttributeNode {
 
     /// The planes of a sparse node's fragmented leaf.
     @inlinable @inline(__always)
-    func planes(_ entry: UInt16) -> PagePlanes {
+    func planes(_ entry: Entry) -> PagePlanes {
         header.pointee.pool.unsafelyUnwrapped.slot(Int32(entry) &- 4)
     }
 
@@ -129,14 +131,14 @@ struct AttributeNode {
 
     // MARK: Life
 
-    private static let sparseBytes = MapGeometry.leavesPerNode * MemoryLayout<UInt16>.stride
+    private static let sparseBytes = MapGeometry.leavesPerNode * MemoryLayout<Entry>.stride
     private static let planeBytes = MapGeometry.wordsPerNode * 8
 
     static func allocateSparse(counts: UInt64, slots: Int32) -> Self {
         let raw = UnsafeMutableRawPointer.allocate(byteCount: Int(headerSize) + sparseBytes, alignment: 64)
         raw.bindMemory(to: Header.self, capacity: 1).initialize(
             to: Header(counts: counts, pool: SlotPool(slots: slots)))
-        (raw + Int(headerSize)).bindMemory(to: UInt16.self, capacity: MapGeometry.leavesPerNode)
+        (raw + Int(headerSize)).bindMemory(to: Entry.self, capacity: MapGeometry.leavesPerNode)
         return Self(UInt(bitPattern: raw))
     }
 
@@ -156,7 +158,7 @@ struct AttributeNode {
     static func make(uniform state: PageState) -> Self {
         let counts = PackedCounts.unit(UInt64(state.rawValue)) &* UInt64(MapGeometry.pagesPerNode)
         let node = allocateSparse(counts: counts, slots: 0)
-        node.entries.initialize(repeating: UInt16(state.rawValue), count: MapGeometry.leavesPerNode)
+        node.entries.initialize(repeating: Entry(state.rawValue), count: MapGeometry.leavesPerNode)
         return node
     }
 
