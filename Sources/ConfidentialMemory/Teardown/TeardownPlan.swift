@@ -56,12 +56,15 @@ public struct TeardownPolicy: Hashable, Sendable {
     public var quiesceMilliseconds: Int
     /// How often EBUSY from KVM_TDX_TERMINATE_VM is answered by another try, 10 ms apart.
     public var terminateAttempts: Int
+    /// Shards that are given back at a time, at most: from 1 on. There are never more than CPUs.
+    public var threads: Int
 
-    /// - Precondition: `chunk` is a multiple of 2 MiB from 2 MiB to 64 MiB.
+    /// - Precondition: `chunk` is a multiple of 2 MiB from 2 MiB to 64 MiB, `threads` at least 1.
     public init(
         order: Order = .auto, chunk: ByteCount = .mebibytes(32), quiesceMilliseconds: Int = 5_000,
-        terminateAttempts: Int = 100
+        terminateAttempts: Int = 100, threads: Int = .max
     ) {
+        precondition(threads >= 1, "a release has a thread")
         precondition(
             chunk >= .mebibytes(2) && chunk <= GuestMemory.maximumChunk
                 && chunk.rawValue % GuestMemory.chunkAlignment.rawValue == 0,
@@ -70,6 +73,7 @@ public struct TeardownPolicy: Hashable, Sendable {
         self.chunk = chunk
         self.quiesceMilliseconds = quiesceMilliseconds
         self.terminateAttempts = terminateAttempts
+        self.threads = threads
     }
 }
 
@@ -111,8 +115,8 @@ public struct TeardownPlan: Hashable, Sendable {
         if !facts.shards.isEmpty {
             steps.append(
                 .release(
-                    shards: facts.shards.count, threads: max(1, min(facts.cpus, facts.shards.count)),
-                    chunk: policy.chunk))
+                    shards: facts.shards.count,
+                    threads: max(1, min(facts.cpus, facts.shards.count, policy.threads)), chunk: policy.chunk))
         }
         steps.append(.close(files: facts.shards.count, vcpus: facts.vcpus))
         self.steps = steps
