@@ -76,12 +76,11 @@ extension TDXModule {
                 held.append((name, lock))
             }
         }
-        let vcpus = leaf.map { vcpuCount($0, before) } ?? 0
         faults.beginCall()
         let status = body(&r)
         let met = faults.endCall()
         for lock in held { lock.lock.release() }
-        note(leaf, vcpus)
+        note(leaf, before, r)
         emit(
             TraceEvent(
                 kind: kind, processor: processor.rawValue, before: before, after: r, contents: contents,
@@ -122,18 +121,26 @@ extension TDXModule {
         sink?(event)
     }
 
-    private func note(_ leaf: SeamcallLeaf?, _ vcpus: Int) {
-        guard let leaf else { return }
+    private func note(_ leaf: SeamcallLeaf?, _ before: Registers, _ after: Registers) {
+        guard let leaf, let model = observation.withLock({ $0.latency }) else { return }
+        let nanoseconds = model.nanoseconds(leaf, vcpus: vcpuCount(leaf, before, after))
         observation.withLock { observation in
-            guard let model = observation.latency else { return }
             observation.totals.calls += 1
-            observation.totals.nanoseconds += model.nanoseconds(leaf, vcpus: vcpus)
+            observation.totals.nanoseconds += nanoseconds
             observation.totals.callsByLeaf[leaf, default: 0] += 1
         }
     }
 
-    private func vcpuCount(_ leaf: SeamcallLeaf, _ r: Registers) -> Int {
-        guard leaf == .memTrack, let td = findTD(r.rcx) else { return 0 }
+    /// The vCPUs of the trust domain that a call was for, of the calls whose cost depends on it; 0 where it has gone.
+    private func vcpuCount(_ leaf: SeamcallLeaf, _ before: Registers, _ after: Registers) -> Int {
+        let root: UInt64? =
+            switch leaf {
+            case .memTrack: before.rcx
+            // Who owned the page is in the answer.
+            case .phymemPageReclaim: after.rdx
+            default: nil
+            }
+        guard let root, let td = findTD(root) else { return 0 }
         return Int(td.pointee.vcpus.get() & 0xFFFF_FFFF)
     }
 
