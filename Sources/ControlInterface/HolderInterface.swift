@@ -127,12 +127,14 @@ public enum HolderInterface {
             /// When conversions count as a storm; nil for 10,000 in a second.
             public var storm: ConversionStormRule?
             public var numa: NUMAPolicy?
+            /// All private memory is mapped into its page table before the TD is there.
+            public var prefault: Bool?
 
             public init(
                 name: String, id: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil,
                 mrconfigid: String? = nil, mrowner: String? = nil, mrownerconfig: String? = nil, keyID: UInt16,
                 ownerUID: UInt32, preallocate: Bool? = nil, storm: ConversionStormRule? = nil,
-                numa: NUMAPolicy? = nil
+                numa: NUMAPolicy? = nil, prefault: Bool? = nil
             ) {
                 self.name = name
                 self.id = id
@@ -147,6 +149,7 @@ public enum HolderInterface {
                 self.preallocate = preallocate
                 self.storm = storm
                 self.numa = numa
+                self.prefault = prefault
             }
 
             enum CodingKeys: String, CodingKey {
@@ -155,7 +158,7 @@ public enum HolderInterface {
                 case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
                 case keyID = "key_id"
                 case ownerUID = "owner_uid"
-                case preallocate, storm, numa
+                case preallocate, storm, numa, prefault
             }
         }
 

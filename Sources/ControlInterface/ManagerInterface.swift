@@ -24,12 +24,13 @@ public enum ManagerInterface {
             public var waitMilliseconds: Int64?
             /// On which NUMA nodes memory is allocated; nil for wherever the allocating thread runs.
             public var numa: NUMAPolicy?
+            /// All private memory is mapped into the TD's page table before the TD is there.
+            public var prefault: Bool?
 
             public init(
                 name: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil, mrconfigid: String? = nil,
                 mrowner: String? = nil, mrownerconfig: String? = nil, preallocate: Bool? = nil,
-                waitMilliseconds: Int64? = nil,
-                numa: NUMAPolicy? = nil
+                waitMilliseconds: Int64? = nil, numa: NUMAPolicy? = nil, prefault: Bool? = nil
             ) {
                 self.name = name
                 self.memoryBytes = memoryBytes
@@ -41,12 +42,13 @@ public enum ManagerInterface {
                 self.preallocate = preallocate
                 self.waitMilliseconds = waitMilliseconds
                 self.numa = numa
+                self.prefault = prefault
             }
 
             enum CodingKeys: String, CodingKey {
                 case name
                 case memoryBytes = "memory_bytes"
-                case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate, numa
+                case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate, numa, prefault
                 case waitMilliseconds = "wait_ms"
             }
         }

@@ -86,6 +86,8 @@ extension Failure {
         case .limitReached(.descriptors, _, _, _): "end another TD, or raise LimitNOFILE= of tdxd.service"
         case .limitReached(.waitingCreations, _, _, _): "try again in a while"
         case .firmwareRejected: "a TDVF image is needed, such as /usr/share/ovmf/OVMF.fd of the package ovmf"
+        case .kernelRefused("KVM_PRE_FAULT_MEMORY", _, "EOPNOTSUPP", _, _):
+            "create it without --prefault; --preallocate gives it all its memory, too, and its guest's first touches map it"
         case .kernelRefused(_, _, _, let tdxStatus?, _): "“tdxctl explain \(tdxStatus)” tells what the status means"
         case .kernelRefused: "“tdxctl ok” shows what this host offers, “journalctl -u tdxd -k” what happened"
         case .conversionIncomplete: "the rest is as it was: convert it again, or look at it with “tdxctl map”"

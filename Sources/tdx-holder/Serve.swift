@@ -60,6 +60,9 @@ struct Serve: ParsableCommand {
     @Flag(help: "Let an emulated TD's first vCPU run and never leave KVM_RUN.")
     var emulatedStuckVcpu = false
 
+    @Flag(help: "Let an emulated kernel be one that has no KVM_PRE_FAULT_MEMORY.")
+    var emulatedWithoutPreFault = false
+
     @Option(
         help: ArgumentHelp(
             "Record every call of the software TDX module in this file, which must not exist yet.", valueName: "file"))
@@ -93,7 +96,8 @@ struct Serve: ParsableCommand {
             emulation: EmulationOptions(
                 terminate: emulatedTerminate, packages: emulatedPackages, tracePath: trace,
                 rehearsesLastWill: emulatedLastWill, pausesAt: emulatedPauseAt,
-                failingRemoval: emulatedFailingRemoval, keepsVCPU: emulatedStuckVcpu),
+                failingRemoval: emulatedFailingRemoval, keepsVCPU: emulatedStuckVcpu,
+                preFaults: !emulatedWithoutPreFault),
             idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, hasLastWill: hasLastWill,
             device: backend.kvmDevice)
         try HolderProgram.serve(options, logLevel: logLevel)

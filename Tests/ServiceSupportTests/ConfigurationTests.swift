@@ -159,6 +159,7 @@ private func configuration(_ texts: String...) throws(ConfigurationError) -> TDX
             ("[service]\ncertificate_days = 36501\n", .badValue, 2),
             ("[service]\ncertificate_days = ever\n", .badValue, 2),
             ("[backend]\nemulated_failing_removal = 0\n", .badValue, 2),
+            ("[backend]\nemulated_pre_fault = maybe\n", .badValue, 2),
             ("[backend]\nemulated_failing_removal = first\n", .badValue, 2),
             ("[backend]\nemulated_failing_removal = 1000000000001\n", .badValue, 2),
         ] as [(String, ConfigurationError.Reason, Int)])

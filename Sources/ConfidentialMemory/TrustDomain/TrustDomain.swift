@@ -15,6 +15,8 @@ public struct BuildProgress: Hashable, Sendable {
         case allocate
         case load
         case finalize
+        /// Only where the configuration asks for it.
+        case prefault
     }
 
     public var phase: Phase

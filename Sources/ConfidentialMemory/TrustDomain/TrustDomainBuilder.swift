@@ -47,6 +47,7 @@ struct TrustDomainBuilder: ~Copyable {
             try load(memory)
             progress(BuildProgress(phase: .finalize, done: .zero, total: .zero))
             try refusing { () throws(KVMError) in try machine.tdxFinalize() }
+            if configuration.isPrefaulted { try preFault(memory) }
             return Product(
                 machine: machine, vcpus: vcpus, memory: memory, measurement: measurement.value, terminate: terminate)
         } catch {
@@ -86,6 +87,7 @@ struct TrustDomainBuilder: ~Copyable {
         progress(BuildProgress(phase: .create, done: .zero, total: .zero))
         let machine = try refusing { () throws(KVMError) in try system.createVirtualMachine(.tdx) }
         self.machine = machine
+        if configuration.isPrefaulted { try requirePreFault(machine) }
         let (limit, hypercalls, capabilities) = try refusing { () throws(KVMError) in
             // TDs have no in-kernel IOAPIC; 24 routes are what a PC's IOAPIC has.
             try machine.enable(.splitIRQChip, [24])
@@ -104,6 +106,17 @@ struct TrustDomainBuilder: ~Copyable {
         terminate = capabilities.supportedCommands & 1 != 0 ? .present : .unknown
         try initialize(machine, capabilities)
         return machine
+    }
+
+    /// Asked of the VM before it costs anything.
+    private func requirePreFault(_ machine: any KVMVirtualMachine) throws(TrustDomainError) {
+        let answer = try refusing { () throws(KVMError) in try machine.check(.preFaultMemory) }
+        guard answer > 0 else {
+            throw .refused(
+                KVMError(
+                    "KVM_PRE_FAULT_MEMORY", .notSupportedOnSocket,
+                    detail: "KVM_CAP_PRE_FAULT_MEMORY is 0: this kernel cannot map a TD's memory ahead"))
+        }
     }
 
     private func initialize(
@@ -195,6 +208,22 @@ struct TrustDomainBuilder: ~Copyable {
             }
         }
         progress(BuildProgress(phase: .allocate, done: total, total: total))
+    }
+
+    /// The last step: KVM maps nothing ahead before the TD is finalized, and takes no page of the image once it may.
+    private func preFault(_ memory: GuestMemory) throws(TrustDomainError) {
+        guard let vcpu = vcpus.first else { preconditionFailure("a TD has a vCPU") }
+        let total = configuration.layout.backedSize
+        progress(BuildProgress(phase: .prefault, done: .zero, total: total))
+        do {
+            try memory.preFault(
+                through: vcpu, progress: { progress(BuildProgress(phase: .prefault, done: $0, total: total)) })
+        } catch {
+            switch error {
+            case .refused(let refusal): throw .refused(refusal)
+            case .cancelled: preconditionFailure("nobody cancels")
+            }
+        }
     }
 
     /// A conversion that stops half-way is no news in a TD that is about to be undone: what counts is why.

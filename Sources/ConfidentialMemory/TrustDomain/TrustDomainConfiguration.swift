@@ -23,6 +23,9 @@ public struct TrustDomainConfiguration: Sendable {
     public var cpuid: [CPUIDEntry]?
     /// Whether all private memory is allocated before the TD runs.
     public var isPreallocated = false
+    /// Whether all private memory is mapped into the TD's page table before the TD runs, and so allocated, too. Refused
+    /// where KVM_CAP_PRE_FAULT_MEMORY is 0.
+    public var isPrefaulted = false
     /// Nil for `ShardPolicy.automatic` on this host's CPUs.
     public var shards: ShardPolicy?
     /// On which NUMA nodes its memory is allocated; nil for wherever the allocating thread runs.

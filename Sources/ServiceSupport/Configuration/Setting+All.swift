@@ -32,6 +32,7 @@ extension Setting {
         choice("backend", "emulated_last_will", \.backends.emulatedLastWill),
         choice("backend", "emulated_pause_at", \.backends.emulatedPauseAt),
         choice("backend", "emulated_stuck_vcpu", \.backends.emulatedStuckVCPU),
+        choice("backend", "emulated_pre_fault", \.backends.emulatedPreFault),
         numberOrNone("backend", "emulated_failing_removal", \.backends.emulatedFailingRemoval, 1...1_000_000_000_000),
 
         size(

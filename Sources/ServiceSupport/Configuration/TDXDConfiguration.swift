@@ -58,6 +58,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var emulatedFailingRemoval: UInt64?
         /// Whether an emulated TD's first vCPU runs and cannot be driven out.
         public var emulatedStuckVCPU = YesOrNo.no
+        /// Whether an emulated kernel has KVM_PRE_FAULT_MEMORY.
+        public var emulatedPreFault = YesOrNo.yes
     }
 
     /// How TDs are ended.

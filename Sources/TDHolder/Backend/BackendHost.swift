@@ -20,6 +20,8 @@ public struct EmulationOptions: Sendable {
     public var failingRemoval: Int?
     /// The TD's first vCPU enters KVM_RUN and cannot be driven out.
     public var keepsVCPU: Bool
+    /// The emulated kernel has KVM_PRE_FAULT_MEMORY.
+    public var preFaults: Bool
 
     /// As the phases of a teardown are named.
     public enum Pause: String, Hashable, Sendable, CaseIterable {
@@ -29,7 +31,7 @@ public struct EmulationOptions: Sendable {
     public init(
         terminate: TerminateSupport = .announced, packages: Int = 1, tracePath: String? = nil,
         rehearsesLastWill: Bool = false, pausesAt: Pause? = nil, failingRemoval: Int? = nil,
-        keepsVCPU: Bool = false
+        keepsVCPU: Bool = false, preFaults: Bool = true
     ) {
         self.terminate = terminate
         self.packages = packages
@@ -38,6 +40,7 @@ public struct EmulationOptions: Sendable {
         self.pausesAt = pausesAt
         self.failingRemoval = failingRemoval
         self.keepsVCPU = keepsVCPU
+        self.preFaults = preFaults
     }
 
     /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
@@ -98,7 +101,8 @@ struct BackendHost: Sendable {
             let system = try EmulatedKVMSystem(
                 EmulatorConfiguration(
                     host: host, keyIDs: [keyID], terminate: emulation.terminate, packages: emulation.packages,
-                    failingRemoval: emulation.failingRemoval, keepsVCPUs: emulation.keepsVCPU))
+                    failingRemoval: emulation.failingRemoval, keepsVCPUs: emulation.keepsVCPU,
+                    preFaults: emulation.preFaults))
             if let trace { system.record { trace.write($0) } }
             return HostedSystem(system)
         } catch {

@@ -32,6 +32,8 @@ struct BuildOrder: Hashable, Sendable {
     var ownerUID: UInt32
     /// All private memory is allocated before the TD is there.
     var isPreallocated: Bool
+    /// All private memory is mapped into its page table before the TD is there.
+    var isPrefaulted: Bool
     /// When conversions count as a storm.
     var storm: StormRule
     /// On which NUMA nodes memory is allocated.
@@ -57,6 +59,7 @@ struct BuildOrder: Hashable, Sendable {
         keyID = KeyID(raw.keyID)
         ownerUID = raw.ownerUID
         isPreallocated = raw.preallocate ?? false
+        isPrefaulted = raw.prefault ?? false
         storm = try raw.storm.map { rule throws(FieldRefused) in try Self.storm(rule) } ?? StormRule()
         numa = try raw.numa.map { policy throws(FieldRefused) in
             do throws(ControlError) { return try policy.checked() } catch {

@@ -113,6 +113,7 @@ final class Holder: Sendable {
             name: "tdxd-\(order.name)", layout: layout, plan: plan, vcpus: order.vcpus, mrConfigID: order.mrConfigID,
             mrOwner: order.mrOwner, mrOwnerConfig: order.mrOwnerConfig)
         configuration.isPreallocated = order.isPreallocated
+        configuration.isPrefaulted = order.isPrefaulted
         configuration.shards = Self.shardPolicy(regions: layout.regions.count)
         configuration.observer = observer(order)
         configuration.placement = order.numa.map { MemoryPlacement($0) }

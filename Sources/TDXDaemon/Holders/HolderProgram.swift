@@ -50,6 +50,7 @@ struct HolderProgram: Sendable {
         let removal = configuration.backends.emulatedFailingRemoval
         return (phase == .none ? [] : ["--emulated-pause-at", phase.rawValue])
             + (configuration.backends.emulatedStuckVCPU == .yes ? ["--emulated-stuck-vcpu"] : [])
+            + (configuration.backends.emulatedPreFault == .no ? ["--emulated-without-pre-fault"] : [])
             + (removal.map { ["--emulated-failing-removal", String($0)] } ?? [])
     }
 

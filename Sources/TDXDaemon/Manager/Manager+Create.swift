@@ -51,7 +51,7 @@ extension Manager {
             return try build(record, order, firmware, on: holder, configuration: configuration) { step in
                 // Memory that nobody waits for any more is not worth its time, and goes with its process; a quick build ends
                 // by itself.
-                if order.isPreallocated, isLeft() { holder.process?.kill() }
+                if order.isPreallocated || order.isPrefaulted, isLeft() { holder.process?.kill() }
                 progress(step)
             }
         } catch {
@@ -114,7 +114,7 @@ extension Manager {
             storm: ConversionStormRule(
                 conversions: configuration.memory.conversionStorm,
                 windowMilliseconds: configuration.memory.conversionStormWindow.wholeMilliseconds),
-            numa: order.numa)
+            numa: order.numa, prefault: order.isPrefaulted)
         let description = try holder.link.build(
             parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
         return try take(description, record, holder, timeout: configuration.deadlines.holderReply)

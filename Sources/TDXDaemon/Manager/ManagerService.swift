@@ -161,6 +161,7 @@ final class ManagerService: Sendable {
                 firmware: parameters.firmware, mrConfigID: parameters.mrconfigid, mrOwner: parameters.mrowner,
                 mrOwnerConfig: parameters.mrownerconfig)
             asked.isPreallocated = parameters.preallocate ?? false
+            asked.isPrefaulted = parameters.prefault ?? false
             asked.patience = try parameters.waitMilliseconds.map { text throws(ControlError) in
                 Duration.milliseconds(Int64(try CreationLimits.checkedWait(milliseconds: text)))
             }

@@ -14,11 +14,12 @@ enum CallParameters {
         var preallocate: Bool?
         var waitMilliseconds: Int64?
         var numa: NUMAPolicy?
+        var prefault: Bool?
 
         enum CodingKeys: String, CodingKey {
             case name
             case memoryBytes = "memory_bytes"
-            case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate, numa
+            case vcpus, firmware, mrconfigid, mrowner, mrownerconfig, preallocate, numa, prefault
             case waitMilliseconds = "wait_ms"
         }
     }

@@ -14,6 +14,8 @@ struct CreateOrder: Hashable, Sendable {
     let mrOwnerConfig: String?
     /// All private memory is allocated before the TD is there.
     var isPreallocated = false
+    /// All private memory is mapped into its page table before the TD is there, and so allocated, too.
+    var isPrefaulted = false
     /// How long it waits for what the host lacks; nil for not at all.
     var patience: Duration?
     /// On which NUMA nodes memory is allocated; checked, but not against this host's nodes.

@@ -138,6 +138,9 @@ extension TDXMachine {
         }
         var address = range.start
         while address < range.end {
+            guard host.configuration.preFaults else {
+                throw KVMError(name, .notSupportedOnSocket, detail: "this kernel cannot")
+            }
             guard preFaultAllowed else {
                 throw KVMError(name, .notSupportedOnSocket, detail: "the TD is not finalized")
             }

@@ -4,10 +4,11 @@ internal import SystemPackage
 /// What KVM_CHECK_EXTENSION answers on an emulated host. Source: reference/kvm.md §1.2 to §1.4.
 enum Capabilities {
     /// At system scope; nil where the kernel underneath should be asked.
-    static func ofSystem(_ capability: KVMCapability) -> Int? {
+    static func ofSystem(_ capability: KVMCapability, host: HostContext) -> Int? {
         switch capability {
+        case .preFaultMemory: host.configuration.preFaults ? 1 : 0
         case .numberOfMemslots: Int(SlotTable.capacity)
-        case .splitIRQChip, .userMemory2, .memoryFaultInfo, .guestMemfd, .preFaultMemory: 1
+        case .splitIRQChip, .userMemory2, .memoryFaultInfo, .guestMemfd: 1
         case .exitHypercall: 1 << 12
         case .memoryAttributes: 8
         case .maximumVCPUs: 1024
@@ -22,7 +23,7 @@ enum Capabilities {
         case .maximumVCPUs: min(1024, host.processors)
         case .guestMemfdFlags: 1
         case .vmTypes: 1 << 5
-        default: ofSystem(capability) ?? 0
+        default: ofSystem(capability, host: host) ?? 0
         }
     }
 }

@@ -45,6 +45,8 @@ public struct EmulatorConfiguration: Sendable {
     /// A vCPU that has entered KVM_RUN never leaves it, as one whose thread is stuck in the kernel: neither `immediate_exit` nor a
     /// signal reaches it, and it holds its mutex and the VM until the process ends.
     public var keepsVCPUs: Bool
+    /// The kernel has KVM_PRE_FAULT_MEMORY. False: the capability is 0 and the call answers EOPNOTSUPP.
+    public var preFaults: Bool
     /// What stands for the guests' kernels; nil: KVM_RUN has nothing to execute and says so.
     public var guest: (any GuestAgent)?
 
@@ -52,7 +54,7 @@ public struct EmulatorConfiguration: Sendable {
         host: EmulatedHost, keyIDs: [KeyID] = [KeyID(33)], keyIDLimit: Int? = nil,
         terminate: TerminateSupport = .announced, packages: Int = 1, processorsPerPackage: Int = 64,
         memory: ByteCount = .gibibytes(4096), failingRemoval: Int? = nil, keepsVCPUs: Bool = false,
-        guest: (any GuestAgent)? = nil
+        preFaults: Bool = true, guest: (any GuestAgent)? = nil
     ) {
         precondition(failingRemoval.map { $0 >= 1 } ?? true, "removals are counted from 1")
         self.host = host
@@ -64,6 +66,7 @@ public struct EmulatorConfiguration: Sendable {
         self.memory = memory
         self.failingRemoval = failingRemoval
         self.keepsVCPUs = keepsVCPUs
+        self.preFaults = preFaults
         self.guest = guest
     }
 }

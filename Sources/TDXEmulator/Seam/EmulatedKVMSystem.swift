@@ -37,7 +37,7 @@ public final class EmulatedKVMSystem: KVMSystem {
 
     public func check(_ capability: KVMCapability) throws(KVMError) -> Int {
         if capability == .vmTypes { return try (kernel?.check(.vmTypes) ?? 0) | 1 << Int(VMType.tdx.rawValue) }
-        if let own = Capabilities.ofSystem(capability) { return own }
+        if let own = Capabilities.ofSystem(capability, host: host) { return own }
         return try kernel?.check(capability) ?? 0
     }
 

@@ -8,6 +8,7 @@ import Testing
 
 private let kernel = try? KernelKVMSystem()
 private let hasPrivateMemory = ((try? kernel?.check(.vmTypes)) ?? 0) & 1 << 1 != 0
+private let canPreFault = ((try? kernel?.check(.preFaultMemory)) ?? 0) > 0
 
 /// The two-sided layout in a VM whose attributes are the kernel's.
 @Suite(.enabled(if: hasPrivateMemory, "KVM offers no software-protected VMs here"))
@@ -47,6 +48,36 @@ struct SoftwareProtectedTests {
         for part in memory.parts(of: range)! {
             #expect(memory.hostView(of: part.part)!.allSatisfy { $0 == 0 })
         }
+        memory.close()
+        machine.close()
+    }
+
+    /// A vCPU of a VM that is no TD is ready at once.
+    @Test(.enabled(if: canPreFault, "KVM_CAP_PRE_FAULT_MEMORY is 0"))
+    func `the kernel maps all private memory ahead, and only that`() throws {
+        let (memory, machine) = try Self.makeMemory()
+        let vcpu = try machine.createVCPU(id: 0)
+        for region in TestBench.regions { try memory.convert(region, to: .private) }
+        // In the middle of a table's 2 MiB, and one page at a shard's border.
+        let shared = [range(0x30_1000, pages: 7), range(0xFF_F000, pages: 1)]
+        for part in shared { try memory.convert(part, to: .shared) }
+        var heard: [ByteCount] = []
+        try memory.preFault(through: vcpu, progress: { heard.append($0) })
+        let whole = memory.size - PageCount(8).bytes
+        #expect(heard.last == whole && heard == heard.sorted())
+        if let resident = try? memory.residency() { #expect(resident.private == whole && resident.shared == .zero) }
+        // Again, with everything mapped.
+        try memory.preFault(through: vcpu)
+        var asked = 0
+        #expect(throws: PreFaultError.cancelled) {
+            try memory.preFault(
+                through: vcpu,
+                isCancelled: {
+                    asked += 1
+                    return asked > 2
+                })
+        }
+        vcpu.close()
         memory.close()
         machine.close()
     }

@@ -35,6 +35,8 @@ final class PlainKernel: KVMSystem {
         var busyTerminations = 0
         var maximumVCPUs = 8
         var keys = 1
+        /// KVM_CAP_PRE_FAULT_MEMORY
+        var preFaults = true
     }
 
     let ledger = KernelLedger()
@@ -115,6 +117,7 @@ final class PlainMachine: KVMVirtualMachine {
         switch capability {
         case .maximumVCPUs: return traits.maximumVCPUs
         case .exitHypercall: return 0x1000
+        case .preFaultMemory: return traits.preFaults ? 1 : 0
         default: return 0
         }
     }
@@ -227,6 +230,23 @@ final class PlainMachine: KVMVirtualMachine {
         return state.withLock { Array($0.attributes[first..<first + Int(range.size.pages.rawValue)]) }
     }
 
+    /// KVM_PRE_FAULT_MEMORY: pages that a slot has get memory, as a fault of the guest would give it.
+    fileprivate func preFault(_ range: GuestPhysicalRange) throws(KVMError) {
+        let name = "KVM_PRE_FAULT_MEMORY"
+        try alive(name)
+        let (slots, isFinalized) = state.withLock { ($0.slots.values, $0.isFinalized) }
+        guard traits.preFaults, isFinalized else { throw KVMError(name, .notSupportedOnSocket) }
+        guard attributes(of: range).allSatisfy({ $0 }) else { throw KVMError(name, .badAddress) }
+        var left = range.size
+        for slot in slots {
+            guard let part = slot.range.intersection(range), let file = slot.guestMemory as? PlainFile else { continue }
+            try file.allocate(
+                FileRange(offset: slot.guestMemoryOffset + (part.start - slot.range.start), length: part.size))
+            left = left - part.size
+        }
+        guard left == .zero else { throw KVMError(name, .noSuchFileOrDirectory) }
+    }
+
     /// KVM_TDX_INIT_MEM_REGION for one page.
     fileprivate func add(_ page: UnsafeRawBufferPointer, at address: GuestPhysicalAddress) throws(KVMError) {
         try alive("KVM_TDX_INIT_MEM_REGION")
@@ -276,9 +296,7 @@ final class PlainVCPU: KVMVirtualCPU {
             progress(PageCount(UInt64(page + 1)))
         }
     }
-    func preFault(_ range: GuestPhysicalRange) throws(KVMError) {
-        throw KVMError("KVM_PRE_FAULT_MEMORY", .notSupported)
-    }
+    func preFault(_ range: GuestPhysicalRange) throws(KVMError) { try machine.preFault(range) }
     func start(mode: VCPUMode, registers: VCPURegisters) throws(KVMError) {
         throw KVMError("KVM_SET_REGS", .invalidArgument)
     }

@@ -24,8 +24,9 @@ import Testing
         var outcome = Outcome()
         var random = SeededRandom(seed: 0x7d5d_fa17)
         do {
-            let domain = try TrustDomain(
-                try SmallFirmware.configuration(), system: bench.system, host: bench.host)
+            var configuration = try SmallFirmware.configuration()
+            configuration.isPrefaulted = true
+            let domain = try TrustDomain(configuration, system: bench.system, host: bench.host)
             // Kept up to date from here on.
             _ = try domain.memory.publishedCounts()
             for step in 0..<200 {

@@ -45,6 +45,7 @@ import Testing
         let bench = TestBench()
         var configuration = try SmallFirmware.configuration()
         configuration.isPreallocated = true
+        configuration.isPrefaulted = true
         var heard: [BuildProgress] = []
         let domain = try TrustDomain(configuration, system: bench.system, host: bench.host) { heard.append($0) }
         let load = heard.filter { $0.phase == .load }
