@@ -118,6 +118,23 @@ struct MemoryFileTests {
         #expect(try count(page, .mebibytes(3)) == .zero)
     }
 
+    @Test func `a large file is counted in pieces to the same sum`() throws {
+        let file = try MemoryFile(name: "test", size: .gibibytes(3))
+        // At the beginning, over the end of a piece, alone in a long hole, and at the end.
+        let parts: [(offset: ByteCount, length: ByteCount)] = [
+            (.zero, page), (.mebibytes(63), .mebibytes(2)), (.mebibytes(1_500), .kibibytes(12)),
+            (.gibibytes(3) - page, page),
+        ]
+        for part in parts { try file.allocate(offset: part.offset, length: part.length) }
+        let sum = parts.reduce(ByteCount.zero) { $0 + $1.length }
+        try expectResident(file, sum)
+        try expectResident(file, sum, length: .gibibytes(3))
+        try expectResident(file, sum, length: .gibibytes(9))
+        try expectResident(file, .mebibytes(1) + .kibibytes(12), offset: .mebibytes(64), length: .gibibytes(2))
+        try expectResident(file, page, offset: .gibibytes(2))
+        try expectResident(file, .zero, offset: .gibibytes(3), length: .gibibytes(1))
+    }
+
     @Test func `only a file of shared memory is counted without cachestat`() throws {
         let other = try OwnedDescriptor.open(path: "/proc/self/exe", .readOnly)
         do throws(LinuxError) {

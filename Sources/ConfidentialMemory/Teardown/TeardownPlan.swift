@@ -17,6 +17,9 @@ public struct TeardownFacts: Hashable, Sendable {
         public var size: ByteCount
         /// Bytes present on either side, by cachestat(2); nil where it was not read.
         public var resident: Residency?
+        /// The chunks in which every page was present then, and which need not be counted again before they are punched;
+        /// nil where nobody looked.
+        var full: FullSides?
 
         public init(size: ByteCount, resident: Residency? = nil) {
             self.size = size

@@ -44,20 +44,55 @@ public enum FileMemory {
     }
 
     /// Bytes of the range that are present: by cachestat(2), and where the kernel lacks it by `sharedMemoryBytes`, which
-    /// knows memfds alone.
+    /// knows memfds alone. Pages that come or go meanwhile may be counted or not.
     /// - Parameter length: 0 means to the end of the file.
     /// - Throws: ENOSYS for a guest_memfd on a kernel without cachestat(2).
+    /// - Complexity: about 40 ns a page that is present, nothing for others.
     public static func residentBytes(
         descriptor: Int32, offset: ByteCount = .zero, length: ByteCount = .zero
     ) throws(LinuxError) -> ByteCount {
-        var counters = tdxd_cachestat()
         do throws(LinuxError) {
-            try LinuxError.retrying("cachestat", detail(offset, length)) {
-                tdxd_cachestat_range(descriptor, offset.rawValue, length.rawValue, &counters)
-            }
+            return try countedInPieces(descriptor, offset, length)
         } catch {
             guard error.errno == .noFunction, tdxd_is_shmem(descriptor) == 1 else { throw error }
             return try sharedMemoryBytes(descriptor: descriptor, offset: offset, length: length)
+        }
+    }
+
+    /// The most that one cachestat(2) is asked for where pages are present: in one call over gigabytes each page takes
+    /// twice as long (80 to 95 ns against 40 to 48, Linux 6.18 in a virtual machine).
+    private static let countedPiece = ByteCount.mebibytes(64)
+
+    private static func countedInPieces(
+        _ descriptor: Int32, _ offset: ByteCount, _ length: ByteCount
+    ) throws(LinuxError) -> ByteCount {
+        if length != .zero, length <= countedPiece { return try cachestat(descriptor, offset, length) }
+        let size = try FileStatus(ofDescriptor: descriptor).size
+        var rest = offset < size ? size - offset : .zero
+        if length != .zero { rest = min(rest, length) }
+        // What is no file with a size is the kernel's to refuse.
+        guard rest > .zero else { return try cachestat(descriptor, offset, length) }
+        var sum = ByteCount.zero
+        var start = offset
+        var piece = countedPiece
+        while rest > .zero {
+            let part = min(piece, rest)
+            let found = try cachestat(descriptor, start, part)
+            sum += found
+            start += part
+            rest -= part
+            // Where nothing is present a call costs the same whatever it covers.
+            piece = found == .zero ? part + part : countedPiece
+        }
+        return sum
+    }
+
+    private static func cachestat(
+        _ descriptor: Int32, _ offset: ByteCount, _ length: ByteCount
+    ) throws(LinuxError) -> ByteCount {
+        var counters = tdxd_cachestat()
+        try LinuxError.retrying("cachestat", detail(offset, length)) {
+            tdxd_cachestat_range(descriptor, offset.rawValue, length.rawValue, &counters)
         }
         return PageCount(counters.nr_cache).bytes
     }

@@ -64,7 +64,9 @@ extension Manager {
         let before = (try? backing.residentBytes()).map { $0.private + $0.shared } ?? .zero
         if before > .zero {
             watcher.report(Progress(phase: "reap", doneBytes: 0, totalBytes: before.rawValue))
-            let outcome = Reaper.release(backing, chunk: memory.releaseChunk, lanes: memory.releaseThreads) {
+            let outcome = Reaper.release(
+                backing, total: before, chunk: memory.releaseChunk, lanes: memory.releaseThreads
+            ) {
                 watcher.report(Progress(phase: "reap", doneBytes: $0.rawValue, totalBytes: $1.rawValue))
             }
             ending.releasedBytes += outcome.releasedBytes.rawValue

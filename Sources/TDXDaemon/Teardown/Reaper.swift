@@ -21,19 +21,20 @@ enum Reaper {
     /// Punches every file from its beginning to its end.
     ///
     /// - Parameters:
-    ///   - lanes: threads beside the caller's own at most.
+    ///   - total: bytes that are present, where the caller has counted them already.
+    ///   - lanes: threads that work at most, the caller's own among them.
     ///   - progress: resident bytes given back so far, and in all; from any thread.
     static func release(
-        _ backing: Backing, chunk: ByteCount = defaultChunk, lanes: Int = defaultLanes,
+        _ backing: Backing, total: ByteCount? = nil, chunk: ByteCount = defaultChunk, lanes: Int = defaultLanes,
         progress: @escaping @Sendable (_ done: ByteCount, _ total: ByteCount) -> Void = { _, _ in }
     ) -> Outcome {
         precondition(chunk.isPageAligned && chunk > .zero, "a chunk is whole pages")
         let start = MonotonicInstant.now
-        let resident = backing.files.map { (try? $0.residentBytes()) ?? .zero }
-        let work = Work(files: backing.files, total: resident.reduce(.zero, +), chunk: chunk, progress: progress)
+        let present = total ?? backing.files.reduce(.zero) { $0 + ((try? $1.residentBytes()) ?? .zero) }
+        let work = Work(files: backing.files, total: present, chunk: chunk, progress: progress)
         var threads: [SystemThread] = []
-        let busy = resident.count { $0 > .zero }
-        for number in 1..<max(1, min(lanes, busy)) {
+        // Who finds only empty files is done at once.
+        for number in 1..<max(1, min(lanes, backing.files.count)) {
             // Without a thread the caller does the work alone.
             guard let thread = try? SystemThread(name: "release-\(number)", { work.run() }) else { break }
             threads.append(thread)

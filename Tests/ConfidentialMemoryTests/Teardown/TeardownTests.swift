@@ -3,6 +3,7 @@ import LinuxSystem
 import MemoryUnits
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import ConfidentialMemory
@@ -178,6 +179,63 @@ import Testing
         #expect(bench.journal.names.filter { $0 == "punch" }.count == 4, "two shards, both sides")
         #expect(report.remaining == nil, "nobody knows")
         #expect(bench.held == KernelLedger.Counts())
+    }
+
+    @Test func `a full chunk is counted once, and any other again before its punch`() throws {
+        let bench = TestBench()
+        let (memory, machine) = try bench.makeMemory(regions: [range(0, mebibytes: 16)])
+        try memory.fill(range(0, mebibytes: 4), with: 1)
+        try memory.fill(range(0x60_0000, pages: 3), with: 2)
+        let policy = TeardownPolicy(chunk: .mebibytes(2))
+        let teardown = Teardown(machine: machine, vcpus: [], memory: memory, gate: VCPUGate(), policy: policy)
+        let plan = try TeardownPlan(teardown.facts(terminate: .absent), policy: policy)
+        #expect(plan.resident == .mebibytes(4) + .kibibytes(12))
+        // What comes between the count and the release, in a chunk that was empty and in one that was not full.
+        try memory.fill(range(0x80_0000, pages: 1), with: 3)
+        try memory.fill(range(0x61_0000, pages: 1), with: 4)
+        bench.journal.reset()
+        let report = teardown.run(plan)
+        #expect(report.released == .mebibytes(4) + .kibibytes(20), "\(report)")
+        #expect(report.remaining == .zero)
+        let calls = bench.journal.calls.map(\.description)
+        for full in ["0 B", "2 MiB"] {
+            #expect(!calls.contains { $0.hasPrefix("resident shared \(full) + 2 MiB") }, "\(calls)")
+        }
+        for other in ["6 MiB", "8 MiB"] {
+            #expect(calls.contains { $0.hasPrefix("resident shared \(other) + 2 MiB") }, "\(calls)")
+        }
+        #expect(bench.held == KernelLedger.Counts())
+    }
+
+    @Test func `a walk looks at every chunk that is not empty by itself, and through emptiness in long steps`() {
+        var random = SeededRandom(seed: 7)
+        for round in 0..<200 {
+            let chunks = 1 + random.below(400)
+            let size = ByteCount(chunks * 10 - random.below(9))
+            let density = 1 + random.below(60)
+            let present = Set((0..<chunks).filter { _ in random.below(density) == 0 })
+            var walk = ChunkWalk(size: size, chunk: ByteCount(10))
+            var covered = ByteCount.zero
+            var single: Set<UInt64> = []
+            while let part = walk.next {
+                #expect(part.offset == covered, "seed 7, round \(round)")
+                let numbers = part.offset.rawValue / 10...(part.offset + part.length - ByteCount(1)).rawValue / 10
+                let isEmpty = present.isDisjoint(with: numbers)
+                guard walk.looked(at: part, isEmpty: isEmpty) else { continue }
+                covered += part.length
+                guard !isEmpty else { continue }
+                #expect(numbers.count == 1, "seed 7, round \(round)")
+                single.insert(numbers.lowerBound)
+            }
+            #expect(covered == size && single == present, "seed 7, round \(round)")
+        }
+        var walk = ChunkWalk(size: .gibibytes(1024), chunk: .mebibytes(2))
+        var looks = 0
+        while let part = walk.next {
+            _ = walk.looked(at: part, isEmpty: true)
+            looks += 1
+        }
+        #expect(looks < 100, "512 Ki empty chunks")
     }
 
     @Test func `terminate-first is refused where it is known to be absent, and the TD lives on`() throws {
