@@ -298,7 +298,13 @@ static inline int tdxd_mbind(void *address, uint64_t size, int policy, uint64_t 
                : -errno;
 }
 
-// MPOL_F_ADDR (2) asks for the policy of an address, MPOL_F_NODE | MPOL_F_ADDR (3) for the node of its page.
+// Of the calling thread, and of those that it starts from then on.
+static inline int tdxd_set_mempolicy(int policy, uint64_t node_mask) {
+    unsigned long mask = node_mask;
+    return syscall(SYS_set_mempolicy, policy, node_mask ? &mask : NULL, node_mask ? 65UL : 0UL) == 0 ? 0 : -errno;
+}
+
+// No flag asks for the calling thread's policy. MPOL_F_ADDR (2) asks for the policy of an address, MPOL_F_NODE | MPOL_F_ADDR (3) for the node of its page.
 static inline int tdxd_get_mempolicy(void *address, int flags, int *policy, uint64_t *node_mask) {
     unsigned long mask[16] = {0};
     int node_query = flags & 1;

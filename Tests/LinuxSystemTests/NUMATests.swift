@@ -1,4 +1,5 @@
 import MemoryUnits
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -64,5 +65,38 @@ import Testing
                 descriptor: descriptor.rawValue, offset: .zero, length: ByteCount(page), MemoryPolicy(rawValue: 999),
                 .node(node))
         }
+    }
+
+    @Test func `a thread's policy is its own, and goes to the threads that it starts`() throws {
+        let node = try #require(try NUMANodes.usable().nodes.first)
+        let seen = Mutex<[String: MemoryPolicy]>([:])
+        let refused = Mutex<[Errno]>([])
+        @Sendable func look(_ who: String) {
+            let policy = try? CurrentThread.memoryPolicy()
+            seen.withLock {
+                $0[who] = policy.map { $0.nodes == [] || $0.nodes == .node(node) ? $0.policy : .preferred }
+            }
+        }
+        // Never on a thread of the tests, which others use after this one.
+        let thread = try SystemThread(name: "placed") {
+            look("before")
+            do throws(LinuxError) {
+                try CurrentThread.setMemoryPolicy(.bind, .node(node))
+                look("after")
+                try SystemThread(name: "started") { look("started") }.join()
+                try CurrentThread.setMemoryPolicy(.bind, [])
+            } catch {
+                refused.withLock { $0.append(error.errno) }
+            }
+            look("refused")
+        }
+        thread.join()
+        // A kernel without NUMA policies.
+        if refused.withLock({ $0 }) == [.noFunction] { return }
+        look("the test")
+        #expect(refused.withLock { $0 } == [.invalidArgument], "no nodes")
+        let policies = seen.withLock { $0 }
+        #expect(policies["after"] == .bind && policies["started"] == .bind && policies["refused"] == .bind)
+        #expect(policies["before"] == policies["the test"] && policies["before"] != .bind)
     }
 }

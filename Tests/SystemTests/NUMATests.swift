@@ -133,21 +133,4 @@ import Varlink
         }
         #expect(try host.stop("web1").complete)
     }
-
-    @Test(
-        .enabled(if: nodes.count > 1, "the machine has one NUMA node"),
-        .enabled(if: Programs.hasKVM, "there is no /dev/kvm"))
-    func `a software-protected VM says that its private memory is placed by nobody`() throws {
-        let host = try PrivateHost(backend: "software_protected")
-        let created = try create(host, "bind:1")
-        // Kernels of machines with several nodes need not have such VMs.
-        guard created.status == 0 else {
-            #expect(created.errors.contains("software_protected"))
-            return
-        }
-        let numa = try JSONValue(created)["numa"]
-        #expect(numa["private_applied"] == .bool(false) && numa["shared_applied"] == .bool(true))
-        #expect(numa["reason"].text?.contains("cannot be mapped") == true)
-        #expect(try host.stop("web1").complete)
-    }
 }

@@ -14,6 +14,20 @@ public struct MemoryPlacement: Hashable, Sendable {
     }
 }
 
+extension MemoryPlacement {
+    /// Makes it the policy of the calling thread, for good, and so of every thread that it starts: what they allocate comes
+    /// from these nodes, also in a file that cannot have a policy of its own.
+    /// - Returns: whether the kernel says that it is in force.
+    public func takeOver() -> Bool {
+        do throws(LinuxError) {
+            try CurrentThread.setMemoryPolicy(policy, nodes)
+            return try CurrentThread.memoryPolicy() == (policy, nodes)
+        } catch {
+            return false
+        }
+    }
+}
+
 /// What became of it.
 public struct PlacementReport: Hashable, Sendable {
     public var wanted: MemoryPlacement

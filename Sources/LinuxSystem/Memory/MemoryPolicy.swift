@@ -16,6 +16,26 @@ public struct MemoryPolicy: RawRepresentable, Hashable, Sendable {
     public static let interleave = Self(rawValue: 3)
 }
 
+extension CurrentThread {
+    /// set_mempolicy(2): where what this thread allocates comes from, and what the threads allocate that it starts from now on.
+    /// A file's or a mapping's own policy comes first.
+    /// - Throws: EINVAL for an unknown policy, no nodes, or nodes that this process may not use; ENOSYS where the kernel has no
+    ///   NUMA policies.
+    public static func setMemoryPolicy(_ policy: MemoryPolicy, _ nodes: NodeSet) throws(LinuxError) {
+        try LinuxError.check(
+            tdxd_set_mempolicy(policy.rawValue, nodes.rawValue), "set_mempolicy",
+            "policy \(policy.rawValue), nodes 0x\(String(nodes.rawValue, radix: 16))")
+    }
+
+    /// get_mempolicy(2) without an address.
+    public static func memoryPolicy() throws(LinuxError) -> (policy: MemoryPolicy, nodes: NodeSet) {
+        var policy: Int32 = 0
+        var nodes: UInt64 = 0
+        try LinuxError.check(tdxd_get_mempolicy(nil, 0, &policy, &nodes), "get_mempolicy")
+        return (MemoryPolicy(rawValue: policy), NodeSet(rawValue: nodes))
+    }
+}
+
 extension FileMapping {
     /// mbind(2): where pages of a part are allocated from now on. Since Linux 7.x a guest_memfd keeps it in the file, so
     /// that it holds for every later allocation however it comes; before, it is the mapping's alone. Pages that are

@@ -132,7 +132,7 @@ extension SystemCallFilter {
     /// What owning guest memory needs beside KVM.
     static let memoryRules: [SystemCallRule] = [
         .init(["memfd_create", "fallocate", "ftruncate"], because: "the shared side"),
-        .init(["mbind", "get_mempolicy"], because: "placement on NUMA nodes"),
+        .init(["mbind", "set_mempolicy", "get_mempolicy"], because: "placement on NUMA nodes"),
         // libseccomp 2.5 does not know the name.
         .init(calls: [.number(451)], because: "cachestat: residency is measured"),
         .init(["pidfd_open", "pidfd_send_signal"], because: "noticing that tdxd or a holder is gone"),

@@ -33,6 +33,13 @@ final class Holder: Sendable {
         var system: HostedSystem
         var mrtd: String
         var keyID: UInt16?
+        /// Whether the threads that allocate its private memory have its NUMA policy.
+        var threadsArePlaced: Bool
+
+        /// Nil where nothing was said of NUMA nodes.
+        var placement: NUMAPlacement? {
+            domain.memory.placement.map { NUMAPlacement($0, threadsArePlaced: threadsArePlaced) }
+        }
     }
 
     private let host: BackendHost
@@ -117,6 +124,8 @@ final class Holder: Sendable {
         configuration.shards = Self.shardPolicy(regions: layout.regions.count)
         configuration.observer = observer(order)
         configuration.placement = order.numa.map { MemoryPlacement($0) }
+        // This thread allocates all private memory, or starts those that do, as long as this process lives.
+        let threadsArePlaced = configuration.placement?.takeOver() ?? false
         let domain: ConfidentialMemory.TrustDomain
         do {
             domain = try ConfidentialMemory.TrustDomain(
@@ -129,7 +138,10 @@ final class Holder: Sendable {
         } catch {
             throw ControlError(error, name: order.name)
         }
-        if let placement = domain.memory.placement.map({ NUMAPlacement($0) }), let reason = placement.reason {
+        let built = Built(
+            domain: domain, system: system, mrtd: hexadecimal(domain.measurement.bytes),
+            keyID: system.inspection?.keyID?.rawValue, threadsArePlaced: threadsArePlaced)
+        if let placement = built.placement, let reason = placement.reason {
             log.warning(
                 "the NUMA policy is not in force for all memory",
                 metadata: [
@@ -137,7 +149,7 @@ final class Holder: Sendable {
                     "reason": "\(reason)",
                 ])
         }
-        let mrtd = hexadecimal(domain.measurement.bytes)
+        let mrtd = built.mrtd
         if let inspection = system.inspection {
             // Two independent computations of one value: what was meant to be loaded, and what the module measured.
             let measured = inspection.measurement.map { hexadecimal($0) }
@@ -148,7 +160,7 @@ final class Holder: Sendable {
                     reason: "MRTD by the load plan is \(mrtd), the emulated module measured \(measured ?? "nothing")")
             }
         }
-        return Built(domain: domain, system: system, mrtd: mrtd, keyID: system.inspection?.keyID?.rawValue)
+        return built
     }
 
     /// Remembers the TD's conversions, and has the journal told of what somebody should know.
@@ -244,7 +256,7 @@ final class Holder: Sendable {
             keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd, firmware: now.order?.firmware,
             createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0,
             ending: now.ending,
-            numa: now.built?.domain.memory.placement.map { NUMAPlacement($0) }, lastWill: lastWill)
+            numa: now.built?.placement, lastWill: lastWill)
     }
 
     func map() throws(ControlError) -> [MemoryRun] {

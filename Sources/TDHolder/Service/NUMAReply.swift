@@ -14,13 +14,16 @@ extension MemoryPlacement {
 }
 
 extension NUMAPlacement {
-    init(_ report: PlacementReport) {
+    /// - Parameter threadsArePlaced: the threads that allocate private memory have the policy. A file without one of its own
+    ///   gets its pages by theirs (reference: kvm.md §2.5).
+    init(_ report: PlacementReport, threadsArePlaced: Bool) {
         var reasons: [String] = []
-        if let why = report.private.obstacle { reasons.append("private memory: " + why) }
+        let isPrivatePlaced = report.private == .kept || threadsArePlaced
+        if !isPrivatePlaced, let why = report.private.obstacle { reasons.append("private memory: " + why) }
         if let why = report.shared.obstacle { reasons.append("shared memory: " + why) }
         self.init(
             policy: report.wanted.policy == .bind ? .bind : .interleave, nodes: report.wanted.nodes.nodes,
-            privateApplied: report.private == .kept, sharedApplied: report.shared == .kept,
+            privateApplied: isPrivatePlaced, sharedApplied: report.shared == .kept,
             reason: reasons.isEmpty ? nil : reasons.joined(separator: "; "))
     }
 }
