@@ -100,20 +100,23 @@ let package = Package(
             resources: [.embedInCode("io.tdxd.Manager.varlink"), .embedInCode("io.tdxd.Holder.varlink")]),
         room("ServiceSupport", ["CLinux", "CSeccomp", "CSystemd", "LinuxSystem", "MemoryUnits", logging, system]),
 
+        // What tdxd and its launcher of holders say to each other.
+        room("HolderLaunch", ["LinuxSystem", "MemoryUnits", "ServiceSupport", logging, system]),
+
         // The programs.
         room(
             "TDHolder",
             [
-                "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
+                "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "HolderLaunch", "KVM",
+                "LinuxSystem",
                 "MemoryUnits", "ServiceSupport", "TDXEmulator", "TDXModule", "TDXStatusCodes", "Varlink", logging,
                 system,
             ]),
         room(
             "TDXDaemon",
             [
-                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TDXStatusCodes",
-                "Varlink",
-                logging, system,
+                "CLinux", "ControlInterface", "HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport",
+                "TDXStatusCodes", "Varlink", logging, system,
             ]),
         room(
             "TDXControl",
@@ -163,20 +166,20 @@ let package = Package(
         tests(
             "TDXControl",
             ["TDXControl", "ControlInterface", "LinuxSystem", "TDXStatusCodes", "Varlink", argumentParser, system]),
+        tests("HolderLaunch", ["HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport", system]),
         tests(
             "TDHolder",
             [
-                "TDHolder", "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "KVM", "LinuxSystem",
-                "MemoryUnits", "ServiceSupport", "Varlink", system,
+                "TDHolder", "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "HolderLaunch", "KVM",
+                "LinuxSystem", "MemoryUnits", "ServiceSupport", "Varlink", system,
                 // Built with the tests, so that the whole program can be started.
                 "tdx-holder",
             ]),
         tests(
             "TDXDaemon",
             [
-                "TDXDaemon", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TestSupport",
-                "Varlink",
-                logging, system,
+                "TDXDaemon", "ControlInterface", "HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport",
+                "TestSupport", "Varlink", logging, system,
             ]),
         tests(
             "System",

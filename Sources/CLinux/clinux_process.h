@@ -72,6 +72,17 @@ static inline int tdxd_wait_pidfd(int pidfd, int no_hang, int keep, struct tdxd_
     return 0;
 }
 
+// Reaps any child that has ended: waitid(P_ALL). `result->pid` is 0 when all still run; -ECHILD without a child.
+static inline int tdxd_wait_any(struct tdxd_child_exit *result) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0) return -errno;
+    result->pid = info.si_pid;
+    result->code = info.si_code;
+    result->status = info.si_status;
+    return 0;
+}
+
 // 1 when readable (or ended, for a pidfd), 0 when the time is up, -errno. Negative milliseconds wait without end.
 static inline int tdxd_poll_readable(int fd, int milliseconds) {
     struct pollfd entry = {fd, POLLIN, 0};

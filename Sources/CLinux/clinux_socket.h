@@ -33,6 +33,11 @@ static inline int tdxd_unix_stream_pair(int fds[2]) {
     return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0 ? -errno : 0;
 }
 
+// Messages with borders, in order, none lost.
+static inline int tdxd_unix_packet_pair(int fds[2]) {
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0 ? -errno : 0;
+}
+
 // Longest path of a socket in the file system, without the terminating NUL.
 static inline size_t tdxd_unix_path_max(void) { return sizeof(((struct sockaddr_un *)0)->sun_path) - 1; }
 

@@ -133,6 +133,36 @@ public enum UnixSocket {
         return SocketPair(first: OwnedDescriptor(taking: numbers[0]), second: OwnedDescriptor(taking: numbers[1]))
     }
 
+    /// Two connected sockets whose messages keep their borders (SOCK_SEQPACKET): what one `send` gave, one `receive` takes,
+    /// cut off at its limit.
+    public static func packetPair() throws(LinuxError) -> SocketPair {
+        var numbers: [Int32] = [-1, -1]
+        try LinuxError.check(tdxd_unix_packet_pair(&numbers), "socketpair(SOCK_SEQPACKET)")
+        return SocketPair(first: OwnedDescriptor(taking: numbers[0]), second: OwnedDescriptor(taking: numbers[1]))
+    }
+
+    /// What a socket is waited for.
+    public enum Readiness: Sendable {
+        /// There is something to read, or the other end is closed.
+        case reading
+        case writing
+    }
+
+    /// Waits until the socket is ready, or broken, which the next call tells.
+    /// - Parameter deadline: nil for none.
+    /// - Returns: false when the time is up.
+    public static func wait(
+        for readiness: Readiness, on socket: borrowing OwnedDescriptor, until deadline: MonotonicInstant?
+    ) throws(LinuxError) -> Bool {
+        // POLLIN and POLLOUT.
+        let events: Int16 = readiness == .reading ? 1 : 4
+        while true {
+            let result = tdxd_poll_one(socket.rawValue, events, deadline?.pollTimeout(from: .now) ?? -1)
+            if result == -EINTR { continue }
+            return try LinuxError.check(result, "poll") != 0
+        }
+    }
+
     /// Takes over a descriptor that another program opened, such as one from socket activation.
     ///
     /// - Throws: `ENOTSOCK` unless it is a listening stream socket.
@@ -249,6 +279,9 @@ public enum UnixSocket {
 public struct SocketPair: ~Copyable, Sendable {
     public let first: OwnedDescriptor
     public let second: OwnedDescriptor
+
+    /// Hands the first end to its owner and closes the second.
+    public consuming func takeFirst() -> OwnedDescriptor { first }
 
     /// Hands both ends to their owners.
     public consuming func split(

@@ -8,7 +8,9 @@ struct TDXHolder: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tdx-holder", abstract: "Owns one trust domain (TD) on behalf of tdxd.",
         version: ControlInterfaceVersion.text,
-        subcommands: [Serve.self, Probe.self, SelfTestCommand.self, TraceReplayCommand.self, SandboxCheck.self])
+        subcommands: [
+            Serve.self, Launch.self, Probe.self, SelfTestCommand.self, TraceReplayCommand.self, SandboxCheck.self,
+        ])
 }
 
 /// Options that every command shares.

@@ -61,6 +61,38 @@ func tryFilter(_ arguments: [String]) throws {
     say("no_new_privs \(try TextFile.read("/proc/self/status").contains("NoNewPrivs:\t1"))")
 }
 
+/// narrow: loads tdxd's filter and, on top of it, the one of a tdxd that serves, and shows what each leaves of starting programs and of
+/// KVM, in a thread that was there before and in a later one.
+func narrow() throws {
+    // KVM_GET_API_VERSION of the device where there is one; any other descriptor answers ENOTTY.
+    let descriptor = UInt64(max(open("/dev/kvm", O_RDWR | O_CLOEXEC), 0))
+    var pipes: [Int32] = [0, 0]
+    guard pipe(&pipes) == 0 else { fail("pipe") }
+    let waitsFor = pipes[0]
+    @Sendable func tryAll(_ label: String) {
+        let version = attempt("ioctl", descriptor, 0xae00, 0)
+        say("\(label) ioctl(KVM_GET_API_VERSION) \(version == "ENOTTY" ? "ok" : version)")
+        // Where it is let through the path is looked at, and is none.
+        for call in ["execve", "execveat", "setsid"] { say("\(label) \(call) \(attempt(call, 0, 0, 0))") }
+        say("\(label) ioctl(FIONREAD) \(attempt("ioctl", UInt64(waitsFor), 0x541b, 0))")
+        say("\(label) getpid \(attempt("getpid", 0, 0, 0))")
+    }
+    let early = try SystemThread(name: "early") {
+        var byte: UInt8 = 0
+        _ = read(waitsFor, &byte, 1)
+        tryAll("early")
+    }
+    try SystemCallFilter.daemon(ioctlType: 0xae).load()
+    tryAll("starting")
+    try SystemCallFilter.serving.load()
+    _ = write(pipes[1], [1], 1)
+    early.join()
+    tryAll("serving")
+    let late = try SystemThread(name: "late") { tryAll("late") }
+    late.join()
+    say("read \(try TextFile.read("/proc/self/comm").isEmpty ? "nothing" : "a file")")
+}
+
 /// inherit: loads the daemon's filter and starts this program again as a holder, which lives under both.
 func inherit() throws {
     try SystemCallFilter.daemon(ioctlType: 0xae).load()

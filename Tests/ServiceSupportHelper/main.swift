@@ -21,11 +21,14 @@ do {
     case "filter": try tryFilter(Array(CommandLine.arguments.dropFirst(2)))
     case "fence": try tryFence(Array(CommandLine.arguments.dropFirst(2)))
     case "inherit": try inherit()
+    case "narrow": try narrow()
     case "notify": try notify()
     case "listen": try listen()
     case "log": log()
     default:
-        fail("usage: service-support-helper filter PROFILE REFUSAL | fence DIRECTORY | inherit | notify | listen | log")
+        fail(
+            "usage: service-support-helper filter PROFILE REFUSAL | fence DIRECTORY | inherit | narrow | notify | listen | log"
+        )
     }
 } catch {
     fail("\(error)")

@@ -67,6 +67,23 @@ import Testing
         #expect(ran.output.contains("execve(0, 0) EPERM"))
     }
 
+    @Test func `of a daemon that serves takes KVM and programs away, from every thread, and nothing else`() throws {
+        let ran = try Helper.run(["narrow"])
+        #expect(ran.exit == .exited(status: 0), "\(ran)")
+        for line in ["ioctl(KVM_GET_API_VERSION) ok", "execve EFAULT", "getpid ok", "ioctl(FIONREAD) EFAULT"] {
+            #expect(ran.output.contains("starting \(line)"), "\(ran.output)")
+        }
+        for thread in ["early", "serving", "late"] {
+            for line in [
+                "ioctl(KVM_GET_API_VERSION) EPERM", "execve EPERM", "execveat EPERM", "setsid EPERM", "getpid ok",
+                "ioctl(FIONREAD) EFAULT",
+            ] {
+                #expect(ran.output.contains("\(thread) \(line)"), "\(ran.output)")
+            }
+        }
+        #expect(ran.output.contains("read a file"))
+    }
+
     @Test func `that kills ends the process with SIGSYS`() throws {
         let ran = try Helper.run(["filter", "holder", "kill"])
         guard case .killed(let signal, _) = ran.exit else {

@@ -150,31 +150,6 @@ import Testing
 }
 
 @Suite struct HolderProgramTests {
-    @Test func `a child's lines come one by one, with its end`() throws {
-        let program = HolderProgram(path: "/bin/sh")
-        var lines: [String] = []
-        let result = try program.run(["-c", "echo one; echo two; exit 3"], deadline: .seconds(60)) {
-            lines.append(String(decoding: $0, as: UTF8.self))
-        }
-        #expect(lines == ["one", "two"])
-        #expect(result.exit == .exited(status: 3))
-        #expect(String(decoding: result.output, as: UTF8.self) == "one\ntwo\n")
-    }
-
-    @Test func `a child that is not done in time is killed`() throws {
-        let program = HolderProgram(path: "/bin/sh")
-        #expect(throws: LinuxError.self) {
-            _ = try program.run(["-c", "exec sleep 1000"], deadline: .milliseconds(100))
-        }
-    }
-
-    @Test func `a child that says too much is killed`() throws {
-        let program = HolderProgram(path: "/bin/sh")
-        #expect(throws: LinuxError.self) {
-            _ = try program.run(["-c", "exec cat /dev/zero"], deadline: .seconds(60))
-        }
-    }
-
     @Test func `the program beside this one is looked for there`() throws {
         let place = try TemporaryDirectory()
         symlink("/nowhere/bin/tdxd", place.path + "/exe")

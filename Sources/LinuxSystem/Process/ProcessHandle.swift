@@ -30,6 +30,28 @@ public struct ProcessHandle: ~Copyable, Sendable {
         descriptor = OwnedDescriptor(taking: try LinuxError.check(tdxd_pidfd_open(pid), "pidfd_open", "pid \(pid)"))
     }
 
+    /// Takes over a pidfd that another process opened and passed on.
+    /// - Parameter pid: the number of its process, as whoever opened it says.
+    public init(pid: Int32, taking descriptor: consuming OwnedDescriptor) {
+        self.pid = pid
+        self.descriptor = descriptor
+    }
+
+    /// Gives the pidfd away.
+    public consuming func relinquishDescriptor() -> OwnedDescriptor { descriptor }
+
+    /// Reaps any child of this process that has ended; nil when there is none. Whoever waits for a child elsewhere misses it then.
+    public static func reapAny() throws(LinuxError) -> (pid: Int32, exit: ProcessExit)? {
+        var raw = tdxd_child_exit()
+        do throws(LinuxError) {
+            try LinuxError.retrying("waitid(P_ALL)") { tdxd_wait_any(&raw) }
+        } catch {
+            guard error.errno == .noChildProcess else { throw error }
+            return nil
+        }
+        return raw.pid == 0 ? nil : (raw.pid, ProcessExit(raw))
+    }
+
     /// pidfd_send_signal(2).
     /// - Throws: ESRCH when the process has ended.
     public func send(_ signal: Signal) throws(LinuxError) {
@@ -80,9 +102,15 @@ public struct ProcessHandle: ~Copyable, Sendable {
         try LinuxError.retrying("waitid(P_PIDFD)", "pid \(pid)") {
             tdxd_wait_pidfd(descriptor.rawValue, noHang ? 1 : 0, 0, &raw)
         }
-        guard raw.pid != 0 else { return nil }
+        return raw.pid == 0 ? nil : ProcessExit(raw)
+    }
+}
+
+extension ProcessExit {
+    fileprivate init(_ raw: tdxd_child_exit) {
         // CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3.
-        return raw.code == 1
+        self =
+            raw.code == 1
             ? .exited(status: raw.status) : .killed(by: Signal(rawValue: raw.status), coreDumped: raw.code == 3)
     }
 }

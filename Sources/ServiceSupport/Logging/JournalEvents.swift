@@ -6,6 +6,7 @@ package enum JournalEvents {
     package static let ids: [String: String] = [
         "tdxd serves": "fb2c98e76b5a400c87765b57495ded37",
         "tdxd has stopped": "05a80739a0c54d0584f315fccdabfa13",
+        "the launcher of holders has ended; tdxd ends, and TDs go on": "776dbbc045374216965a59576fbe1b7a",
         "read the configuration again": "fa2b8d42499b4c068a39d2e14e684c45",
         "the configuration is not changed": "ebf7aa3c238948a49977268ddbccd088",
         "a TD is runnable": "ff8b2328c3cf4cb0b96209c6b818f4d0",

@@ -14,8 +14,8 @@ extension SystemCallFilter {
             ])
     }
 
-    /// What tdxd may do: all that a holder may, because a program inherits the filter of whoever starts it, and besides
-    /// keep files, start holders and tend them.
+    /// What tdxd may do while it starts, and its launcher of holders for good: all that a holder may, because a program inherits the
+    /// filter of whoever starts it, and besides keep files, start holders and tend them.
     ///
     /// - Parameter requests: those of the holder; tdxd itself issues none.
     public static func daemon(
@@ -35,6 +35,19 @@ extension SystemCallFilter {
     private static func daemon(_ requests: SystemCallRule, refusing refusal: Refusal) -> SystemCallFilter {
         SystemCallFilter(
             refusing: refusal, rules: runtimeRules + serverRules + memoryRules + managerRules + [requests])
+    }
+
+    /// What tdxd adds to that once its launcher runs: it starts no program any more, and asks nothing of KVM. Of several filters the
+    /// strictest answer holds, so this one only says what is refused.
+    public static var serving: SystemCallFilter {
+        SystemCallFilter(
+            refusing: .none,
+            rules: [
+                .init(["execve", "execveat", "setsid"], verdict: .errno(1), because: "holders come from the launcher"),
+                .init(
+                    ["ioctl"], when: [.init(argument: 1, mask: 0xff00, value: 0xae00)], verdict: .errno(1),
+                    because: "KVM's requests are holders'"),
+            ])
     }
 
     /// CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
@@ -88,7 +101,7 @@ extension SystemCallFilter {
             // PR_GET_NO_NEW_PRIVS, PR_SET_VMA
             when: [1, 2, 3, 4, 15, 16, 23, 36, 37, 38, 39, 0x5356_4d41].map(first),
             because: "names and harmless attributes"),
-        .init(["seccomp"], because: "a holder adds its own, narrower filter"),
+        .init(["seccomp"], because: "holders, and tdxd once its launcher runs, add a narrower filter"),
         // landlock_create_ruleset, landlock_add_rule, landlock_restrict_self: by number, as some libseccomp lack the names.
         .init(calls: [.number(444), .number(445), .number(446)], because: "and fences itself in further"),
     ]

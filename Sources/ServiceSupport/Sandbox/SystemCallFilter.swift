@@ -13,6 +13,8 @@ public struct SystemCallFilter: Hashable, Sendable {
         case kill
         /// It is carried out and logged: for finding gaps.
         case log
+        /// It is carried out: for a filter that narrows another one by what its rules refuse.
+        case none
     }
 
     public var refusal: Refusal
@@ -74,6 +76,7 @@ public struct SystemCallFilter: Hashable, Sendable {
         case .errno(let number): tdxd_seccomp_errno(number)
         case .kill: tdxd_seccomp_kill_process()
         case .log: tdxd_seccomp_log()
+        case .none: tdxd_seccomp_allow()
         }
     }
 }

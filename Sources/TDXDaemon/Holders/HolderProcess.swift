@@ -1,35 +1,51 @@
 internal import LinuxSystem
 internal import Synchronization
 
-/// The process of one holder, held by pidfd: its number cannot come to mean another one.
+/// The process of one holder, held by pidfd: its number cannot come to mean another one. It is nobody's child here: it was started by
+/// the launcher, or found.
 final class HolderProcess: Sendable {
     let pid: Int32
-    /// tdxd started it; otherwise it was found and somebody else reaps it.
-    let isChild: Bool
     private let handle: ProcessHandle
-    private let exit = Mutex<String?>(nil)
+    /// Nil for one that was found.
+    private let exit: HolderExit?
 
-    init(_ handle: consuming ProcessHandle, isChild: Bool) {
+    /// - Parameter exit: what the launcher tells; nil for a process that was found.
+    init(_ handle: consuming ProcessHandle, exit: HolderExit? = nil) {
         pid = handle.pid
-        self.isChild = isChild
         self.handle = handle
+        self.exit = exit
     }
+
+    /// This tdxd had it started, and so was there all its life; otherwise a former one had.
+    var wasStartedHere: Bool { exit != nil }
 
     /// Becomes readable when the process has ended.
     var pidfd: Int32 { handle.descriptor.rawValue }
 
-    /// How it ended, in words; nil while it runs. A child is reaped with the first look after its end.
+    /// How long the launcher may take to say how a process ended that has.
+    static let patience = Duration.seconds(2)
+
+    /// How it ended, in words; nil while it runs. Of a process that the launcher has started and whose end it has not told yet, this
+    /// waits for that, at most `patience` in all.
     func exitIfEnded() -> String? {
-        exit.withLock { known in
-            if known != nil { return known }
-            guard (try? handle.hasEnded()) == true else { return nil }
-            if isChild, let status = try? handle.exitIfEnded() {
-                known = "holder process \(pid) \(status)"
-            } else {
-                known = "holder process \(pid) has ended"
-            }
-            return known
+        guard (try? handle.hasEnded()) == true else { return nil }
+        return words(exit?.wait(Self.patience))
+    }
+
+    /// As `exitIfEnded()`, without waiting: for the event loop.
+    /// - Parameter unknown: whether an end without its status will do.
+    func exitIfKnown(evenUnknown unknown: Bool) -> String? {
+        guard (try? handle.hasEnded()) == true else { return nil }
+        guard let exit else { return words(nil) }
+        switch exit.known {
+        case .told(let how): return words(how)
+        case .lost: return words(nil)
+        case .awaited: return unknown ? words(nil) : nil
         }
+    }
+
+    private func words(_ exit: ProcessExit?) -> String {
+        "holder process \(pid) \(exit.map { "\($0)" } ?? "has ended")"
     }
 
     /// Waits for the end.
@@ -39,9 +55,43 @@ final class HolderProcess: Sendable {
         return exitIfEnded()
     }
 
+    /// The exit status of one that has ended; nil where nobody knows it.
+    func status() -> ProcessExit? { exit?.wait(Self.patience) }
+
     /// SIGTERM. Nothing happens when it has ended.
     func terminate() { try? handle.send(.terminate) }
 
     /// SIGKILL. Nothing happens when it has ended.
     func kill() { try? handle.send(.kill) }
+}
+
+/// How a process ended that the launcher has started, as the launcher tells it.
+final class HolderExit: Sendable {
+    enum Known: Hashable, Sendable {
+        /// It runs, or the launcher has not said yet.
+        case awaited
+        case told(ProcessExit)
+        /// Nobody will say any more.
+        case lost
+    }
+
+    private let state = Monitor(Known.awaited)
+
+    var known: Known { state.update(waking: .nobody) { $0 } }
+
+    func tell(_ exit: ProcessExit) { state.update { $0 = .told(exit) } }
+
+    func lose() { state.update { if $0 == .awaited { $0 = .lost } } }
+
+    /// Waits until it is told. Who has waited in vain does not wait again, nor does anybody else.
+    /// - Returns: nil when nobody will tell, or has not in that time.
+    func wait(_ limit: Duration) -> ProcessExit? {
+        let known = state.wait(milliseconds: Int(limit.wholeMilliseconds)) { $0 == .awaited ? nil : $0 }
+        guard let known else {
+            lose()
+            return nil
+        }
+        if case .told(let exit) = known { return exit }
+        return nil
+    }
 }

@@ -31,6 +31,7 @@ extension Manager {
         }
         while true {
             let (position, isLeaving) = core.withLock { ($0.queue.position(of: ticket), $0.isLeaving) }
+            try checkLauncher(order.name.text)
             guard !isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
             guard !isLeft() else {
                 log.info("a creation is dropped, since its client has left", metadata: ["td": "\(order.name.text)"])

@@ -67,13 +67,13 @@ extension Manager {
     private func findProcess(_ record: DomainRecord, _ directory: String, _ link: HolderLink) -> HolderProcess? {
         if let pid = link.servingProcess(), let handle = try? ProcessHandle(pid: pid) {
             // The connection is still there, so the number was still that process's when it was opened.
-            return HolderProcess(handle, isChild: false)
+            return HolderProcess(handle)
         }
         // It may not serve yet, or no longer.
         let started = lookout.perform { Self.processes(of: record, startedWith: directory) }
         for pid in started {
             guard let handle = try? ProcessHandle(pid: pid) else { continue }
-            let process = HolderProcess(handle, isChild: false)
+            let process = HolderProcess(handle)
             return process.exitIfEnded() == nil ? process : nil
         }
         return nil

@@ -18,6 +18,7 @@ extension Manager {
         progress: (Progress) -> Void
     ) throws(ControlError) -> TrustDomain {
         let configuration = configuration
+        try checkLauncher(order.name.text)
         try Self.check(order, limits: configuration.limits)
         if let numa = order.numa { try HostNodes.check(numa) }
         let firmware = try order.firmware.map { path throws(ControlError) in
@@ -74,6 +75,12 @@ extension Manager {
         }
     }
 
+    /// - Throws: `holderFailed` once no holder can be started any more.
+    func checkLauncher(_ name: String) throws(ControlError) {
+        guard launcher.hasEnded else { return }
+        throw .holderFailed(name: name, reason: "\(HolderLauncher.Failure.ended)")
+    }
+
     private func start(
         _ record: DomainRecord, in directory: String, _ configuration: TDXDConfiguration
     ) throws(ControlError) -> LiveHolder {
@@ -83,8 +90,8 @@ extension Manager {
             throw .holderFailed(name: record.name, reason: "\(error)")
         }
         try write(record, in: directory)
-        do throws(LinuxError) {
-            let process = try program.start(directory: directory, configuration)
+        do throws(HolderLauncher.Failure) {
+            let process = try launcher.startHolder(id: record.id, configuration)
             groups?.enter(process.pid, record.name)
             return LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
         } catch {

@@ -1,5 +1,6 @@
 internal import ControlInterface
 internal import FoundationEssentials
+internal import HolderLaunch
 internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits
@@ -199,13 +200,13 @@ extension Manager {
 
     /// What this host offers, as a child reads it.
     func check() throws(ControlError) -> HostReport {
-        let result = try run("probe", ["--json"])
+        let result = try run("probe", { .probe($0) })
         do {
             let report = try JSONDecoder().decode(HostReport.self, from: Data(result.output))
             core.withLock { $0.backend = report.backend }
             return report
         } catch {
-            throw .holderFailed(name: "probe", reason: "\(result.exit), and its report is not understood: \(error)")
+            throw .holderFailed(name: "probe", reason: "\(result.ending), and its report is not understood: \(error)")
         }
     }
 
@@ -215,7 +216,7 @@ extension Manager {
         let backend = if let known { known } else { try check().backend }
         var steps: [SelfTestStep] = []
         var flaw: String?
-        let result = try run("selftest", ["--json-lines"]) { line in
+        let result = try run("selftest", { .selfTest($0) }) { line in
             do {
                 let found = try JSONDecoder().decode(SelfTestStep.self, from: Data(line))
                 steps.append(found)
@@ -225,21 +226,21 @@ extension Manager {
             }
         }
         if let flaw {
-            throw .holderFailed(name: "selftest", reason: "\(result.exit), and a step is not understood: \(flaw)")
+            throw .holderFailed(name: "selftest", reason: "\(result.ending), and a step is not understood: \(flaw)")
         }
-        guard !steps.isEmpty else { throw .holderFailed(name: "selftest", reason: "\(result.exit) without any step") }
+        guard !steps.isEmpty else { throw .holderFailed(name: "selftest", reason: "\(result.ending) without any step") }
         let passed = result.exit == .exited(status: 0) && !steps.contains { $0.result == .fail }
         return ManagerInterface.SelfTest.Reply(backend: backend, passed: passed, steps: steps)
     }
 
     private func run(
-        _ command: String, _ options: [String], onLine: (ArraySlice<UInt8>) -> Void = { _ in }
-    ) throws(ControlError) -> HolderProgram.Result {
+        _ command: String, _ order: (TDXDConfiguration.BackendChoice) -> LaunchRequest.Order,
+        onLine: (ArraySlice<UInt8>) -> Void = { _ in }
+    ) throws(ControlError) -> HolderLauncher.Result {
         let configuration = configuration
-        do throws(LinuxError) {
-            return try program.run(
-                [command, "--backend", configuration.backends.backend.rawValue] + options,
-                deadline: configuration.deadlines.check, onLine: onLine)
+        do throws(HolderLauncher.Failure) {
+            return try launcher.run(
+                order(configuration.backends.backend), deadline: configuration.deadlines.check, onLine: onLine)
         } catch {
             throw .holderFailed(name: command, reason: "\(error)")
         }

@@ -180,7 +180,7 @@ extension Manager {
         // An adopted holder that tdxd has no duplicates from: its VM may have gone while no tdxd was there to hear it.
         return .unannounced(
             creators: creators, lostEvents: events.lostEvents(since: since),
-            wasKept: holder.backing != nil || holder.process?.isChild == true)
+            wasKept: holder.backing != nil || holder.process?.wasStartedHere == true)
     }
 
     /// Frees or keeps the key id, writes the certificate, and clears up what is proven gone.

@@ -29,7 +29,7 @@ final class Manager: Sendable {
 
     let core: Mutex<Core>
     let places: Places
-    let program: HolderProgram
+    let launcher: HolderLauncher
     let events = VMEventLog()
     let descriptors: DescriptorStore
     /// Nil where no control group is delegated.
@@ -51,11 +51,11 @@ final class Manager: Sendable {
     let workers = WorkerPool(name: "work", limit: 64)
 
     init(
-        places: Places, program: HolderProgram, configuration: TDXDConfiguration, lookout: Lookout, loop: EventLoop,
+        places: Places, launcher: HolderLauncher, configuration: TDXDConfiguration, lookout: Lookout, loop: EventLoop,
         log: Logger, groups: HolderGroups? = nil, ownUID: UInt32 = CurrentProcess.effectiveUID
     ) {
         self.places = places
-        self.program = program
+        self.launcher = launcher
         self.lookout = lookout
         self.loop = loop
         self.log = log
@@ -151,12 +151,19 @@ final class Manager: Sendable {
             var watch: EventLoop.Watch?
             // The watch keeps the holder, and with it the pidfd, until the process has ended.
             watch = try? loop.watch(process.pidfd, for: .readable) { [self] _ in
-                guard let exit = process.exitIfEnded() else { return }
                 watch?.cancel()
                 watch = nil
-                exited(holder, exit)
+                tellEnd(of: holder, process, until: .now + HolderProcess.patience)
             }
         }
+    }
+
+    /// A holder's process has ended; how, the launcher tells in a moment. On the loop, which does not wait for it.
+    private func tellEnd(of holder: LiveHolder, _ process: HolderProcess, until deadline: MonotonicInstant) {
+        if let exit = process.exitIfKnown(evenUnknown: MonotonicInstant.now >= deadline) {
+            return exited(holder, exit)
+        }
+        loop.schedule(after: .milliseconds(2)) { [self] in tellEnd(of: holder, process, until: deadline) }
     }
 
     /// A holder's process has ended. More than once does no harm.

@@ -23,6 +23,8 @@ public final class Daemon {
     private var lastStatus = ""
     private var isFenced = false
     private var leaving: MonotonicInstant?
+    /// Why the process ends with a failure, though in order.
+    private var failure: StartFailure?
 
     /// What `--version` prints.
     public static var version: String { ControlInterfaceVersion.text }
@@ -35,7 +37,8 @@ public final class Daemon {
     }
 
     /// Runs the daemon until it is told to stop.
-    /// - Throws: when it cannot start; nothing has been changed then, apart from directories that were made.
+    /// - Throws: when it cannot start; nothing has been changed then, apart from directories that were made. Or when it had to end,
+    ///   having done so in order.
     public static func run(_ options: DaemonOptions) throws(StartFailure) {
         // Its threads come and go with the work, and would leave their fragments in sixteen heaps and more.
         CurrentProcess.limitHeaps(2)
@@ -72,8 +75,13 @@ public final class Daemon {
             throw StartFailure("tdx-holder is not beside tdxd: \(error)")
         }
         let groups = HolderGroups(log: Logger(label: "tdxd"))
+        let launcher: HolderLauncher
         let lookout: Lookout
         do throws(LinuxError) {
+            // In this process's control group, and before its first thread, its fence and its filter, of which it inherits none.
+            launcher = try HolderLauncher(
+                starting: program, runtimeDirectory: places.runtimeDirectory,
+                traces: configuration.backends.emulatedTraces, logLevel: configuration.service.logLevel.rawValue)
             if passed.sockets.isEmpty, let end = places.socket.lastIndex(of: "/"), end != places.socket.startIndex {
                 try DirectoryTree.make(String(places.socket[..<end]), mode: 0o755)
             }
@@ -81,13 +89,25 @@ public final class Daemon {
         } catch {
             throw StartFailure("\(error)")
         }
-        let fence = try Sandbox.enter(
-            Sandbox.fence(places, configuration, program: program, file: options.configuration))
-        let daemon = Daemon(options, configuration, places, program, lookout, loop, groups)
+        let fence = try Sandbox.enter(Sandbox.fence(places, configuration, file: options.configuration))
+        let launcherFence: String
+        do throws(HolderLauncher.Failure) {
+            launcherFence = try launcher.connect(within: Self.launcherPatience)
+        } catch {
+            throw StartFailure("holders cannot be started: \(error)")
+        }
+        try Sandbox.narrow()
+        let daemon = Daemon(options, configuration, places, launcher, lookout, loop, groups)
         daemon.tell(fence)
+        daemon.log.info(
+            "the launcher of holders is ready",
+            metadata: ["pid": "\(launcher.pid ?? 0)", "landlock": "\(launcherFence)"])
         try daemon.serve(passed, signals)
         _ = consume lock
     }
+
+    /// How long the launcher may take to come up: it is a small program, on a machine that may be busy.
+    private static let launcherPatience = Duration.seconds(30)
 
     /// The file's settings with those of the command line over them.
     private static func load(_ options: DaemonOptions) throws(StartFailure) -> TDXDConfiguration {
@@ -110,7 +130,7 @@ public final class Daemon {
     }
 
     private init(
-        _ options: DaemonOptions, _ configuration: TDXDConfiguration, _ places: Places, _ program: HolderProgram,
+        _ options: DaemonOptions, _ configuration: TDXDConfiguration, _ places: Places, _ launcher: HolderLauncher,
         _ lookout: Lookout, _ loop: EventLoop, _ groups: HolderGroups?
     ) {
         self.options = options
@@ -118,7 +138,7 @@ public final class Daemon {
         self.loop = loop
         log = Logger(label: "tdxd")
         manager = Manager(
-            places: places, program: program, configuration: configuration, lookout: lookout, loop: loop, log: log,
+            places: places, launcher: launcher, configuration: configuration, lookout: lookout, loop: loop, log: log,
             groups: groups)
         server = VarlinkServer(
             loop: loop,
@@ -170,6 +190,7 @@ public final class Daemon {
         do throws(LinuxError) {
             for socket in passed.sockets { try server.listen(on: try socket.duplicate()) }
             try watchSignals(signals)
+            try watchLauncher()
         } catch {
             throw StartFailure("\(error)")
         }
@@ -208,6 +229,7 @@ public final class Daemon {
         server.close()
         if ownsSocket { DirectoryTree.removeFile(places.socket) }
         log.info("tdxd has stopped", metadata: ["tds": "\(manager.summary)"])
+        if let failure { throw failure }
     }
 
     private func listen() throws(StartFailure) {
@@ -256,8 +278,28 @@ public final class Daemon {
         log.info("received \(signal)")
         if signal == .hangUp { return reload() }
         guard leaving == nil else { return loop.stop() }
-        leave()
+        leave(draining: manager.configuration.service.onStop == .drain)
     }
+
+    // MARK: The launcher
+
+    /// Without its launcher tdxd can start no holder, and it cannot start another launcher. So it ends, and the next one has both.
+    private func watchLauncher() throws(LinuxError) {
+        guard let pidfd = manager.launcher.pidfd else { return }
+        var watch: EventLoop.Watch?
+        watch = try loop.watch(pidfd, for: .readable) { [unowned self] _ in
+            watch?.cancel()
+            watch = nil
+            let end = manager.launcher.end()
+            guard leaving == nil else { return }
+            log.critical("the launcher of holders has ended; tdxd ends, and TDs go on", metadata: ["reason": "\(end)"])
+            failure = StartFailure("\(HolderLauncher.Failure.ended): \(end)", status: Self.launcherStatus)
+            leave(draining: false)
+        }
+    }
+
+    /// EX_SOFTWARE. No order of an admin's: a service manager starts tdxd again (`Restart=on-failure`).
+    private static let launcherStatus: Int32 = 70
 
     private func reload() {
         tell(.reloading)
@@ -273,13 +315,12 @@ public final class Daemon {
         tell(.ready)
     }
 
-    /// The fence stays as it is: directories that it would have to let through take a restart.
+    /// The fence stays as it is, and so does what the launcher was told: directories that they would have to know take a restart.
     private func fenced(_ configuration: TDXDConfiguration) -> TDXDConfiguration {
-        guard isFenced else { return configuration }
         let old = manager.configuration
         var result = configuration
         result.backends.emulatedTraces = old.backends.emulatedTraces
-        result.service.firmwareDirectories = old.service.firmwareDirectories
+        if isFenced { result.service.firmwareDirectories = old.service.firmwareDirectories }
         if result != configuration {
             log.warning("emulated_traces and firmware_directories change with the next start of tdxd, not before")
         }
@@ -308,11 +349,11 @@ public final class Daemon {
     /// How long work that is under way may still take before tdxd leaves it to the next one.
     private static let patience = Duration.seconds(10)
 
-    /// Ends the process: TDs are kept or ended first, as configured.
-    private func leave() {
+    /// Ends the process.
+    /// - Parameter drains: TDs are ended first; otherwise they go on.
+    private func leave(draining drains: Bool) {
         leaving = .now
         let configuration = manager.configuration
-        let drains = configuration.service.onStop == .drain
         tell(.stopping, .status(drains ? "ending every TD" : "stopping; TDs go on"))
         manager.core.withLock { $0.isLeaving = true }
         server.stopListening()

@@ -17,10 +17,10 @@ public struct DaemonOptions: Hashable, Sendable {
     }
 }
 
-/// Why the daemon does not start, in one sentence.
+/// Why the daemon does not start, or had to end, in one sentence.
 public struct StartFailure: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String
-    /// As sysexits.h has it: 78 for a bad configuration, 1 otherwise.
+    /// As sysexits.h has it: 78 for a bad configuration, 70 for a launcher that has ended, 1 otherwise.
     public var status: Int32
 
     init(_ description: String, status: Int32 = 1) {

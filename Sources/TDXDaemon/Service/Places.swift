@@ -1,4 +1,5 @@
 internal import Glibc
+internal import HolderLaunch
 internal import LinuxSystem
 internal import SystemPackage
 
@@ -12,14 +13,11 @@ struct Places: Hashable, Sendable {
     let stateDirectory: String
 
     /// One directory for each TD, named by its id.
-    var holders: String { runtimeDirectory + "/holders" }
+    var holders: String { LaunchPlaces.holders(in: runtimeDirectory) }
     var certificates: String { stateDirectory + "/certificates" }
     var lock: String { runtimeDirectory + "/tdxd.lock" }
 
     func holder(_ id: String) -> String { holders + "/" + id }
-
-    /// The recording of one TD in the directory of recordings.
-    static func trace(of id: String, in directory: String) -> String { directory + "/" + id + ".jsonl" }
 
     static func socket(inHolder directory: String) -> String { directory + "/socket" }
     static let record = "domain.json"

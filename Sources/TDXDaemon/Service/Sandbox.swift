@@ -1,19 +1,10 @@
 internal import LinuxSystem
 internal import ServiceSupport
 
-/// The system calls that tdxd may make from its start on, and its holders by inheritance.
+/// The system calls that tdxd may make, phase by phase.
 enum Sandbox {
-    /// tdxd itself never opens /dev/kvm. Its children do, under a filter of their own that lists each request; a filter
-    /// is inherited, so all of KVM's requests (type 0xAE of ioctl numbers) must pass this one.
-    static let filter: SystemCallFilter = {
-        var filter = SystemCallFilter.daemon(ioctlRequests: [UInt32]())
-        filter.rules.removeAll { $0.calls == [.name("ioctl")] && $0.conditions.isEmpty }
-        filter.rules.append(
-            SystemCallRule(
-                ["ioctl"], when: [.init(argument: 1, mask: 0xff00, value: 0xae00)],
-                because: "KVM's requests, which holders narrow down by number"))
-        return filter
-    }()
+    /// From its start on: all that there is, which is also what its launcher, and so every holder, begins with.
+    static let filter = SystemCallFilter.daemon(ioctlType: 0xae)
 
     /// For the only thread there is beside those that stay outside the fence.
     static func enter(_ fence: FileSystemFence) throws(StartFailure) -> FileSystemFence.Outcome {
@@ -22,6 +13,13 @@ enum Sandbox {
             try filter.load()
             return outcome
         } catch {
+            throw StartFailure("tdxd cannot lock itself in: \(error)")
+        }
+    }
+
+    /// From the moment on at which the launcher runs, for every thread: no program is started any more, and nothing asked of KVM.
+    static func narrow() throws(StartFailure) {
+        do throws(LinuxError) { try SystemCallFilter.serving.load() } catch {
             throw StartFailure("tdxd cannot lock itself in: \(error)")
         }
     }
