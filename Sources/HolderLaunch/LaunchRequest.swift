@@ -86,7 +86,9 @@ extension LaunchRequest {
 /// JSON in one message.
 enum LaunchCoding {
     static func encode(_ value: some Encodable) -> [UInt8] {
-        do { return Array(try JSONEncoder().encode(value)) } catch {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys]
+        do { return Array(try encoder.encode(value)) } catch {
             preconditionFailure("a message of the launcher does not encode: \(error)")
         }
     }
