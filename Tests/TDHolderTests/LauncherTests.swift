@@ -36,7 +36,9 @@ private final class RunningLauncher {
     }
 
     deinit {
+        // Whoever waits for any child of the test process, as exit tests do, must not find this one for ever.
         try? process.send(.kill)
+        _ = try? process.wait()
         RunningHolder.remove(directory + "/holders")
         RunningHolder.remove(directory)
     }
