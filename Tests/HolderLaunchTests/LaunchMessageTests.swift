@@ -14,6 +14,7 @@ import Testing
         configuration.backends.emulatedPauseAt = .release
         configuration.backends.emulatedFailingRemoval = 3
         configuration.backends.emulatedStuckVCPU = .yes
+        configuration.backends.emulatedPreFault = .no
         configuration.backends.emulatedLastWill = .yes
         configuration.memory.releaseChunk = .mebibytes(33)
         return ServeOrder(id: id, configuration)
@@ -39,12 +40,14 @@ import Testing
             Self.order.arguments(holders: "/run/tdxd/holders", traces: "/traces") == [
                 "serve", "--directory", "/run/tdxd/holders/\(Self.id)", "--backend", "memfd", "--release-chunk", "32",
                 "--emulated-terminate", "announced", "--log-level", "info", "--last-will", "--emulated-last-will",
-                "--emulated-pause-at", "release", "--emulated-stuck-vcpu", "--emulated-failing-removal", "3",
-                "--trace", "/traces/\(Self.id).jsonl",
+                "--emulated-pause-at", "release", "--emulated-stuck-vcpu", "--emulated-without-pre-fault",
+                "--emulated-failing-removal", "3", "--trace", "/traces/\(Self.id).jsonl",
             ])
         let plain = ServeOrder(id: Self.id, TDXDConfiguration())
         #expect(
-            !plain.arguments(holders: "/h", traces: nil).contains { $0.hasPrefix("--emulated-p") || $0 == "--trace" })
+            !plain.arguments(holders: "/h", traces: nil).contains {
+                ["--emulated-p", "--emulated-w", "--trace"].contains(where: $0.hasPrefix)
+            })
     }
 
     /// A request with one of its parts replaced.
