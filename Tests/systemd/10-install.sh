@@ -10,14 +10,6 @@ grep -q '^CapEff:.0000000000000000$' "/proc/$(main_pid)/status"
 grep -q '^NoNewPrivs:.1$' "/proc/$(main_pid)/status"
 grep -q '^Seccomp:.2$' "/proc/$(main_pid)/status"
 serves
-# It may start no program and ask nothing of KVM any more: two filters more than what systemd gave it, of which the launcher of holders
-# has one more, in a fence and a session of its own and in the same control group.
-launcher=$(pgrep -P "$(main_pid)" -f 'tdx-holder launch')
-filters() { sed -n 's/^Seccomp_filters:.//p' "/proc/$1/status"; }
-[ "$(filters "$(main_pid)")" -eq $(($(filters "$launcher") + 1)) ]
-[ "$(stat -c %U "/proc/$launcher")" = tdxd ]
-grep -q '^NoNewPrivs:.1$' "/proc/$launcher/status"
-[ "$(grep '^0::' "/proc/$launcher/cgroup")" = "$(grep '^0::' "/proc/$(main_pid)/cgroup")" ]
 tdxctl ok
 # READY came with a status, and it says what is there.
 state StatusText | grep -q '0 TDs running'
