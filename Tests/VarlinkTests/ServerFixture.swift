@@ -67,10 +67,20 @@ final class ServerFixture: Sendable {
     let server: VarlinkServer
     let path: String
     /// Calls to Hold, in the order of their arrival; the test answers them.
-    let held = Mutex<[VarlinkCall]>([])
-    let echoed = Mutex<[String]>([])
-    let closed = Mutex<[CloseReason]>([])
+    let held = Written<[VarlinkCall]>([])
+    let echoed = Written<[String]>([])
+    let closed = Written<[CloseReason]>([])
     private let thread: SystemThread
+
+    /// What the loop's thread writes down. It has this and never the fixture: now and then it would be the last to let go of that,
+    /// and would have to join itself.
+    final class Written<Value: Sendable>: Sendable {
+        private let value: Mutex<Value>
+
+        init(_ value: Value) { self.value = Mutex(value) }
+
+        func withLock<Result: Sendable>(_ body: (inout Value) -> Result) -> Result { value.withLock { body(&$0) } }
+    }
 
     init(limits: VarlinkLimits = VarlinkLimits()) throws {
         loop = try EventLoop()
@@ -79,13 +89,11 @@ final class ServerFixture: Sendable {
             loop: loop, identity: ServiceIdentity(vendor: "Example", product: "Echo", version: "1", url: "about:blank"),
             limits: limits)
         let loop = loop
-        let handlers = Box()
-        try server.register(echoInterface, handlers: Self.handlers(handlers))
+        try server.register(echoInterface, handlers: Self.handlers(held, echoed))
         try server.listen(on: try UnixSocket.listen(at: path))
         thread = try SystemThread(name: "server") { loop.run() }
-        handlers.fixture.withLock { [unowned self] in $0 = Unowned(fixture: self) }
-        loop.perform { [server] in
-            server.onClose = { [weak self] _, reason in self?.closed.withLock { $0.append(reason) } }
+        loop.perform { [server, closed] in
+            server.onClose = { _, reason in closed.withLock { $0.append(reason) } }
         }
     }
 
@@ -93,6 +101,8 @@ final class ServerFixture: Sendable {
         loop.stop()
         thread.join()
         server.close()
+        // Calls know their server, and the server's handlers know them.
+        held.withLock { $0 = [] }
     }
 
     func client(limits: VarlinkLimits = VarlinkLimits()) throws -> VarlinkClient {
@@ -101,23 +111,14 @@ final class ServerFixture: Sendable {
 
     func rawSocket() throws -> RawClient { RawClient(try UnixSocket.connect(to: path)) }
 
-    private final class Box: Sendable {
-        let fixture = Mutex<Unowned?>(nil)
-        func with(_ body: (ServerFixture) -> Void) {
-            if let fixture = fixture.withLock({ $0?.fixture }) { body(fixture) }
-        }
-    }
-
-    private struct Unowned: @unchecked Sendable {
-        weak var fixture: ServerFixture?
-    }
-
-    private static func handlers(_ box: Box) -> [String: VarlinkServer.Handler] {
+    private static func handlers(
+        _ held: Written<[VarlinkCall]>, _ echoed: Written<[String]>
+    ) -> [String: VarlinkServer.Handler] {
         [
             "Echo": { call in
                 do throws(VarlinkErrorReply) {
                     let parameters = try call.parameters(as: Echo.self)
-                    box.with { $0.echoed.withLock { $0.append(parameters.text) } }
+                    echoed.withLock { $0.append(parameters.text) }
                     call.reply(parameters)
                 } catch {
                     call.fail(error)
@@ -128,7 +129,7 @@ final class ServerFixture: Sendable {
                 for number in 1..<max(limit, 1) { call.replyContinues(Number(number: number)) }
                 call.reply(Number(number: limit))
             },
-            "Hold": { call in box.with { $0.held.withLock { $0.append(call) } } },
+            "Hold": { call in held.withLock { $0.append(call) } },
             "Abandon": { _ in },
             "Who": { call in
                 struct Who: Encodable {
