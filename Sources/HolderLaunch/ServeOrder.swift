@@ -11,14 +11,14 @@ public struct ServeOrder: Hashable, Sendable, Codable {
     /// Bytes in one punch at the end of the TD, in MiB: 2 to 64, even.
     public var releaseChunkMebibytes: UInt64
     public var logLevel: Logger.Level
-    public var lastWill = false
-    public var emulatedTerminate = TDXDConfiguration.EmulatedTerminate.announced
-    public var emulatedLastWill = false
-    public var emulatedPauseAt = TDXDConfiguration.EmulatedPause.none
+    public var lastWill: Bool
+    public var emulatedTerminate: TDXDConfiguration.EmulatedTerminate
+    public var emulatedLastWill: Bool
+    public var emulatedPauseAt: TDXDConfiguration.EmulatedPause
     /// From 1; nil for none.
     public var emulatedFailingRemoval: UInt64?
-    public var emulatedStuckVCPU = false
-    public var emulatedPreFault = true
+    public var emulatedStuckVCPU: Bool
+    public var emulatedPreFault: Bool
 
     /// - Parameter id: the TD's.
     public init(id: String, _ configuration: TDXDConfiguration) {

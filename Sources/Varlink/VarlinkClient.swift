@@ -169,7 +169,7 @@ public final class VarlinkClient: Sendable {
             case .bytes(let count):
                 rest.removeFirst(count)
                 passed = []
-            case .wouldBlock: try wait(for: Int16(POLLOUT), timeout)
+            case .wouldBlock: try wait(for: .writing, timeout)
             }
         }
     }
@@ -214,7 +214,7 @@ public final class VarlinkClient: Sendable {
                 throw .system(error)
             }
             switch received {
-            case .wouldBlock: try wait(for: Int16(POLLIN), timeout)
+            case .wouldBlock: try wait(for: .reading, timeout)
             case .endOfStream: throw .disconnected
             case .bytes(let bytes, let descriptors):
                 do throws(ProtocolViolation) {
@@ -227,15 +227,15 @@ public final class VarlinkClient: Sendable {
     }
 
     /// Waits until the socket is ready.
-    private func wait(for events: Int16, _ timeout: Duration?) throws(VarlinkClientError) {
-        let deadline = timeout.map { MonotonicInstant.now + $0 }
-        while true {
-            let milliseconds = deadline?.pollTimeout(from: .now) ?? -1
-            let ready = tdxd_poll_one(socket.rawValue, events, milliseconds)
-            if ready > 0 { return }
-            if ready < 0, ready != -EINTR { throw .system(LinuxError("poll", Errno(rawValue: -ready))) }
-            if let timeout, let deadline, deadline <= .now { throw .timedOut(after: timeout) }
+    private func wait(for readiness: UnixSocket.Readiness, _ timeout: Duration?) throws(VarlinkClientError) {
+        let isReady: Bool
+        do throws(LinuxError) {
+            isReady = try UnixSocket.wait(
+                for: readiness, on: socket.descriptor, until: timeout.map { MonotonicInstant.now + $0 })
+        } catch {
+            throw .system(error)
         }
+        if !isReady, let timeout { throw .timedOut(after: timeout) }
     }
 }
 

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Logging
 import TDHolder
 
 struct Launch: ParsableCommand {
@@ -14,15 +13,7 @@ struct Launch: ParsableCommand {
     )
     var traces: String?
 
-    @Option(
-        help: "trace, debug, info, notice, warning, error or critical.",
-        transform: { text in
-            guard let level = Logger.Level(rawValue: text) else {
-                throw ValidationError("“\(text)” is no log level; use one from trace to critical.")
-            }
-            return level
-        })
-    var logLevel = Logger.Level.info
+    @OptionGroup var log: LogLevelOption
 
     func validate() throws {
         guard runtimeDirectory.hasPrefix("/") else {
@@ -33,6 +24,6 @@ struct Launch: ParsableCommand {
 
     func run() throws {
         try HolderProgram.launch(
-            LauncherOptions(runtimeDirectory: runtimeDirectory, traces: traces, logLevel: logLevel))
+            LauncherOptions(runtimeDirectory: runtimeDirectory, traces: traces, logLevel: log.logLevel))
     }
 }

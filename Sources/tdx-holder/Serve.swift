@@ -1,5 +1,4 @@
 import ArgumentParser
-import Logging
 import TDHolder
 
 struct Serve: ParsableCommand {
@@ -68,15 +67,7 @@ struct Serve: ParsableCommand {
             "Record every call of the software TDX module in this file, which must not exist yet.", valueName: "file"))
     var trace: String?
 
-    @Option(
-        help: "trace, debug, info, notice, warning, error or critical.",
-        transform: { text in
-            guard let level = Logger.Level(rawValue: text) else {
-                throw ValidationError("“\(text)” is no log level; use one from trace to critical.")
-            }
-            return level
-        })
-    var logLevel = Logger.Level.info
+    @OptionGroup var log: LogLevelOption
 
     func validate() throws {
         guard directory.hasPrefix("/") else { throw ValidationError("--directory is an absolute path.") }
@@ -100,6 +91,6 @@ struct Serve: ParsableCommand {
                 preFaults: !emulatedWithoutPreFault),
             idleSeconds: idleTimeout, releaseChunkMebibytes: releaseChunk, hasLastWill: hasLastWill,
             device: backend.kvmDevice)
-        try HolderProgram.serve(options, logLevel: logLevel)
+        try HolderProgram.serve(options, logLevel: log.logLevel)
     }
 }

@@ -3,18 +3,15 @@ import LinuxSystem
 import ServiceSupport
 import SystemPackage
 
-/// The request number that the filters under test let through.
+/// The request number that the holder's filter under test lets through.
 private let allowedRequest: UInt32 = 0xae00
 
 /// filter daemon|holder [twice] errno|kill: loads the profile, and a holder's on top of it, and shows what gets through.
 func tryFilter(_ arguments: [String]) throws {
     let refusal: SystemCallFilter.Refusal = arguments.last == "kill" ? .kill : .errno(1)
     let filter: SystemCallFilter =
-        arguments.first == "type"
-        ? .daemon(ioctlType: 0xae, refusing: refusal)
-        : arguments.first == "daemon"
-            ? .daemon(ioctlRequests: [allowedRequest], refusing: refusal)
-            : .holder(ioctlRequests: [allowedRequest], refusing: refusal)
+        arguments.first == "daemon"
+        ? .daemon(refusing: refusal) : .holder(ioctlRequests: [allowedRequest], refusing: refusal)
 
     // A thread that was there before: the filter must hold for it, too.
     var pipes: [Int32] = [0, 0]
@@ -82,7 +79,7 @@ func narrow() throws {
         _ = read(waitsFor, &byte, 1)
         tryAll("early")
     }
-    try SystemCallFilter.daemon(ioctlType: 0xae).load()
+    try SystemCallFilter.daemon().load()
     tryAll("starting")
     try SystemCallFilter.serving.load()
     _ = write(pipes[1], [1], 1)
@@ -95,7 +92,7 @@ func narrow() throws {
 
 /// inherit: loads the daemon's filter and starts this program again as a holder, which lives under both.
 func inherit() throws {
-    try SystemCallFilter.daemon(ioctlType: 0xae).load()
+    try SystemCallFilter.daemon().load()
     let start = ProgramStart(path: try TextFile.linkTarget("/proc/self/exe"), arguments: ["filter", "holder", "errno"])
     let holder = try start.start()
     say("holder \(try holder.wait())")

@@ -202,6 +202,24 @@ import Testing
         if vcpus == 64 { #expect((11.8...11.9).contains(removal / reclaim), "\(removal / reclaim)") }
     }
 
+    @Test(arguments: [(1, 5_086), (5, 5_075)] as [(Int, UInt64)])
+    func `takes a reclaim's cost by the vCPUs of the page's owner`(vcpus: Int, nanoseconds: UInt64) throws {
+        let host = try Host()
+        let tdr = try host.makeTD()
+        let all = try (0..<vcpus).map { _ in try host.makeVCPU(tdr) }
+        try host.must(.mrFinalize, rcx: tdr)
+        for vcpu in all { try host.must(.vpFlush, rcx: vcpu) }
+        try host.must(.mngVpflushdone, rcx: tdr)
+        for package in 0..<host.platform.packages {
+            host.processor = LogicalProcessorID(UInt32(package * host.platform.logicalProcessorsPerPackage))
+            try host.must(.phymemCacheWb)
+        }
+        try host.must(.mngKeyFreeid, rcx: tdr)
+        host.module.setLatencyModel(.published)
+        try host.must(.phymemPageReclaim, rcx: all[0])
+        #expect(host.module.takeLatencyTotals().nanoseconds == nanoseconds)
+    }
+
     @Test func `counts calls while it is set`() throws {
         let host = try Host()
         host.call(.phymemPageRdmd, rcx: 0)

@@ -7,14 +7,14 @@ public enum ProgramFiles {
         return path.hasSuffix(" (deleted)") ? String(path.dropLast(10)) : path
     }
 
-    /// Paths of the shared libraries that are mapped into this process; none where /proc is missing.
-    public static var libraries: Set<String> {
-        var found: Set<String> = []
+    /// Where libraries are, and where those of this process came from as far as /proc tells: what a fence must leave readable.
+    public static var libraryDirectories: [String] {
+        var found: Set<String> = ["/usr", "/lib", "/lib64"]
         for line in ((try? TextFile.read("/proc/self/maps")) ?? "").split(separator: "\n") {
             guard let start = line.firstIndex(of: "/") else { continue }
             let path = String(line[start...])
-            if path.contains(".so") { found.insert(path) }
+            if path.contains(".so") { found.insert(parentDirectory(of: path)) }
         }
-        return found
+        return found.sorted()
     }
 }

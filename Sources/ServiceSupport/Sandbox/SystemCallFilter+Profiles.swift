@@ -15,27 +15,18 @@ extension SystemCallFilter {
     }
 
     /// What tdxd may do while it starts, and its launcher of holders for good: all that a holder may, because a program inherits the
-    /// filter of whoever starts it, and besides keep files, start holders and tend them.
-    ///
-    /// - Parameter requests: those of the holder; tdxd itself issues none.
-    public static func daemon(
-        ioctlRequests requests: some Sequence<UInt32>, refusing refusal: Refusal = .errno(1)
-    ) -> SystemCallFilter {
-        daemon(.ioctl(requests, because: "the holders' KVM calls, by number"), refusing: refusal)
-    }
-
-    /// As above for a tdxd that does not know the holder's numbers: it lets every request of one type through (0xAE for
-    /// KVM), and the holder's own filter narrows them down.
-    public static func daemon(
-        ioctlType type: UInt8, refusing refusal: Refusal = .errno(1)
-    ) -> SystemCallFilter {
-        daemon(.ioctl(ofType: type, because: "the holders' KVM calls, which they narrow down"), refusing: refusal)
-    }
-
-    private static func daemon(_ requests: SystemCallRule, refusing refusal: Refusal) -> SystemCallFilter {
+    /// filter of whoever starts it, and besides keep files, start holders and tend them. All of KVM's requests are let through:
+    /// the holder's own filter has the numbers.
+    public static func daemon(refusing refusal: Refusal = .errno(1)) -> SystemCallFilter {
         SystemCallFilter(
-            refusing: refusal, rules: runtimeRules + serverRules + memoryRules + managerRules + [requests])
+            refusing: refusal,
+            rules: runtimeRules + serverRules + memoryRules + managerRules + [
+                .ioctl(ofType: kvmRequests, because: "the holders' KVM calls, which they narrow down")
+            ])
     }
+
+    /// The type of KVM's request numbers.
+    private static let kvmRequests: UInt8 = 0xae
 
     /// What tdxd adds to that once its launcher runs: it starts no program any more, and asks nothing of KVM. Of several filters the
     /// strictest answer holds, so this one only says what is refused.
@@ -44,9 +35,7 @@ extension SystemCallFilter {
             refusing: .none,
             rules: [
                 .init(["execve", "execveat", "setsid"], verdict: .errno(1), because: "holders come from the launcher"),
-                .init(
-                    ["ioctl"], when: [.init(argument: 1, mask: 0xff00, value: 0xae00)], verdict: .errno(1),
-                    because: "KVM's requests are holders'"),
+                .ioctl(ofType: kvmRequests, verdict: .errno(1), because: "KVM's requests are holders'"),
             ])
     }
 

@@ -56,7 +56,9 @@ public struct SystemCallRule: Hashable, Sendable {
     }
 
     /// ioctl(2) with every request number of one type, which is bits 15:8 of the number: 0xAE is KVM's.
-    public static func ioctl(ofType type: UInt8, because reason: String) -> Self {
-        Self(["ioctl"], when: [Condition(argument: 1, mask: 0xff00, value: UInt64(type) << 8)], because: reason)
+    public static func ioctl(ofType type: UInt8, verdict: Verdict = .allow, because reason: String) -> Self {
+        Self(
+            ["ioctl"], when: [Condition(argument: 1, mask: 0xff00, value: UInt64(type) << 8)], verdict: verdict,
+            because: reason)
     }
 }

@@ -4,8 +4,8 @@ internal import ServiceSupport
 
 /// What the launcher, and so every holder at its start, may do: a holder narrows both down for itself once it serves.
 enum LauncherSandbox {
-    /// All that a holder may, and starting it. Of KVM's requests those of type 0xAE: a holder's own filter has the numbers.
-    static var filter: SystemCallFilter { .daemon(ioctlType: 0xae) }
+    /// All that a holder may, and starting it.
+    static var filter: SystemCallFilter { .daemon() }
 
     /// - Parameter program: the path of `tdx-holder`.
     static func fence(_ options: LauncherOptions, program: String) -> FileSystemFence {
@@ -21,27 +21,16 @@ enum LauncherSandbox {
                 because: "holders open /dev/kvm, also after KVM was reloaded"),
             .init(
                 LaunchPlaces.holders(in: options.runtimeDirectory), .keep, because: "holders' directories"),
-            .init(directory(of: program), [.read, .execute], because: "the holder's program, also after an upgrade"),
+            .init(
+                parentDirectory(of: program), [.read, .execute], because: "the holder's program, also after an upgrade"),
         ]
         if let traces = options.traces {
             rules.append(
                 .init(traces, [.readDirectory, .makeFile, .writeFile], because: "recordings, which holders make"))
         }
-        rules += libraryDirectories.map {
+        rules += ProgramFiles.libraryDirectories.map {
             .init($0, [.read, .execute], because: "the loader and the libraries of the holder's program")
         }
         return FileSystemFence(rules: rules)
-    }
-
-    private static func directory(of path: String) -> String {
-        guard let end = path.lastIndex(of: "/") else { return "." }
-        return end == path.startIndex ? "/" : String(path[..<end])
-    }
-
-    /// Where libraries are, and where those of this program came from: a holder uses the same.
-    private static var libraryDirectories: [String] {
-        var found: Set<String> = ["/usr", "/lib", "/lib64"]
-        for path in ProgramFiles.libraries { found.insert(directory(of: path)) }
-        return found.sorted()
     }
 }

@@ -14,25 +14,19 @@ extension Sandbox {
             .init("/dev/null", [.readFile, .writeFile], because: "what is said in vain"),
             .init(places.runtimeDirectory, .keep, because: "holders' directories, the lock"),
             .init(places.stateDirectory, .keep, because: "certificates, the drain"),
-            .init(parent(of: places.socket), [.readDirectory, .makeSocket, .removeFile], because: "its own socket"),
+            .init(
+                parentDirectory(of: places.socket), [.readDirectory, .makeSocket, .removeFile],
+                because: "its own socket"),
         ]
-        rules += libraryDirectories.map {
+        rules += ProgramFiles.libraryDirectories.map {
             .init($0, .read, because: "libraries that the C library loads late, for names of users and groups")
         }
-        if let file { rules.append(.init(parent(of: file), .read, because: "the configuration that was named")) }
+        if let file {
+            rules.append(.init(parentDirectory(of: file), .read, because: "the configuration that was named"))
+        }
         rules += (configuration.service.firmwareDirectories ?? ["/"]).map {
             .init($0, .read, because: "firmware that clients name")
         }
         return FileSystemFence(rules: rules)
-    }
-
-    private static func parent(of path: String) -> String {
-        guard let end = path.lastIndex(of: "/") else { return "." }
-        return end == path.startIndex ? "/" : String(path[..<end])
-    }
-
-    /// Where libraries are, and where those of this program came from.
-    private static var libraryDirectories: [String] {
-        Set(["/usr", "/lib", "/lib64"]).union(ProgramFiles.libraries.map { parent(of: $0) }).sorted()
     }
 }

@@ -4,7 +4,7 @@ internal import ServiceSupport
 /// The system calls that tdxd may make, phase by phase.
 enum Sandbox {
     /// From its start on: all that there is, which is also what its launcher, and so every holder, begins with.
-    static let filter = SystemCallFilter.daemon(ioctlType: 0xae)
+    static let filter = SystemCallFilter.daemon()
 
     /// For the only thread there is beside those that stay outside the fence.
     static func enter(_ fence: FileSystemFence) throws(StartFailure) -> FileSystemFence.Outcome {
