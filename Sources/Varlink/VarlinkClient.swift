@@ -129,6 +129,38 @@ public final class VarlinkClient: Sendable {
         }
     }
 
+    // MARK: Without waiting
+
+    /// Sends a call that asks for one reply, which `posted` brings.
+    /// - Returns: false where the socket does not take all of it at once. The connection is closed then, and the server has
+    ///   no whole message, so that nothing was asked.
+    func post(_ method: String, _ parameters: some Encodable) throws(VarlinkClientError) -> Bool {
+        try exchange { (stream: inout Stream) throws(VarlinkClientError) -> Bool in
+            let message = try encode(method, parameters)
+            if let sent = try? UnixSocket.send(message[...], descriptors: [], on: self.socket.descriptor),
+                case .bytes(message.count) = sent
+            {
+                return true
+            }
+            stream.isClosed = true
+            UnixSocket.shutdown(self.socket.descriptor)
+            return false
+        }
+    }
+
+    /// The reply to what was posted; nil while not all of it is here.
+    func posted<Reply: Decodable>(as type: Reply.Type) throws(VarlinkClientError) -> Reply? {
+        try exchange { (stream: inout Stream) throws(VarlinkClientError) -> Reply? in
+            guard let message = try self.nextMessage(&stream) else { return nil }
+            let (reply, continues) = try self.decode(type, message)
+            guard !continues else { throw .protocolViolation("several replies to a call that asked for one") }
+            return reply.reply
+        }
+    }
+
+    /// What `posted` waits for can be watched on this descriptor.
+    var watched: Int32 { socket.rawValue }
+
     /// Runs one call at a time. Only an error reply leaves the connection in order.
     private func exchange<Result>(
         _ body: (inout Stream) throws(VarlinkClientError) -> Result
@@ -177,7 +209,12 @@ public final class VarlinkClient: Sendable {
     private func receive<Reply: Decodable>(
         _ type: Reply.Type, _ stream: inout Stream, _ timeout: Duration?
     ) throws(VarlinkClientError) -> (ReplyWithDescriptors<Reply>, continues: Bool) {
-        let message = try receiveMessage(&stream, timeout)
+        try decode(type, try receiveMessage(&stream, timeout))
+    }
+
+    private func decode<Reply: Decodable>(
+        _ type: Reply.Type, _ message: FramedMessage
+    ) throws(VarlinkClientError) -> (ReplyWithDescriptors<Reply>, continues: Bool) {
         let header: ReplyHeader
         do throws(ProtocolViolation) {
             header = try MessageCoding.header(
@@ -200,6 +237,14 @@ public final class VarlinkClient: Sendable {
         _ stream: inout Stream, _ timeout: Duration?
     ) throws(VarlinkClientError) -> FramedMessage {
         while true {
+            if let message = try nextMessage(&stream) { return message }
+            try wait(for: .reading, timeout)
+        }
+    }
+
+    /// The next message; nil where the socket would have to be waited for.
+    private func nextMessage(_ stream: inout Stream) throws(VarlinkClientError) -> FramedMessage? {
+        while true {
             do throws(ProtocolViolation) {
                 if let message = try stream.framer.next() { return message }
             } catch {
@@ -214,7 +259,7 @@ public final class VarlinkClient: Sendable {
                 throw .system(error)
             }
             switch received {
-            case .wouldBlock: try wait(for: .reading, timeout)
+            case .wouldBlock: return nil
             case .endOfStream: throw .disconnected
             case .bytes(let bytes, let descriptors):
                 do throws(ProtocolViolation) {

@@ -1,6 +1,7 @@
 import ControlInterface
 import Glibc
 import LinuxSystem
+import Synchronization
 import Testing
 
 /// Processes die at any moment: no TD is lost that could be kept, nothing stays behind, and what is said is so.
@@ -56,6 +57,33 @@ import Testing
         #expect(try host.convert("well", gpa: 0, bytes: 1 << 20, to: .shared).changedBytes == 1 << 20)
         kill(stuck.holderPID, SIGCONT)
         #expect(try eventually { try host.show("stuck").reason == nil })
+    }
+
+    @Test func `a conversion that its holder does not answer keeps nobody waiting, and fails when the holder dies`()
+        throws
+    {
+        let host = try PrivateHost()
+        let stuck = try host.create("stuck")
+        _ = try host.create("well")
+        // The second one finds a connection, so that the event loop waits for its answer.
+        _ = try host.convert("stuck", gpa: 0, bytes: 1 << 20, to: .shared)
+        kill(stuck.holderPID, SIGSTOP)
+        defer { kill(stuck.holderPID, SIGCONT) }
+        let outcome = Mutex<String?>(nil)
+        let client = try SystemThread(name: "client") {
+            do {
+                _ = try host.convert("stuck", gpa: 0, bytes: 1 << 20, to: .private)
+                outcome.withLock { $0 = "converted" }
+            } catch { outcome.withLock { $0 = "\(error)" } }
+        }
+        for side in [MemorySide.shared, .private, .shared] {
+            #expect(try host.convert("well", gpa: 0, bytes: 1 << 20, to: side).changedBytes == 1 << 20)
+        }
+        #expect(try host.list().count == 2)
+        #expect(outcome.withLock { $0 } == nil)
+        kill(stuck.holderPID, SIGKILL)
+        client.join()
+        #expect(outcome.withLock { $0 }?.contains("HolderFailed") == true, "\(outcome.withLock { $0 } ?? "no answer")")
     }
 
     @Test func `a holder that is stuck is killed when it does not stop, and its TD is reaped`() throws {

@@ -78,6 +78,9 @@ public final class ConversionListeners: Sendable {
 
     public func remove(_ id: UInt64) { state.withLock { $0.listeners.removeAll { $0.id == id } } }
 
+    /// Nobody listens.
+    var isEmpty: Bool { state.withLock { $0.listeners.isEmpty } }
+
     /// Who was cut off, and why.
     public var lost: [String] { state.withLock { $0.lost } }
 

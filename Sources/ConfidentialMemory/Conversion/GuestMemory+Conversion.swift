@@ -49,6 +49,38 @@ extension GuestMemory {
         return result
     }
 
+    /// As `convert`, for a thread that may wait for nobody: only what is done at once is begun. That is a range of at most
+    /// `guestChunk` of which nothing has to be given back, while no other conversion is under way and nobody listens.
+    ///
+    /// - Returns: nil where it is nothing for such a thread; nothing was changed then, and `convert` does it.
+    /// - Throws: as `convert`.
+    public func convertAtOnce(
+        _ range: GuestPhysicalRange, to side: MemorySide, isCancelled: () -> Bool = { false }
+    ) throws(ConversionError) -> ConversionResult? {
+        let parts: [(shard: Shard, part: GuestPhysicalRange)]
+        do {
+            parts = try validParts(range)
+        } catch {
+            throw .invalid(error)
+        }
+        guard range.size <= Self.guestChunk else { return nil }
+        let done = conversionLock.withLockIfAvailable { _ -> (ConversionResult, IncompleteConversion?)? in
+            // Giving memory back is what takes its time: on hardware a page of a TD up to 60 µs.
+            guard listeners.isEmpty, hasNothing(in: parts, toLeaveFor: side) else { return nil }
+            return convertLocked(range, to: side, chunk: Self.guestChunk, origin: .host, isCancelled: isCancelled)
+        }
+        guard let (result, failure) = done ?? nil else { return nil }
+        if let failure { throw .incomplete(failure) }
+        return result
+    }
+
+    /// Whether the side that the pages would leave holds nothing of them. Where it cannot be counted: no.
+    private func hasNothing(in parts: [(shard: Shard, part: GuestPhysicalRange)], toLeaveFor side: MemorySide) -> Bool {
+        parts.allSatisfy { shard, part in
+            (try? shard.leavingFile(for: side).residentBytes(shard.fileRange(part))) == ByteCount.zero
+        }
+    }
+
     /// Converts a valid range chunk by chunk and keeps the record of it. The caller holds `conversionLock`.
     func convertLocked(
         _ range: GuestPhysicalRange, to side: MemorySide, chunk: ByteCount, origin: ConversionOrigin?,
@@ -157,13 +189,9 @@ extension GuestMemory {
         _ part: GuestPhysicalRange, of shard: Shard, leaving side: MemorySide
     ) -> Result<ByteCount, KVMError> {
         let range = shard.fileRange(part)
-        let file: any BackingFile
-        if let sharedFile = shard.sharedFile {
-            file = side == .private ? sharedFile : shard.file
-            // Punching pages that are mapped costs three times as much as dropping the mappings first.
-            if side == .private { shard.mapping.dropMappings(offset: range.offset, length: range.length) }
-        } else {
-            file = shard.file
+        let file = shard.leavingFile(for: side)
+        // Punching pages that are mapped costs three times as much as dropping the mappings first.
+        if side == .private || shard.sharedFile == nil {
             shard.mapping.dropMappings(offset: range.offset, length: range.length)
         }
         var resident = ByteCount.zero
@@ -229,5 +257,13 @@ extension GuestMemory {
                 attempt += 1
             }
         }
+    }
+}
+
+extension GuestMemory.Shard {
+    /// What has the pages that move to `side`, until they do. In place it is the one file.
+    func leavingFile(for side: MemorySide) -> any BackingFile {
+        guard let sharedFile else { return file }
+        return side == .private ? sharedFile : file
     }
 }

@@ -114,6 +114,19 @@ public final class TrustDomain: Sendable {
         }
     }
 
+    /// As `convert`, for a thread that may wait for nobody; nil for what takes longer: nothing was changed then.
+    public func convertAtOnce(
+        _ range: GuestPhysicalRange, to side: MemorySide
+    ) throws(TrustDomainError) -> ConversionResult? {
+        try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("convert") }
+        defer { lifecycle.withLock { _ = $0.endUse() } }
+        do {
+            return try memory.convertAtOnce(range, to: side) { lifecycle.withLock { $0.isStopping } }
+        } catch {
+            throw TrustDomainError(error)
+        }
+    }
+
     /// As `convert`, for what a vCPU asks for: in 2 MiB chunks, merged with requests that wait beside it.
     public func convertForGuest(
         _ range: GuestPhysicalRange, to side: MemorySide

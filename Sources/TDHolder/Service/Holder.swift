@@ -344,14 +344,9 @@ final class Holder: Sendable {
     ) throws(ControlError) -> HolderInterface.Convert.Reply {
         let built = try runnable("Convert")
         let start = MonotonicInstant.now
-        let size = ByteCount(request.bytes)
-        guard let range = GuestPhysicalRange(validating: GuestPhysicalAddress(request.gpa), size: size) else {
-            throw .invalidField(field: "bytes", value: String(request.bytes), limit: "gpa + bytes below 2^64")
-        }
+        let range = try range(of: request)
         func reply(_ result: ConversionResult, _ step: Progress? = nil) -> HolderInterface.Convert.Reply {
-            HolderInterface.Convert.Reply(
-                changedBytes: result.changed.rawValue, discardedBytes: result.discarded.rawValue,
-                milliseconds: MonotonicInstant.now.milliseconds(since: start), progress: step)
+            HolderInterface.Convert.Reply(result, since: start, step)
         }
         do {
             let result = try built.domain.convert(
@@ -367,6 +362,31 @@ final class Holder: Sendable {
         } catch {
             throw ControlError(error, name: name)
         }
+    }
+
+    /// As `convert`, on the event loop: nil for what might keep it; nothing was changed then.
+    func convertAtOnce(
+        _ request: HolderInterface.Convert.Parameters
+    ) throws(ControlError) -> HolderInterface.Convert.Reply? {
+        let built = try runnable("Convert")
+        let start = MonotonicInstant.now
+        let range = try range(of: request)
+        do {
+            let result = try built.domain.convertAtOnce(range, to: request.to == .private ? .private : .shared)
+            return result.map { HolderInterface.Convert.Reply($0, since: start) }
+        } catch {
+            throw ControlError(error, name: name)
+        }
+    }
+
+    private func range(
+        of request: HolderInterface.Convert.Parameters
+    ) throws(ControlError) -> GuestPhysicalRange {
+        let size = ByteCount(request.bytes)
+        guard let range = GuestPhysicalRange(validating: GuestPhysicalAddress(request.gpa), size: size) else {
+            throw .invalidField(field: "bytes", value: String(request.bytes), limit: "gpa + bytes below 2^64")
+        }
+        return range
     }
 
     // MARK: Verify
@@ -591,5 +611,13 @@ final class Holder: Sendable {
             }
         }
         if let refusal { throw ControlError(refusal, name: name) }
+    }
+}
+
+extension HolderInterface.Convert.Reply {
+    fileprivate init(_ result: ConversionResult, since start: MonotonicInstant, _ step: Progress? = nil) {
+        self.init(
+            changedBytes: result.changed.rawValue, discardedBytes: result.discarded.rawValue,
+            milliseconds: MonotonicInstant.now.milliseconds(since: start), progress: step)
     }
 }

@@ -114,6 +114,7 @@ final class HolderService: Sendable {
 
     private func convert(_ call: VarlinkCall) throws(VarlinkErrorReply) {
         let parameters = try call.parameters(as: HolderInterface.Convert.Parameters.self)
+        if try convertAtOnce(call, parameters) { return }
         let isLong = parameters.bytes > HolderInterface.Convert.chunkBytes
         let throttle = isLong ? ProgressThrottle() : nil
         worker.run { [holder, followers] in
@@ -127,6 +128,20 @@ final class HolderService: Sendable {
             }
             followers.wake()
         }
+    }
+
+    /// Does on the loop what takes no longer than waking the worker up. All work for the worker comes from the loop, so that
+    /// nothing overlaps with it and nothing overtakes what waits.
+    /// - Returns: whether the call is answered.
+    private func convertAtOnce(
+        _ call: VarlinkCall, _ parameters: HolderInterface.Convert.Parameters
+    ) throws(VarlinkErrorReply) -> Bool {
+        guard worker.isIdle else { return false }
+        let reply = try answering { () throws(ControlError) in try holder.convertAtOnce(parameters) }
+        guard let reply else { return false }
+        call.reply(reply)
+        followers.wake()
+        return true
     }
 
     private func mapChanges(_ call: VarlinkCall) throws(VarlinkErrorReply) {

@@ -82,6 +82,27 @@ struct HolderLink: Sendable {
         return try following(method, parameters, silence: silence, while: { !isLeft() }, step: progress)
     }
 
+    /// As `convert`, of so little that no progress is told; the event loop waits for the answer. On the loop's thread.
+    /// - Parameter then: called once on the loop, unless this returned false.
+    /// - Returns: false where no connection is at hand: nothing was asked, and a thread that may wait has to do it.
+    func convert(
+        _ parameters: HolderInterface.Convert.Parameters, silence: Duration, on loop: EventLoop,
+        then: @escaping (Result<HolderInterface.Convert.Reply, ControlError>) -> Void
+    ) -> Bool {
+        guard let client = idle.take() else { return false }
+        return client.call(
+            HolderInterface.Convert.method, parameters, as: HolderInterface.Convert.Reply.self, timeout: silence,
+            on: loop
+        ) { [self] result in
+            switch result {
+            case .success(let reply):
+                idle.putBack(client)
+                then(.success(reply))
+            case .failure(let error): then(.failure(failure(of: error, client)))
+            }
+        }
+    }
+
     func map(timeout: Duration) throws(ControlError) -> [MemoryRun] {
         try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(HolderInterface.Map.method, as: HolderInterface.Map.Reply.self, timeout: timeout)
@@ -242,13 +263,18 @@ struct HolderLink: Sendable {
             idle.putBack(usable)
             return result
         } catch {
-            // An error reply is an answer like any other.
-            if case .reply = error, let client { idle.putBack(client) }
-            guard case .reply(let reply) = error else { throw .holderFailed(name: name, reason: "\(error)") }
-            let refusal = ControlError(reply)
-            guard case .other = refusal else { throw refusal }
-            throw .holderFailed(name: name, reason: "\(refusal)")
+            throw failure(of: error, client)
         }
+    }
+
+    /// What a call's failure is to who asked for it. The connection is used again where it can be.
+    private func failure(of error: VarlinkClientError, _ client: VarlinkClient?) -> ControlError {
+        guard case .reply(let reply) = error else { return .holderFailed(name: name, reason: "\(error)") }
+        // An error reply is an answer like any other.
+        if let client { idle.putBack(client) }
+        let refusal = ControlError(reply)
+        guard case .other = refusal else { return refusal }
+        return .holderFailed(name: name, reason: "\(refusal)")
     }
 
     private func incomplete(_ method: String) -> ControlError {

@@ -149,20 +149,36 @@ extension Manager {
         progress: (ManagerInterface.Convert.Reply) -> Void = { _ in }
     ) throws(ControlError) -> ManagerInterface.Convert.Reply {
         let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
-        let gpa = order.range.start.rawValue
-        let bytes = order.range.size.rawValue
-        func completed(_ answer: HolderInterface.Convert.Reply) -> ManagerInterface.Convert.Reply {
-            ManagerInterface.Convert.Reply(
-                name: order.name.text, backend: domain.record.backend ?? .memfd, gpa: gpa, bytes: bytes, to: side,
-                changedBytes: answer.changedBytes, discardedBytes: answer.discardedBytes,
-                milliseconds: answer.milliseconds, progress: answer.progress)
-        }
-        // A chunk takes its time, page by page on hardware; the holder is given it as it is for a build.
-        let silence = max(configuration.deadlines.holderReply, configuration.deadlines.build)
         let answer = try holder.link.convert(
-            .init(gpa: gpa, bytes: bytes, to: side), silence: silence, isLeft: isLeft
-        ) { progress(completed($0)) }
-        return completed(answer)
+            .init(order, to: side), silence: conversionSilence, isLeft: isLeft
+        ) { progress(.init(order, to: side, of: domain, $0)) }
+        return .init(order, to: side, of: domain, answer)
+    }
+
+    /// As `convert`, on the event loop, which waits for the answer beside everything else.
+    ///
+    /// - Parameter then: called once on the loop, unless this returned false or threw.
+    /// - Returns: false for what a thread has to do: a long one, or one that needs a connection to be made.
+    func convertBriefly(
+        _ order: ConvertOrder, to side: MemorySide, as principal: Principal,
+        then: @escaping (Result<ManagerInterface.Convert.Reply, ControlError>) -> Void
+    ) throws(ControlError) -> Bool {
+        guard order.range.size <= .mebibytes(2) else { return false }
+        let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
+        forwarded.add(1, ordering: .relaxed)
+        let isAsked = holder.link.convert(.init(order, to: side), silence: conversionSilence, on: loop) {
+            [self] result in
+            forwarded.subtract(1, ordering: .relaxed)
+            then(result.map { .init(order, to: side, of: domain, $0) })
+        }
+        if !isAsked { forwarded.subtract(1, ordering: .relaxed) }
+        return isAsked
+    }
+
+    /// A chunk takes its time, page by page on hardware; the holder is given it as it is for a build.
+    private var conversionSilence: Duration {
+        let deadlines = configuration.deadlines
+        return max(deadlines.holderReply, deadlines.build)
     }
 
     /// Logs a conversion that has been answered.
@@ -244,5 +260,22 @@ extension Manager {
         } catch {
             throw .holderFailed(name: command, reason: "\(error)")
         }
+    }
+}
+
+extension HolderInterface.Convert.Parameters {
+    fileprivate init(_ order: ConvertOrder, to side: MemorySide) {
+        self.init(gpa: order.range.start.rawValue, bytes: order.range.size.rawValue, to: side)
+    }
+}
+
+extension ManagerInterface.Convert.Reply {
+    fileprivate init(
+        _ order: ConvertOrder, to side: MemorySide, of domain: Registry.Domain, _ answer: HolderInterface.Convert.Reply
+    ) {
+        self.init(
+            name: order.name.text, backend: domain.record.backend ?? .memfd, gpa: order.range.start.rawValue,
+            bytes: order.range.size.rawValue, to: side, changedBytes: answer.changedBytes,
+            discardedBytes: answer.discardedBytes, milliseconds: answer.milliseconds, progress: answer.progress)
     }
 }

@@ -39,6 +39,8 @@ final class Manager: Sendable {
     let loop: EventLoop
     let log: Logger
     let ownUID: UInt32
+    /// Conversions whose answers the event loop waits for.
+    let forwarded = Atomic(0)
     /// For calls that only look.
     let lookers = WorkerPool(name: "look", limit: 16)
     /// For calls that wait for a change of a map; further ones wait for their turn.
@@ -95,7 +97,7 @@ final class Manager: Sendable {
     var configuration: TDXDConfiguration { core.withLock { $0.configuration } }
 
     /// Ends of TDs, builds and conversions that are under way.
-    var workUnderWay: Int { workers.count + creators.count }
+    var workUnderWay: Int { workers.count + creators.count + forwarded.load(ordering: .relaxed) }
 
     /// What a TD that is being built is reported with before its holder has said.
     static func expectedBackend(_ core: Core) -> Backend {

@@ -185,22 +185,58 @@ final class ManagerService: Sendable {
     }
 
     private func convert(_ call: VarlinkCall) {
-        answerOwn(call, CallParameters.Convert.self, afterwards: { $0.converted($1) }) {
-            manager, parameters, principal throws(ControlError) in
-            let order = try ConvertOrder(name: parameters.name, gpa: parameters.gpa, bytes: parameters.bytes)
-            guard let side = MemorySide(rawValue: parameters.to) else {
-                throw .invalidField(
-                    field: "to", value: ControlError.quoting(parameters.to), limit: "private or shared")
+        guard let principal = permitted(call) else { return }
+        do throws(VarlinkErrorReply) {
+            let parameters = try call.parameters(as: CallParameters.Convert.self)
+            let (order, side) = try refusing { () throws(ControlError) in try Self.order(parameters) }
+            // Each thread that a short one goes through costs it more than the conversion does.
+            if try convertBriefly(call, order, side, principal) { return }
+            perform(call, on: manager.workers, afterwards: { $0.converted($1) }) { manager throws(ControlError) in
+                // Who asked for one answer alone need not be there for the work to be wanted.
+                let isLeft = { call.wantsMore && call.isCancelled }
+                var meter = ProgressMeter()
+                return try manager.convert(order, to: side, as: principal, isLeft: isLeft) { soFar in
+                    var soFar = soFar
+                    soFar.progress = soFar.progress.map { meter.completed($0) }
+                    call.replyContinues(soFar)
+                }
             }
-            // Who asked for one answer alone need not be there for the work to be wanted.
-            let isLeft = { call.wantsMore && call.isCancelled }
-            var meter = ProgressMeter()
-            return try manager.convert(order, to: side, as: principal, isLeft: isLeft) { soFar in
-                var soFar = soFar
-                soFar.progress = soFar.progress.map { meter.completed($0) }
-                call.replyContinues(soFar)
+        } catch {
+            call.fail(error)
+        }
+    }
+
+    private static func order(
+        _ parameters: CallParameters.Convert
+    ) throws(ControlError) -> (ConvertOrder, MemorySide) {
+        let order = try ConvertOrder(name: parameters.name, gpa: parameters.gpa, bytes: parameters.bytes)
+        guard let side = MemorySide(rawValue: parameters.to) else {
+            throw .invalidField(field: "to", value: ControlError.quoting(parameters.to), limit: "private or shared")
+        }
+        return (order, side)
+    }
+
+    /// - Returns: whether the call will be answered.
+    private func convertBriefly(
+        _ call: VarlinkCall, _ order: ConvertOrder, _ side: MemorySide, _ principal: Principal
+    ) throws(VarlinkErrorReply) -> Bool {
+        try refusing { [manager] () throws(ControlError) in
+            try manager.convertBriefly(order, to: side, as: principal) { result in
+                switch result {
+                case .success(let reply):
+                    call.reply(reply)
+                    // The journal may keep whoever writes to it.
+                    manager.workers.submit { manager.converted(reply) }
+                case .failure(let error): call.fail(error.reply(on: .manager))
+                }
             }
         }
+    }
+
+    private func refusing<Result>(
+        _ body: () throws(ControlError) -> Result
+    ) throws(VarlinkErrorReply) -> Result {
+        do throws(ControlError) { return try body() } catch { throw error.reply(on: .manager) }
     }
 
     private func stop(_ call: VarlinkCall) {
@@ -307,13 +343,12 @@ final class ManagerService: Sendable {
     /// A call about a TD that must be the caller's own, unless the caller is an admin.
     private func answerOwn<Parameters: Decodable & Sendable, Reply: Encodable & SendableMetatype>(
         _ call: VarlinkCall, _ type: Parameters.Type,
-        afterwards: @escaping @Sendable (Manager, Reply) -> Void = { _, _ in },
         _ body: @escaping @Sendable (Manager, Parameters, Principal) throws(ControlError) -> Reply
     ) {
         guard let principal = permitted(call) else { return }
         do throws(VarlinkErrorReply) {
             let parameters = try call.parameters(as: type)
-            perform(call, on: manager.workers, afterwards: afterwards) { manager throws(ControlError) in
+            perform(call, on: manager.workers) { manager throws(ControlError) in
                 try body(manager, parameters, principal)
             }
         } catch {
