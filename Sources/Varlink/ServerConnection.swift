@@ -51,17 +51,21 @@ final class ServerConnection {
         pump()
     }
 
+    private static let readSize = 1 << 16
+
     /// Reads a bounded amount, so that one client cannot keep the loop from the others.
     private func read() {
         for _ in 0..<8 {
             guard let socket, state.wantsToRead else { return }
             do throws(LinuxError) {
                 switch try UnixSocket.receive(
-                    upTo: 1 << 16, maximumDescriptors: limits.descriptors, from: socket.descriptor)
+                    upTo: Self.readSize, maximumDescriptors: limits.descriptors, from: socket.descriptor)
                 {
                 case .bytes(let bytes, let descriptors):
                     state.received(bytes, descriptors: descriptors, now: .now)
                     pump()
+                    // Most likely there is no more, and the loop tells of what there is.
+                    if bytes.count < Self.readSize { return }
                 case .endOfStream: return state.inputEndedByPeer()
                 case .wouldBlock: return
                 }

@@ -38,12 +38,13 @@ package final class Monitor<State>: @unchecked Sendable {
     package func update<Result>(waking wake: Wake = .everyone, _ change: (inout State) -> Result) -> Result {
         pthread_mutex_lock(lock)
         defer {
+            pthread_mutex_unlock(lock)
+            // After the lock: who wakes up would only wait for it.
             switch wake {
             case .nobody: break
             case .one: pthread_cond_signal(condition)
             case .everyone: pthread_cond_broadcast(condition)
             }
-            pthread_mutex_unlock(lock)
         }
         return change(&state)
     }

@@ -181,14 +181,16 @@ extension Manager {
         return max(deadlines.holderReply, deadlines.build)
     }
 
-    /// Logs a conversion that has been answered.
+    /// Logs a conversion that has been answered. Returns at once; from any thread.
     func converted(_ reply: ManagerInterface.Convert.Reply) {
-        log.info(
-            "converted memory",
-            metadata: [
-                "td": "\(reply.name)", "gpa": "\(GuestPhysicalAddress(reply.gpa))", "bytes": "\(reply.bytes)",
-                "to": "\(reply.to.rawValue)", "changed_bytes": "\(reply.changedBytes)",
-            ])
+        lines.add { [log] in
+            log.info(
+                "converted memory",
+                metadata: [
+                    "td": "\(reply.name)", "gpa": "\(GuestPhysicalAddress(reply.gpa))", "bytes": "\(reply.bytes)",
+                    "to": "\(reply.to.rawValue)", "changed_bytes": "\(reply.changedBytes)",
+                ])
+        }
     }
 
     // MARK: Verify

@@ -51,6 +51,8 @@ final class Manager: Sendable {
     let creators = WorkerPool(name: "create", limit: 2 * AdmissionQueue.limit)
     /// For other calls that change something or take long.
     let workers = WorkerPool(name: "work", limit: 64)
+    /// For the log of conversions.
+    let lines: DeferredLines
 
     init(
         places: Places, launcher: HolderLauncher, configuration: TDXDConfiguration, lookout: Lookout, loop: EventLoop,
@@ -64,6 +66,7 @@ final class Manager: Sendable {
         self.ownUID = ownUID
         descriptors = DescriptorStore(log: log)
         self.groups = groups
+        lines = DeferredLines(loop, workers)
         let capacity = Self.hostKeyCapacity ?? Int(configuration.backends.emulatedKeyIDs)
         core = Mutex(Core(ledger: KeyLedger(capacity: capacity), configuration: configuration))
     }
@@ -96,8 +99,10 @@ final class Manager: Sendable {
 
     var configuration: TDXDConfiguration { core.withLock { $0.configuration } }
 
-    /// Ends of TDs, builds and conversions that are under way.
-    var workUnderWay: Int { workers.count + creators.count + forwarded.load(ordering: .relaxed) }
+    /// Ends of TDs, builds and conversions that are under way, or not in the log yet.
+    var workUnderWay: Int {
+        workers.count + creators.count + forwarded.load(ordering: .relaxed) + (lines.isUnderWay ? 1 : 0)
+    }
 
     /// What a TD that is being built is reported with before its holder has said.
     static func expectedBackend(_ core: Core) -> Backend {

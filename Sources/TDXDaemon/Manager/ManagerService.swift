@@ -225,8 +225,7 @@ final class ManagerService: Sendable {
                 switch result {
                 case .success(let reply):
                     call.reply(reply)
-                    // The journal may keep whoever writes to it.
-                    manager.workers.submit { manager.converted(reply) }
+                    manager.converted(reply)
                 case .failure(let error): call.fail(error.reply(on: .manager))
                 }
             }
