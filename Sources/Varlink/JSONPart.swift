@@ -6,7 +6,7 @@ enum JSONFlaw: Error, Hashable {
 
 /// A part of a JSON document (RFC 8259), read once: enough to tell what a message is and to check its types before its
 /// parameters are decoded. Numbers and texts stay in the document's bytes until they are asked for.
-enum JSONPart {
+enum JSONPart: Sendable {
     case null
     case bool(Bool)
     case number(JSONNumber)
@@ -33,7 +33,7 @@ enum JSONPart {
 }
 
 /// A text of a document, between its quotes.
-struct JSONText {
+struct JSONText: Sendable {
     let bytes: ArraySlice<UInt8>
     /// It has no escapes: the bytes are the text.
     let isPlain: Bool
@@ -77,21 +77,23 @@ struct JSONText {
         return name.withUTF8Buffer { bytes.elementsEqual($0) }
     }
 
+    func isEqual(to name: String) -> Bool { isPlain ? bytes.elementsEqual(name.utf8) : value == name }
+
     func isEqual(to other: JSONText) -> Bool {
         isPlain && other.isPlain ? bytes == other.bytes : value == other.value
     }
 }
 
 /// A number of a document.
-struct JSONNumber {
+struct JSONNumber: Sendable {
     let bytes: ArraySlice<UInt8>
     /// It has neither fraction nor exponent.
     let isWhole: Bool
 
-    /// Nil where it is no whole number of 64 bits, however it is written.
-    var int64: Int64? {
+    /// Nil where it is no whole number of that type, however it is written.
+    func integer<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) -> Value? {
         let text = String(decoding: bytes, as: UTF8.self)
-        return isWhole ? Int64(text) : Double(text).flatMap { Int64(exactly: $0) }
+        return isWhole ? Value(text) : Double(text).flatMap { Value(exactly: $0) }
     }
 
     /// Nil where it is beyond what a Double holds.

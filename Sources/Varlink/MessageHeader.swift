@@ -34,11 +34,13 @@ struct CallHeader: MessageHeader {
 struct ReplyHeader: MessageHeader {
     var error: String?
     var continues: Bool?
+    /// An object; nil where there is none.
+    var parameters: JSONPart?
 
     init(_ document: JSONPart) throws(HeaderFlaw) {
         error = try document.text("error")
         continues = try document.flag("continues")
-        _ = try document.parameters()
+        parameters = try document.parameters()
     }
 }
 

@@ -42,7 +42,7 @@ extension VarlinkInterface {
         case (.optional(let wrapped), _): try check(value, wrapped, at: path)
         case (_, .null): throw TypeMismatch(field: path, reason: "is missing")
         case (.bool, .bool), (.string, .string), (.object, .object): break
-        case (.int, .number(let number)): guard number.int64 != nil else { throw mismatch() }
+        case (.int, .number(let number)): guard number.integer(Int64.self) != nil else { throw mismatch() }
         case (.float, .number(let number)): guard number.double != nil else { throw mismatch() }
         case (.enumeration(let cases), .string(let text)):
             guard cases.contains(text.value) else {

@@ -16,7 +16,7 @@ public final class VarlinkCall: Sendable {
     /// Descriptors that came with the call. Those not taken are closed with it.
     public let receivedDescriptors: ReceivedDescriptors
 
-    let message: [UInt8]
+    private let parameters: JSONPart?
     private let state = Mutex(State())
     private let deliver: @Sendable (Outcome) -> Void
 
@@ -43,7 +43,7 @@ public final class VarlinkCall: Sendable {
         isOneway = header.oneway ?? false
         self.peer = peer
         receivedDescriptors = message.descriptors
-        self.message = message.bytes
+        parameters = header.parameters
         self.deliver = deliver
     }
 
@@ -58,7 +58,7 @@ public final class VarlinkCall: Sendable {
     /// - Throws: `org.varlink.service.InvalidParameter` with the name of the parameter that is missing or of another type.
     public func parameters<Parameters: Decodable>(as type: Parameters.Type) throws(VarlinkErrorReply) -> Parameters {
         do {
-            return try MessageCoding.parameters(type, of: message)
+            return try MessageCoding.parameters(type, parameters)
         } catch let error as DecodingError {
             throw ServiceError.invalidParameter(
                 MessageCoding.fieldName(error), reason: MessageCoding.describe(error))

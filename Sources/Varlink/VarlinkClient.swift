@@ -224,7 +224,7 @@ public final class VarlinkClient: Sendable {
         }
         if let name = header.error { throw .reply(VarlinkErrorReply(received: name, message: message.bytes)) }
         do {
-            let reply = try MessageCoding.parameters(type, of: message.bytes)
+            let reply = try MessageCoding.parameters(type, header.parameters)
             return (ReplyWithDescriptors(reply: reply, descriptors: message.descriptors), header.continues ?? false)
         } catch let error as DecodingError {
             throw .protocolViolation(MessageCoding.describe(error))

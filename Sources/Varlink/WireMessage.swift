@@ -18,14 +18,6 @@ private struct OutgoingReply<Parameters: Encodable>: Encodable {
     var continues: Bool?
 }
 
-private struct ParametersOnly<Parameters: Decodable>: Decodable {
-    var parameters: Parameters
-}
-
-private struct OptionalParameters<Parameters: Decodable>: Decodable {
-    var parameters: Parameters?
-}
-
 /// Turns values into wire messages and back.
 enum MessageCoding {
     static func call(
@@ -61,16 +53,17 @@ enum MessageCoding {
         do throws(HeaderFlaw) { return try Header(document) } catch { throw .notAMessage(error.reason) }
     }
 
-    /// Reads a message's parameters. A message without any counts as one with an empty object.
-    static func parameters<Parameters: Decodable>(
-        _ type: Parameters.Type, of message: [UInt8]
-    ) throws -> Parameters {
-        let data = Data(message)
-        if let found = try JSONDecoder().decode(OptionalParameters<Parameters>.self, from: data).parameters {
-            return found
-        }
-        return try JSONDecoder().decode(ParametersOnly<Parameters>.self, from: Data(#"{"parameters":{}}"#.utf8))
-            .parameters
+    /// Reads a message's parameters.
+    /// - Parameter parameters: those of its header; none count as an empty object.
+    static func parameters<Parameters: Decodable>(_ type: Parameters.Type, _ parameters: JSONPart?) throws -> Parameters
+    {
+        try Parameters(from: PartDecoder(parameters ?? .object([])))
+    }
+
+    /// Reads the parameters of a message that was read before, or made here.
+    static func parameters<Parameters: Decodable>(_ type: Parameters.Type, of message: [UInt8]) throws -> Parameters {
+        let header = try header(ReplyHeader.self, of: message, depthLimit: VarlinkLimits().nestingDepth)
+        return try parameters(type, header.parameters)
     }
 
     /// The parameter that a decoding error is about, such as `vcpus` or `phases[2].bytes`; `parameters` for all of them.
@@ -83,7 +76,7 @@ enum MessageCoding {
             @unknown default: []
             }
         var text = ""
-        for key in path.drop(while: { $0.stringValue == "parameters" }) {
+        for key in path {
             if let index = key.intValue {
                 text += "[\(index)]"
             } else {

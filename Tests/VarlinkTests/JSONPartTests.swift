@@ -13,7 +13,7 @@ import Testing
         case .null: return .null
         case .bool(let flag): return .bool(flag)
         case .number(let number):
-            if let whole = number.int64 { return .int(whole) }
+            if let whole = number.integer(Int64.self) { return .int(whole) }
             return number.double.map { .double($0) }
         case .string(let text): return .string(text.value)
         case .array(let parts):

@@ -72,6 +72,10 @@ extension FuzzTarget {
                 } catch { hold(!error.description.isEmpty, "a mismatch without words") }
             }
             if let value = try? MessageCoding.parameters(JSONValue.self, of: bytes) { roundTrip(value, call.method) }
+            if let value = try? PartDecoder(JSONPart(bytes, depthLimit: depthLimit)).decode(JSONValue.self) {
+                let other = try? JSONDecoder().decode(JSONValue.self, from: Data(bytes))
+                hold(value == other, "another reader reads \(value) as \(other as Any)")
+            }
         } catch { hold(!error.description.isEmpty, "a violation without words") }
         do throws(ProtocolViolation) {
             let reply = try MessageCoding.header(ReplyHeader.self, of: bytes, depthLimit: depthLimit)
