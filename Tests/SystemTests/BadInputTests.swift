@@ -108,9 +108,10 @@ import Varlink
             Issue.record("1 TiB was taken")
             return
         }
-        #expect(needed == 1 << 40)
+        // Beside the guest's: 64 MiB that a conversion may double, and 49 bytes a page.
+        #expect(needed == 1 << 40 + 64 << 20 + 49 << 28)
         #expect(available < needed)
-        #expect(!limit.isEmpty)
+        #expect(limit.hasPrefix("MemAvailable") || limit.contains("cgroup"), "\(limit)")
         #expect(try host.list().isEmpty)
     }
 

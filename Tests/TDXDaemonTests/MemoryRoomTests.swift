@@ -6,31 +6,37 @@ import Testing
 @testable import TDXDaemon
 
 @Suite struct MemoryRoomTests {
-    @Test func `what fits is admitted, to the byte`() throws {
-        let room = MemoryRoom(available: .gibibytes(4), limit: "MemAvailable")
-        try room.admit(.gibibytes(4), promised: .zero)
-        try room.admit(.gibibytes(1), promised: .gibibytes(3))
-        #expect(throws: ControlError.self) { try room.admit(.gibibytes(4) + ByteCount(4096), promised: .zero) }
+    private static let demand = MemoryDemand(guest: .gibibytes(1), on: .guestMemfd)
+
+    @Test func `what fits is admitted to the last byte and refused one byte later`() throws {
+        let need = Self.demand.total
+        try MemoryRoom(available: need, limit: "MemAvailable").admit(Self.demand, promised: .zero)
+        try MemoryRoom(available: need + .gibibytes(3), limit: "x").admit(Self.demand, promised: .gibibytes(3))
+        let short = MemoryRoom(available: need - ByteCount(1), limit: "MemAvailable")
+        let told = "MemAvailable; needed beside the guest's 1073741824: 67108864 while it converts, 12845056 for tables"
+        #expect(
+            refusal { try short.admit(Self.demand, promised: .zero) }
+                == .insufficientMemory(
+                    neededBytes: need.rawValue, availableBytes: need.rawValue - 1, limit: told))
     }
 
     @Test func `promised memory counts, and the refusal names the limit`() {
         let room = MemoryRoom(available: .gibibytes(4), limit: "MemAvailable")
         guard
             case .insufficientMemory(let needed, let available, let limit) = refusal({
-                try room.admit(.gibibytes(2), promised: .gibibytes(3))
+                try room.admit(Self.demand, promised: .gibibytes(3))
             })
         else {
-            Issue.record("2 GiB of 1 GiB were admitted")
+            Issue.record("more than 1 GiB of 1 GiB was admitted")
             return
         }
-        #expect(needed == 2 << 30)
-        #expect(available == 1 << 30)
-        #expect(limit.contains("MemAvailable") && limit.contains("promised"))
+        #expect(needed == Self.demand.total.rawValue && available == 1 << 30)
+        #expect(limit.hasPrefix("MemAvailable less 3221225472 promised to other TDs;"))
     }
 
     @Test func `more promised than there is leaves nothing, without wrapping`() {
         let room = MemoryRoom(available: .mebibytes(1), limit: "MemAvailable")
-        let found = refusal { try room.admit(ByteCount(4096), promised: .gibibytes(1)) }
+        let found = refusal { try room.admit(Self.demand, promised: .gibibytes(1)) }
         guard case .insufficientMemory(_, 0, _) = found else {
             Issue.record("\(String(describing: found))")
             return

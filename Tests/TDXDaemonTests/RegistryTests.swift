@@ -223,11 +223,16 @@ import Testing
         let second = Sample.record("b", memory: 1 << 20)
         try registry.reserve(first)
         try registry.reserve(second)
-        #expect(registry.promisedBytes == 1 << 30 + 1 << 20)
+        func rest(_ memory: ByteCount, resident: ByteCount = .zero) -> ByteCount {
+            MemoryDemand(guest: memory, on: .memfd).rest(resident: resident)
+        }
+        #expect(registry.promised(expecting: .memfd) == rest(.gibibytes(1)) + rest(.mebibytes(1)))
         _ = registry.built(id: first.id, record: first, figures: Sample.figures(first, residentPrivate: 1 << 29))
-        #expect(registry.promisedBytes == 1 << 29 + 1 << 20)
+        #expect(
+            registry.promised(expecting: .memfd)
+                == rest(.gibibytes(1), resident: .mebibytes(512)) + rest(.mebibytes(1)))
         _ = registry.holderExited(id: first.id, reason: "gone")
-        #expect(registry.promisedBytes == 1 << 20)
+        #expect(registry.promised(expecting: .memfd) == rest(.mebibytes(1)))
     }
 
     @Test func `remembered failures are bounded`() throws {

@@ -16,7 +16,8 @@ extension GuestMemory {
     /// Gives the guest all its private memory at once, so that it cannot run short later. Shards are filled in parallel;
     /// pages that are there stay as they are.
     ///
-    /// Ask `MemoryAdmission` first: where a control group's limit is hit the kernel kills, it does not refuse.
+    /// Who calls this makes sure before that there is room: where a control group's limit is hit the kernel kills, it does not
+    /// refuse.
     /// - Parameters:
     ///   - threads: how many shards are filled at the same time, at least 1.
     ///   - progress: bytes that are there so far, one call at a time, from the threads that fill.

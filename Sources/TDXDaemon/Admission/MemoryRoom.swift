@@ -28,14 +28,17 @@ struct MemoryRoom: Hashable, Sendable {
         self.limit = limit
     }
 
-    /// Whether a TD of `needed` bytes fits, beside what living TDs may still take.
+    /// Whether a TD fits, beside what living TDs may still take.
     /// - Throws: `ControlError.insufficientMemory`.
-    func admit(_ needed: ByteCount, promised: ByteCount) throws(ControlError) {
+    func admit(_ demand: MemoryDemand, promised: ByteCount) throws(ControlError) {
         let free = available > promised ? available - promised : .zero
-        guard needed <= free else {
+        guard demand.total <= free else {
+            let promises = promised == .zero ? "" : " less \(promised.rawValue) promised to other TDs"
+            let tables = MemoryDemand.sum([demand.tables, demand.module])
             throw .insufficientMemory(
-                neededBytes: needed.rawValue, availableBytes: free.rawValue,
-                limit: promised == .zero ? limit : "\(limit) less \(promised.rawValue) promised to other TDs")
+                neededBytes: demand.total.rawValue, availableBytes: free.rawValue,
+                limit: "\(limit)\(promises); needed beside the guest's \(demand.guest.rawValue): "
+                    + "\(demand.conversion.rawValue) while it converts, \(tables.rawValue) for tables")
         }
     }
 }

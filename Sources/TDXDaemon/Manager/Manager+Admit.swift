@@ -9,11 +9,12 @@ internal import Synchronization
 extension Manager {
     /// Takes what the TD needs, waiting for it as long as the order says.
     ///
+    /// - Parameter firmware: the image's size.
     /// - Throws: the refusal; nothing is taken then.
     func admit(
-        _ order: CreateOrder, for uid: UInt32, isLeft: () -> Bool, progress: (Progress) -> Void
+        _ order: CreateOrder, firmware: ByteCount, for uid: UInt32, isLeft: () -> Bool, progress: (Progress) -> Void
     ) throws(ControlError) -> DomainRecord {
-        guard let patience = order.patience else { return try reserve(order, for: uid) }
+        guard let patience = order.patience else { return try reserve(order, firmware, for: uid) }
         let deadline = MonotonicInstant.now + patience
         let total = (try? MemoryInformation.ofHost())?.total
         let ticket = try core.withLock { (core: inout sending Core) throws(ControlError) in
@@ -38,7 +39,7 @@ extension Manager {
                 throw .tryAgain(reason: "the client has left")
             }
             if position == 0 {
-                do throws(ControlError) { return try reserve(order, for: uid) } catch {
+                do throws(ControlError) { return try reserve(order, firmware, for: uid) } catch {
                     guard error.mayPass(onHostWith: total) else { throw error }
                     refusal = error
                     tell("\(error)")
@@ -60,7 +61,7 @@ extension Manager {
 
     /// Takes the name, a key id and memory, or nothing of it.
     private func reserve(
-        _ order: CreateOrder, for uid: UInt32
+        _ order: CreateOrder, _ firmware: ByteCount, for uid: UInt32
     ) throws(ControlError) -> DomainRecord {
         let id = Self.freshID()
         let room = try HostMemory.room(reserve: configuration.memory.reserve)
@@ -83,7 +84,10 @@ extension Manager {
                 throw .limitReached(
                     resource: .trustDomains, needed: 1, available: 0, limit: "\(counted(limit, "TD")), as configured")
             }
-            try room.admit(order.memory, promised: ByteCount(registry.promisedBytes))
+            let backend = Self.expectedBackend(core)
+            try room.admit(
+                MemoryDemand(guest: order.memory + firmware, on: backend),
+                promised: registry.promised(expecting: backend))
             let shardMinimum = core.configuration.memory.shardMinimum
             let promised = registry.domains.values.filter { $0.state == .building }.map {
                 DescriptorRoom.needed(ByteCount($0.record.memoryBytes), shardMinimum: shardMinimum)

@@ -30,7 +30,10 @@ extension Manager {
             return RetainedDescriptor(
                 try FirmwareFile.open(path, for: uid, ownUID: ownUID, within: directories))
         }
-        let record = try admit(order, for: uid, isLeft: isLeft, progress: progress)
+        let size = try firmware.map { image throws(ControlError) in
+            try FirmwareFile.size(of: image, path: order.firmware ?? "")
+        }
+        let record = try admit(order, firmware: size ?? .zero, for: uid, isLeft: isLeft, progress: progress)
         log.info(
             "creating a TD", metadata: ["td": "\(record.name)", "id": "\(record.id)", "memory": "\(order.memory)"])
 

@@ -247,13 +247,14 @@ struct Registry: Sendable {
         return waiting
     }
 
-    /// Memory that living TDs may still take: their sizes less what is resident already.
-    var promisedBytes: UInt64 {
-        domains.values.reduce(0) { sum, domain in
-            guard domain.state == .building || domain.state == .runnable else { return sum }
-            let resident = domain.lastKnown?.residentBytes ?? 0
-            return sum &+ (domain.record.memoryBytes > resident ? domain.record.memoryBytes - resident : 0)
-        }
+    /// Memory that living TDs may still take beside what is resident already.
+    /// - Parameter backend: of those that are not built yet.
+    func promised(expecting backend: Backend) -> ByteCount {
+        MemoryDemand.sum(
+            domains.values.filter { $0.state == .building || $0.state == .runnable }.map { domain in
+                MemoryDemand(guest: ByteCount(domain.record.memoryBytes), on: domain.record.backend ?? backend)
+                    .rest(resident: ByteCount(domain.lastKnown?.residentBytes ?? 0))
+            })
     }
 
     func checkInvariants() {

@@ -57,6 +57,13 @@ enum FirmwareFile {
         if let reason { throw .firmwareRejected(path: path, reason: reason) }
     }
 
+    /// - Throws: `firmwareRejected` where the kernel does not tell.
+    static func size(of image: RetainedDescriptor, path: String) throws(ControlError) -> ByteCount {
+        do throws(LinuxError) { return try image.descriptor.status().size } catch {
+            throw .firmwareRejected(path: path, reason: "\(error)")
+        }
+    }
+
     private static func misplacement(
         of file: borrowing OwnedDescriptor, _ directories: [String]?
     ) throws(LinuxError) -> String? {
