@@ -21,12 +21,13 @@ import Testing
         let directory: String
 
         /// - Parameter name: of several at a time.
-        init(_ name: String = "test") throws {
+        init(_ name: String = "test", isDelegated: Bool = true) throws {
             try Self.write("+memory", to: ControlGroupTests.root + "/cgroup.subtree_control")
             directory = ControlGroupTests.root + "/tdxd-\(name)-\(getpid()).service"
             for path in [directory, directory + "/tdxd"] {
                 guard mkdir(path, 0o755) == 0 else { throw LinuxError("mkdir", .init(rawValue: errno), detail: path) }
             }
+            guard isDelegated else { return }
             let result = tdxd_set_attribute(directory, "user.delegate", "1")
             guard result == 0 else { throw LinuxError("setxattr", .init(rawValue: -result), detail: directory) }
         }
@@ -91,6 +92,38 @@ import Testing
         #expect(access(service.directory + "/td-old", F_OK) != 0 && access(service.directory + "/other", F_OK) == 0)
         #expect(service.processes("td-web1").count == 1)
         #expect(try host.stop("web1").complete && host.leavesNothing())
+    }
+
+    @Test(.enabled(if: isPossible, "needs root and a version 2 memory controller"), arguments: [true, false])
+    func `a TD beyond the service's memory limit is refused before it takes any, and nobody is killed`(
+        isDelegated: Bool
+    ) throws {
+        // With groups of their own the kernel tells what TDs hold; without, their holders do.
+        let service = try Service("limit", isDelegated: isDelegated)
+        try Service.write("\(256 << 20)", to: service.directory + "/memory.max")
+        let host = try PrivateHost(settings: "[memory]\nreserve = 0", start: false)
+        try host.start(in: service.directory + "/tdxd")
+        // The guest's memory alone would fit; it does not beside what a conversion may double and tables take.
+        let refused = refusal { _ = try host.create("large", mebibytes: 224) }
+        guard case .insufficientMemory(let needed, let available, let limit)? = refused else {
+            Issue.record("224 MiB were not refused: \(String(describing: refused))")
+            return
+        }
+        #expect(needed == 288 << 20 + 49 * 57_344)
+        #expect(available <= 256 << 20)
+        #expect(limit.contains("memory limit of cgroup \(service.directory)"), "\(limit)")
+        #expect(try host.list().isEmpty)
+        // One that is let in can have all that it was let in for: its memory, and the other side of it, too.
+        let created = try host.tdxctl("create", "small", "--memory", "96M", "--preallocate")
+        #expect(created.status == 0, "\(created)")
+        for side in [ControlInterface.MemorySide.shared, .private] {
+            #expect(try host.convert("small", gpa: 0, bytes: 96 << 20, to: side).changedBytes == 96 << 20)
+        }
+        // What is promised to it is not there for another one.
+        #expect(refusal { _ = try host.create("another", mebibytes: 96) }.map { "\($0)" }?.contains("promised") == true)
+        #expect(try host.stop("small").complete && host.leavesNothing())
+        let events = try TextFile.read(service.directory + "/memory.events")
+        #expect(events.contains("oom_kill 0"), "\(events)")
     }
 
     /// Bytes of the group's guest_memfds by node, which count as unevictable.

@@ -224,15 +224,15 @@ import Testing
         try registry.reserve(first)
         try registry.reserve(second)
         func rest(_ memory: ByteCount, resident: ByteCount = .zero) -> ByteCount {
-            MemoryDemand(guest: memory, on: .memfd).rest(resident: resident)
+            MemoryDemand(guest: memory, on: .memfd).rest(after: .resident(resident))
         }
-        #expect(registry.promised(expecting: .memfd) == rest(.gibibytes(1)) + rest(.mebibytes(1)))
+        #expect(registry.promised(expecting: .memfd, [:]) == rest(.gibibytes(1)) + rest(.mebibytes(1)))
         _ = registry.built(id: first.id, record: first, figures: Sample.figures(first, residentPrivate: 1 << 29))
         #expect(
-            registry.promised(expecting: .memfd)
+            registry.promised(expecting: .memfd, [first.id: .resident(.mebibytes(512))])
                 == rest(.gibibytes(1), resident: .mebibytes(512)) + rest(.mebibytes(1)))
         _ = registry.holderExited(id: first.id, reason: "gone")
-        #expect(registry.promised(expecting: .memfd) == rest(.mebibytes(1)))
+        #expect(registry.promised(expecting: .memfd, [:]) == rest(.mebibytes(1)))
     }
 
     @Test func `remembered failures are bounded`() throws {

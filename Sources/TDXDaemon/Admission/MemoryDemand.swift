@@ -22,15 +22,19 @@ struct MemoryDemand: Hashable, Sendable {
 
     var total: ByteCount { Self.sum([guest, conversion, tables, module]) }
 
-    /// What it may still take, when so much of the guest's memory is resident.
-    func rest(resident: ByteCount) -> ByteCount {
-        guard resident > .zero else { return total }
-        guard resident < guest else { return conversion }
-        let share = { (part: ByteCount) in
-            let (high, low) = part.rawValue.multipliedFullWidth(by: (guest - resident).rawValue)
-            return ByteCount(guest.rawValue.dividingFullWidth((high, low)).quotient)
+    /// What it may still take. One conversion is always among it: between two the guest's memory may all be there.
+    func rest(after holding: Holding) -> ByteCount {
+        switch holding {
+        case .charged(let charged): return charged < total ? max(total - charged, conversion) : conversion
+        case .resident(.zero): return total
+        case .resident(let resident):
+            guard resident < guest else { return conversion }
+            let share = { (part: ByteCount) in
+                let (high, low) = part.rawValue.multipliedFullWidth(by: (guest - resident).rawValue)
+                return ByteCount(guest.rawValue.dividingFullWidth((high, low)).quotient)
+            }
+            return Self.sum([guest - resident, conversion, share(tables), share(module)])
         }
-        return Self.sum([guest - resident, conversion, share(tables), share(module)])
     }
 
     // MARK: Figures
@@ -63,4 +67,12 @@ struct MemoryDemand: Hashable, Sendable {
             return overflow ? ByteCount(.max) : ByteCount(value)
         }
     }
+}
+
+/// What a TD has taken so far.
+enum Holding: Hashable, Sendable {
+    /// Everything that is charged to its control group.
+    case charged(ByteCount)
+    /// Guest memory that is there.
+    case resident(ByteCount)
 }

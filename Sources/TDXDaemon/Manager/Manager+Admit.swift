@@ -7,6 +7,9 @@ internal import Synchronization
 
 /// Letting a TD in: name, key id and memory are taken together, or not at all, or waited for.
 extension Manager {
+    /// How often a creation that waits has living TDs asked what they hold: counting takes a holder 20 ms for each GiB.
+    private static let askingInterval = Duration.seconds(1)
+
     /// Takes what the TD needs, waiting for it as long as the order says.
     ///
     /// - Parameter firmware: the image's size.
@@ -24,6 +27,7 @@ extension Manager {
         defer { core.withLock { $0.queue.leave(ticket) } }
         var refusal: ControlError?
         var nextReport = MonotonicInstant.now
+        var nextAsking = MonotonicInstant.now
         var isTold = false
         func tell(_ reason: String) {
             guard !isTold else { return }
@@ -39,7 +43,9 @@ extension Manager {
                 throw .tryAgain(reason: "the client has left")
             }
             if position == 0 {
-                do throws(ControlError) { return try reserve(order, firmware, for: uid) } catch {
+                let asks = nextAsking <= .now
+                if asks { nextAsking = .now + Self.askingInterval }
+                do throws(ControlError) { return try reserve(order, firmware, for: uid, asks: asks) } catch {
                     guard error.mayPass(onHostWith: total) else { throw error }
                     refusal = error
                     tell("\(error)")
@@ -60,8 +66,39 @@ extension Manager {
     }
 
     /// Takes the name, a key id and memory, or nothing of it.
+    ///
+    /// What a living TD holds is not promised to it any more. It changes with every conversion and every first touch, so that it
+    /// is only asked for where memory would be too little otherwise.
+    /// - Parameter asks: false for one who has just asked.
     private func reserve(
-        _ order: CreateOrder, _ firmware: ByteCount, for uid: UInt32
+        _ order: CreateOrder, _ firmware: ByteCount, for uid: UInt32, asks: Bool = true
+    ) throws(ControlError) -> DomainRecord {
+        do throws(ControlError) { return try take(order, firmware, for: uid, holdings: [:]) } catch {
+            guard case .insufficientMemory = error, asks else { throw error }
+            return try take(order, firmware, for: uid, holdings: holdings())
+        }
+    }
+
+    /// What each living TD holds now: as its control group tells, or else its holder, who counts. Blocks for at most
+    /// `listPatience` and a little; then what was known before has to do.
+    private func holdings() -> [String: Holding] {
+        var holdings: [String: Holding] = [:]
+        let living = core.withLock { $0.registry.living }
+        for domain in living {
+            if let held = groups?.heldMemory(domain.record.name) {
+                holdings[domain.record.id] = .charged(
+                    MemoryDemand.sum([held.anonymous, held.shared, held.unevictable]))
+            }
+        }
+        guard holdings.count < living.count else { return holdings }
+        for domain in list() where holdings[domain.id] == nil {
+            holdings[domain.id] = domain.residentBytes.map { .resident(ByteCount($0)) }
+        }
+        return holdings
+    }
+
+    private func take(
+        _ order: CreateOrder, _ firmware: ByteCount, for uid: UInt32, holdings: [String: Holding]
     ) throws(ControlError) -> DomainRecord {
         let id = Self.freshID()
         let room = try HostMemory.room(reserve: configuration.memory.reserve)
@@ -87,7 +124,7 @@ extension Manager {
             let backend = Self.expectedBackend(core)
             try room.admit(
                 MemoryDemand(guest: order.memory + firmware, on: backend),
-                promised: registry.promised(expecting: backend))
+                promised: registry.promised(expecting: backend, holdings))
             let shardMinimum = core.configuration.memory.shardMinimum
             let promised = registry.domains.values.filter { $0.state == .building }.map {
                 DescriptorRoom.needed(ByteCount($0.record.memoryBytes), shardMinimum: shardMinimum)

@@ -247,13 +247,18 @@ struct Registry: Sendable {
         return waiting
     }
 
-    /// Memory that living TDs may still take beside what is resident already.
-    /// - Parameter backend: of those that are not built yet.
-    func promised(expecting backend: Backend) -> ByteCount {
+    /// Living TDs, which may still take memory.
+    var living: [Domain] { domains.values.filter { $0.state == .building || $0.state == .runnable } }
+
+    /// Memory that living TDs may still take beside what they have.
+    /// - Parameters:
+    ///   - backend: of those that are not built yet.
+    ///   - holdings: what is known of each by its id; all of it is promised to one of which nothing is.
+    func promised(expecting backend: Backend, _ holdings: [String: Holding]) -> ByteCount {
         MemoryDemand.sum(
-            domains.values.filter { $0.state == .building || $0.state == .runnable }.map { domain in
+            living.map { domain in
                 MemoryDemand(guest: ByteCount(domain.record.memoryBytes), on: domain.record.backend ?? backend)
-                    .rest(resident: ByteCount(domain.lastKnown?.residentBytes ?? 0))
+                    .rest(after: holdings[domain.record.id] ?? .resident(.zero))
             })
     }
 
