@@ -36,6 +36,24 @@ import Testing
         chain.end()
     }
 
+    @Test func `what the loop's own callbacks hand in is done before it sleeps`() throws {
+        let loop = try EventLoop()
+        let seen = Mutex<[Int]>([])
+        // No descriptor and no other thread would ever wake it up.
+        loop.schedule(after: .milliseconds(1)) {
+            loop.perform {
+                seen.withLock { $0.append(2) }
+                loop.perform {
+                    seen.withLock { $0.append(3) }
+                    loop.stop()
+                }
+            }
+            seen.withLock { $0.append(1) }
+        }
+        loop.run()
+        #expect(seen.withLock { $0 } == [1, 2, 3])
+    }
+
     @Test func `a descriptor is told of what it is watched for`() throws {
         let loop = try EventLoop()
         let pair = try UnixSocket.pair()
