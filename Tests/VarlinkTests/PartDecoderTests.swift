@@ -65,10 +65,11 @@ import Testing
     }
 
     @Test func `many members are found by name, also where two names are the same to Unicode`() throws {
-        let members = (0..<100).map { #""key\#($0)":\#($0)"# } + [#""\u00e9":1"#, "\"e\u{301}\":2"]
+        // The two among the first few, which are compared byte by byte.
+        let members = ["\"\u{e9}\":-1", "\"e\u{301}\":-2"] + (0..<100).map { #""key\#($0)":\#($0)"# }
         let text = "{" + members.joined(separator: ",") + "}"
-        guard let part = try? JSONPart(Array(text.utf8), depthLimit: 32) else { return }
-        let numbers = try [String: Int](from: PartDecoder(part))
+        let numbers = try Self.ours([String: Int].self, text)
+        #expect(numbers.count == 101)
         for number in 0..<100 { #expect(numbers["key\(number)"] == number) }
     }
 

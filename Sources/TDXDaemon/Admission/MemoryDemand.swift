@@ -26,7 +26,6 @@ struct MemoryDemand: Hashable, Sendable {
     func rest(after holding: Holding) -> ByteCount {
         switch holding {
         case .charged(let charged): return charged < total ? max(total - charged, conversion) : conversion
-        case .resident(.zero): return total
         case .resident(let resident):
             guard resident < guest else { return conversion }
             let share = { (part: ByteCount) in
@@ -50,7 +49,8 @@ struct MemoryDemand: Hashable, Sendable {
         }
     }
 
-    /// Bytes a page: a holder grows by 33 MB for a TD of 4 GiB whose memory is all mapped (VmRSS, release build).
+    /// Bytes a page: a holder grows by 33 MB for a TD of 4 GiB whose memory is all mapped (RssAnon, release build,
+    /// backend guest_memfd).
     private static func moduleBytes(_ backend: Backend) -> UInt64 { backend.isEmulated ? 32 : 0 }
 
     // MARK: Arithmetic

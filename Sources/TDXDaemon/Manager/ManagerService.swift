@@ -191,15 +191,17 @@ final class ManagerService: Sendable {
             let (order, side) = try refusing { () throws(ControlError) in try Self.order(parameters) }
             // Each thread that a short one goes through costs it more than the conversion does.
             if try convertBriefly(call, order, side, principal) { return }
-            perform(call, on: manager.workers, afterwards: { $0.converted($1) }) { manager throws(ControlError) in
+            perform(call, on: manager.workers) { manager throws(ControlError) in
                 // Who asked for one answer alone need not be there for the work to be wanted.
                 let isLeft = { call.wantsMore && call.isCancelled }
                 var meter = ProgressMeter()
-                return try manager.convert(order, to: side, as: principal, isLeft: isLeft) { soFar in
+                let reply = try manager.convert(order, to: side, as: principal, isLeft: isLeft) { soFar in
                     var soFar = soFar
                     soFar.progress = soFar.progress.map { meter.completed($0) }
                     call.replyContinues(soFar)
                 }
+                manager.converted(reply)
+                return reply
             }
         } catch {
             call.fail(error)
@@ -355,17 +357,13 @@ final class ManagerService: Sendable {
         }
     }
 
-    /// - Parameter afterwards: what the client need not wait for.
     private func perform<Reply: Encodable & SendableMetatype>(
         _ call: VarlinkCall, on pool: WorkerPool,
-        afterwards: @escaping @Sendable (Manager, Reply) -> Void = { _, _ in },
         _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
     ) {
         pool.submit { [manager] in
             do throws(ControlError) {
-                let reply = try body(manager)
-                call.reply(reply)
-                afterwards(manager, reply)
+                call.reply(try body(manager))
             } catch {
                 call.fail(error.reply(on: .manager))
             }
