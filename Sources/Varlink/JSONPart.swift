@@ -90,10 +90,31 @@ struct JSONNumber: Sendable {
     /// It has neither fraction nor exponent.
     let isWhole: Bool
 
-    /// Nil where it is no whole number of that type, however it is written.
+    /// Nil where it is no whole number of that type, however it is written: 2.5e1 is one, and 66666666666666663.5 is none, though the
+    /// nearest Double is.
     func integer<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) -> Value? {
         let text = String(decoding: bytes, as: UTF8.self)
-        return isWhole ? Value(text) : Double(text).flatMap { Value(exactly: $0) }
+        return isWhole ? Value(text) : Self.digits(of: text).flatMap { Value($0) }
+    }
+
+    /// A number with a fraction or an exponent as whole digits, which are those of its value; nil where it has a fraction, or more
+    /// digits than 128 bits have.
+    private static func digits(of text: String) -> String? {
+        let isNegative = text.first == "-"
+        let parts = text.drop { $0 == "-" }.split(whereSeparator: { $0 == "e" || $0 == "E" })
+        let sides = parts[0].split(separator: ".")
+        let fraction = sides.count > 1 ? sides[1] : ""
+        var digits = String(sides[0] + fraction).drop { $0 == "0" }
+        guard !digits.isEmpty else { return "0" }
+        // An exponent beyond Int is beyond every type, or leaves nothing but a fraction.
+        guard let exponent = parts.count > 1 ? Int(parts[1]) : 0 else { return nil }
+        var (scale, overflow) = exponent.subtractingReportingOverflow(fraction.count)
+        while digits.last == "0", !overflow {
+            digits.removeLast()
+            (scale, overflow) = scale.addingReportingOverflow(1)
+        }
+        guard !overflow, scale >= 0, scale <= 39 - digits.count else { return nil }
+        return (isNegative ? "-" : "") + digits + String(repeating: "0", count: scale)
     }
 
     /// Nil where it is beyond what a Double holds.

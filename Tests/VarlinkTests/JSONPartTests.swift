@@ -14,7 +14,7 @@ import Testing
         case .bool(let flag): return .bool(flag)
         case .number(let number):
             if let whole = number.integer(Int64.self) { return .int(whole) }
-            return number.double.map { .double($0) }
+            return number.double.map { number in Int64(exactly: number).map { .int($0) } ?? .double(number) }
         case .string(let text): return .string(text.value)
         case .array(let parts):
             let values = parts.map(value)
@@ -50,6 +50,28 @@ import Testing
         let value = try #require(Self.foreign(Array("[\(text)]".utf8)))
         let written = try JSONEncoder().encode(value)
         #expect(Self.foreign(Array(written)) == value, "\(String(decoding: written, as: UTF8.self))")
+    }
+
+    @Test(arguments: [
+        ("1.0", 1), ("-2.50e1", -25), ("1E3", 1000), ("100e-2", 1), ("0.0", 0), ("-0e-99999999999999999999", 0),
+        ("9223372036854775807.0", .max), ("922337203685477580700e-2", .max), ("9.223372036854775807e+18", .max),
+        ("-9223372036854775808.000", .min), ("9007199254740993.0", 9_007_199_254_740_993),
+    ])
+    func `a whole number is exact, however it is written`(text: String, value: Int64) throws {
+        guard case .number(let number)? = Self.read(text) else { throw JSONFlaw.malformed(text) }
+        #expect(number.integer(Int64.self) == value)
+    }
+
+    @Test(arguments: [
+        "0.5", "66666666666666663.5", "-9223372036854775808.5", "1e-1", "101e-2", "9223372036854775808.0", "1e19",
+        "1e999",
+        "1e99999999999999999999", "1e-99999999999999999999", "1.5e-9223372036854775808", "1e9223372036854775807",
+        "10e9223372036854775807",
+    ])
+    func `a number with a fraction, or beyond 64 bits, is no whole number`(_ text: String) throws {
+        guard case .number(let number)? = Self.read(text) else { throw JSONFlaw.malformed(text) }
+        #expect(number.integer(Int64.self) == nil)
+        #expect(number.integer(UInt8.self) == nil)
     }
 
     @Test(arguments: [

@@ -83,8 +83,8 @@ extension FuzzTarget {
         } catch { hold(!error.description.isEmpty, "a violation without words") }
     }
 
-    /// Equal, but for the last digits of large numbers: where 66666666666666663.5 is asked for as a whole number, this reader takes the
-    /// nearest double, as it is told to, and the other one cuts the fraction off.
+    /// Equal, but for the last digits of large numbers: where 66666666666666663.5 is asked for as a whole number, this reader has none and
+    /// tells the nearest double, and the other one cuts the fraction off.
     private static func isSame(_ a: JSONValue, _ b: JSONValue) -> Bool {
         switch (a, b) {
         case (.array(let a), .array(let b)): return a.count == b.count && zip(a, b).allSatisfy { isSame($0, $1) }
