@@ -1,5 +1,3 @@
-internal import FoundationEssentials
-
 /// Names a parameterless call's or reply's parameters.
 public struct NoParameters: Codable, Hashable, Sendable {
     public init() {}
@@ -33,9 +31,9 @@ enum MessageCoding {
     }
 
     private static func terminated(_ message: some Encodable) throws -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return Array(try encoder.encode(message)) + [0]
+        var bytes = try JSONWriter.bytes(of: message)
+        bytes.append(0)
+        return bytes
     }
 
     /// Reads a header. What is nested deeper than the limit gets to nothing that recurses.
