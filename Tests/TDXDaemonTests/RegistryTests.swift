@@ -235,6 +235,17 @@ import Testing
         #expect(registry.promised(expecting: .memfd, [:]) == rest(.mebibytes(1)))
     }
 
+    @Test func `what is promised to a living TD has its firmware in it`() throws {
+        var registry = Registry()
+        var record = Sample.record("a", memory: 1 << 30)
+        record.firmwareBytes = 2 << 20
+        try registry.reserve(record)
+        let guest = ByteCount.gibibytes(1) + .mebibytes(2)
+        #expect(registry.promised(expecting: .memfd, [:]) == MemoryDemand(guest: guest, on: .memfd).total)
+        // Both are there: only a conversion's second side is still to come.
+        #expect(registry.promised(expecting: .memfd, [record.id: .resident(guest)]) == .mebibytes(64))
+    }
+
     @Test func `remembered failures are bounded`() throws {
         var registry = Registry()
         for number in 0..<(Registry.rememberedFailures + 40) {

@@ -135,7 +135,8 @@ extension Manager {
             let key = try ledger.reserve(for: id)
             let record = DomainRecord(
                 name: order.name.text, id: id, memoryBytes: order.memory.rawValue, vcpus: order.vcpus,
-                firmware: order.firmware, createdAt: WallTime.now.rfc3339, ownerUID: uid, keyID: key.rawValue)
+                firmware: order.firmware, firmwareBytes: firmware.rawValue,
+                createdAt: WallTime.now.rfc3339, ownerUID: uid, keyID: key.rawValue)
             try registry.reserve(record)
             core.registry = registry
             core.ledger = ledger

@@ -10,6 +10,8 @@ struct DomainRecord: Codable, Hashable, Sendable {
     var memoryBytes: UInt64
     var vcpus: Int
     var firmware: String?
+    /// The image's size: it lies in guest memory beside `memoryBytes`. 0 without one, nil in a record from before it was noted.
+    var firmwareBytes: UInt64?
     /// RFC 3339, UTC.
     var createdAt: String
     var ownerUID: UInt32
@@ -62,10 +64,14 @@ struct DomainRecord: Codable, Hashable, Sendable {
         var inode: UInt64
     }
 
+    /// RAM and firmware.
+    var guestMemory: ByteCount { MemoryDemand.sum([ByteCount(memoryBytes), ByteCount(firmwareBytes ?? 0)]) }
+
     enum CodingKeys: String, CodingKey {
         case name, id
         case memoryBytes = "memory_bytes"
         case vcpus, firmware
+        case firmwareBytes = "firmware_bytes"
         case createdAt = "created_at"
         case ownerUID = "owner_uid"
         case keyID = "key_id"

@@ -257,7 +257,7 @@ struct Registry: Sendable {
     func promised(expecting backend: Backend, _ holdings: [String: Holding]) -> ByteCount {
         MemoryDemand.sum(
             living.map { domain in
-                MemoryDemand(guest: ByteCount(domain.record.memoryBytes), on: domain.record.backend ?? backend)
+                MemoryDemand(guest: domain.record.guestMemory, on: domain.record.backend ?? backend)
                     .rest(after: holdings[domain.record.id] ?? .resident(.zero))
             })
     }
