@@ -48,8 +48,8 @@ let package = Package(
         .library(
             name: "FuzzedRooms",
             targets: [
-                "ControlInterface", "FirmwareImage", "MemoryUnits", "ServiceSupport", "TDXModule", "TDXStatusCodes",
-                "Varlink",
+                "ControlInterface", "FirmwareImage", "HolderLaunch", "MemoryUnits", "ServiceSupport", "TDXModule",
+                "TDXStatusCodes", "Varlink",
             ]),
     ],
     dependencies: [

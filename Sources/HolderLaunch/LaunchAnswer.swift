@@ -32,17 +32,22 @@ extension LaunchAnswer {
         var end: End?
     }
 
+    /// The first bytes of a text. Each may take six in JSON, and all of a message's texts have to fit.
+    private static func cut(_ text: String, _ bytes: Int) -> String {
+        text.utf8.count <= bytes ? text : String(decoding: text.utf8.prefix(bytes), as: UTF8.self)
+    }
+
     /// The message, of `LaunchRequest.limit` bytes at most.
     public func encoded() -> [UInt8] {
         var wire = Wire()
         switch self {
-        case .ready(let fence): wire.fence = String(fence.prefix(500))
+        case .ready(let fence): wire.fence = Self.cut(fence, 500)
         case .started(let number, let pid): (wire.number, wire.pid) = (number, pid)
         case .refused(let number, let error):
             wire.number = number
             wire.refusal = Wire.Refusal(
-                operation: String(error.operation.prefix(100)), errno: error.errno.rawValue,
-                detail: String(error.detail.prefix(500)))
+                operation: Self.cut(error.operation, 100), errno: error.errno.rawValue,
+                detail: Self.cut(error.detail, 500))
         case .ended(let number, .exited(let status)): (wire.number, wire.end) = (number, Wire.End(status: status))
         case .ended(let number, .killed(let signal, let dumped)):
             (wire.number, wire.end) = (number, Wire.End(signal: signal.rawValue, dumped: dumped))

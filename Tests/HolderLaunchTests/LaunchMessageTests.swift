@@ -83,6 +83,23 @@ import Testing
         #expect(throws: LaunchFlaw.self) { try LaunchAnswer(decoding: Array("{\"number\":1,\"pid\":-1}".utf8)) }
     }
 
+    @Test(arguments: ["x", "\u{1}", "\"", "/", "ä", "👩‍👩‍👧‍👦"])
+    func `fit, whatever is to be said and however long`(letter: String) throws {
+        let text = String(repeating: letter, count: 5000)
+        for answer in [
+            LaunchAnswer.ready(fence: text),
+            .refused(number: .max, LinuxError(text, Errno(rawValue: .min), detail: text)),
+        ] {
+            let message = answer.encoded()
+            #expect(message.count <= LaunchRequest.limit)
+            switch try LaunchAnswer(decoding: message) {
+            case .ready(let fence): #expect(fence.hasPrefix(letter))
+            case .refused(let number, let error): #expect(number == .max && error.detail.hasPrefix(letter))
+            case let other: Issue.record("\(other)")
+            }
+        }
+    }
+
     @Test func `that are refused still tell their number`() {
         #expect(LaunchRequest.number(in: Self.spoilt("\"memfd\"", "\"none\"")) == 5)
         #expect(LaunchRequest.number(in: [0xff]) == nil)

@@ -3,7 +3,7 @@ struct FuzzTarget: Sendable {
     var name: String
     var run: @Sendable ([UInt8]) -> Void
 
-    static let all = [framer, message, interface, firmware, configuration, trace, status, units]
+    static let all = [framer, message, interface, firmware, configuration, trace, launcher, status, units]
 }
 
 /// A property of the code under test; the input is kept when it does not hold.
