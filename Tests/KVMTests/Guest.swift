@@ -39,6 +39,22 @@ struct MachineCode {
 final class Guest {
     enum Failure: Error { case unexpected(VCPUExit), stuck }
 
+    /// A failure with what can be told of the guest: whether it is its registers that went astray, its program, or neither.
+    struct Astray: Error, CustomStringConvertible {
+        let failure: Failure
+        let command: Command
+        /// Words of it that the guest has not read.
+        let unread: Int
+        let registers: String
+        /// Where its page differs from the program that was put there; nil where it does not.
+        let firstDifference: Int?
+
+        var description: String {
+            "\(failure) in “\(command)”, \(unread) words unread, \(registers), program "
+                + (firstDifference.map { "differs at 0x\(String($0, radix: 16))" } ?? "as it was")
+        }
+    }
+
     static let port: UInt16 = 0x500
     /// The guest's own page; memory from 0 to 64 KiB belongs to the program.
     static let start: UInt64 = 0x1000
@@ -87,17 +103,30 @@ final class Guest {
         _ command: Command, _ operands: UInt32..., other: (VCPUExit) throws -> Void = { throw Failure.unexpected($0) }
     ) throws -> UInt32 {
         var words = [command.rawValue] + operands
-        while true {
-            switch try exit() {
-            case .io(isWrite: false, size: 4, port: Self.port, _) where !words.isEmpty:
-                let word = words.removeFirst()
-                vcpu.completeInput((0..<4).map { UInt8(word >> UInt32(8 * $0) & 0xFF) })
-            case .io(isWrite: true, size: 4, port: Self.port, let data) where words.isEmpty:
-                return data.enumerated().reduce(0) { $0 | UInt32($1.element) << UInt32(8 * $1.offset) }
-            case let exit:
-                try other(exit)
+        do {
+            while true {
+                switch try exit() {
+                case .io(isWrite: false, size: 4, port: Self.port, _) where !words.isEmpty:
+                    let word = words.removeFirst()
+                    vcpu.completeInput((0..<4).map { UInt8(word >> UInt32(8 * $0) & 0xFF) })
+                case .io(isWrite: true, size: 4, port: Self.port, let data) where words.isEmpty:
+                    return data.enumerated().reduce(0) { $0 | UInt32($1.element) << UInt32(8 * $1.offset) }
+                case let exit:
+                    try other(exit)
+                }
             }
+        } catch let failure as Failure {
+            throw astray(failure, command, unread: words.count)
         }
+    }
+
+    private func astray(_ failure: Failure, _ command: Command, unread: Int) -> Astray {
+        let found = UnsafeRawBufferPointer(
+            start: programMapping.baseAddress + Int(Self.start), count: Self.interpreter.count)
+        return Astray(
+            failure: failure, command: command, unread: unread,
+            registers: (try? vcpu.registers()).map { "\($0)" } ?? "registers unknown",
+            firstDifference: zip(found, Self.interpreter).enumerated().first { $1.0 != $1.1 }?.offset)
     }
 
     enum Command: UInt32 {
