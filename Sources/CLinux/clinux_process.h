@@ -204,9 +204,6 @@ static inline void tdxd_thread_timer_delete(void *timer) { timer_delete((timer_t
 // ---- prctl -------------------------------------------------------------------------------------------------------
 
 static inline int tdxd_set_name(const char *name) { return prctl(PR_SET_NAME, name) == 0 ? 0 : -errno; }
-static inline int tdxd_set_parent_death_signal(int signal) {
-    return prctl(PR_SET_PDEATHSIG, signal) == 0 ? 0 : -errno;
-}
 static inline int tdxd_set_dumpable(int on) { return prctl(PR_SET_DUMPABLE, on) == 0 ? 0 : -errno; }
 static inline int tdxd_get_dumpable(void) {
     int on = prctl(PR_GET_DUMPABLE);

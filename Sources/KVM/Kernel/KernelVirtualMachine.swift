@@ -141,11 +141,6 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
             OwnedDescriptor(taking: number), id: id, runSize: runSize, door: descriptor.door)
     }
 
-    /// KVM_SET_TSC_KHZ: what vCPUs created from now on count. A TD takes multiples of 25 MHz from 100 MHz to 10 GHz.
-    public func setTSCFrequency(kilohertz: UInt32) throws(KVMError) {
-        try descriptor.call(Ioctls.setTSCKHz, UInt64(kilohertz), "\(kilohertz) kHz")
-    }
-
     /// KVM_GET_STATS_FD: KVM's counters of this VM. They can be read from any process, and keep the VM alive.
     public func statistics() throws(KVMError) -> VMStatistics {
         VMStatistics(OwnedDescriptor(taking: try descriptor.call(Ioctls.getStatsFD)))

@@ -38,11 +38,6 @@ public enum CurrentProcess {
     /// PR_SET_NAME: the calling thread's name, up to 15 bytes; the main thread's is what ps shows. Longer ones are cut.
     public static func setThreadName(_ name: String) { _ = tdxd_set_name(name) }
 
-    /// PR_SET_PDEATHSIG: the signal that the kernel sends to this process when the thread that started it ends.
-    public static func setParentDeathSignal(_ signal: Signal?) throws(LinuxError) {
-        try LinuxError.check(tdxd_set_parent_death_signal(signal?.rawValue ?? 0), "prctl(PR_SET_PDEATHSIG)")
-    }
-
     /// PR_SET_DUMPABLE: off keeps the process out of core dumps, and other users' eyes out of its /proc entries.
     public static func setDumpable(_ on: Bool) throws(LinuxError) {
         try LinuxError.check(tdxd_set_dumpable(on ? 1 : 0), "prctl(PR_SET_DUMPABLE)")
