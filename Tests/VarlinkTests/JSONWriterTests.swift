@@ -57,7 +57,9 @@ import Testing
     @Test func `numbers come back as they were`() throws {
         #expect(try Self.text([Int64.min, .max, 0, -1]) == "[-9223372036854775808,9223372036854775807,0,-1]")
         #expect(try Self.text([Int8.min]) == "[-128]")
-        let doubles = [0, -0.0, 0.1, 1e300, 5e-324, .greatestFiniteMagnitude, -1.5, 1e15, 1e16, 1e17, 123456789.0]
+        let doubles = [
+            0, -0.0, 0.1, 1e300, .leastNonzeroMagnitude, .greatestFiniteMagnitude, -1.5, 1e15, 1e16, 1e17, 123456789.0,
+        ]
         #expect(try Self.again(doubles) == doubles)
         #expect(try Self.text([1.0, 2.5]) == "[1,2.5]")
     }
