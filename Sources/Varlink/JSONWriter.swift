@@ -10,7 +10,7 @@ struct JSONWriter: Encoder {
     /// The document's length in front of it.
     private let start: Int
 
-    private init(_ document: JSONDocument) {
+    fileprivate init(_ document: JSONDocument) {
         self.document = document
         depth = document.depth
         start = document.bytes.count
@@ -51,8 +51,6 @@ struct JSONWriter: Encoder {
 
     func unkeyedContainer() -> any UnkeyedEncodingContainer { WrittenElements(document, container(.list)) }
     func singleValueContainer() -> any SingleValueEncodingContainer { self }
-
-    fileprivate static func inside(_ document: JSONDocument) -> JSONWriter { JSONWriter(document) }
 }
 
 extension JSONWriter: SingleValueEncodingContainer {
@@ -115,14 +113,14 @@ private struct WrittenMembers<Key: CodingKey>: KeyedEncodingContainerProtocol {
 
     mutating func nestedContainer<Nested: CodingKey>(
         keyedBy type: Nested.Type, forKey key: Key
-    ) -> KeyedEncodingContainer<Nested> { JSONWriter.inside(member(key)).container(keyedBy: type) }
+    ) -> KeyedEncodingContainer<Nested> { JSONWriter(member(key)).container(keyedBy: type) }
 
     mutating func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer {
-        JSONWriter.inside(member(key)).unkeyedContainer()
+        JSONWriter(member(key)).unkeyedContainer()
     }
 
-    mutating func superEncoder() -> any Encoder { JSONWriter.inside(member(PlainKey(stringValue: "super"))) }
-    mutating func superEncoder(forKey key: Key) -> any Encoder { JSONWriter.inside(member(key)) }
+    mutating func superEncoder() -> any Encoder { JSONWriter(member(PlainKey(stringValue: "super"))) }
+    mutating func superEncoder(forKey key: Key) -> any Encoder { JSONWriter(member(key)) }
 }
 
 /// The elements of a list that is being written.
@@ -163,12 +161,12 @@ private struct WrittenElements: UnkeyedEncodingContainer {
     mutating func encode(_ value: some Encodable) throws { try JSONWriter.write(value, to: element()) }
 
     mutating func nestedContainer<Nested: CodingKey>(keyedBy type: Nested.Type) -> KeyedEncodingContainer<Nested> {
-        JSONWriter.inside(element()).container(keyedBy: type)
+        JSONWriter(element()).container(keyedBy: type)
     }
 
     mutating func nestedUnkeyedContainer() -> any UnkeyedEncodingContainer {
-        JSONWriter.inside(element()).unkeyedContainer()
+        JSONWriter(element()).unkeyedContainer()
     }
 
-    mutating func superEncoder() -> any Encoder { JSONWriter.inside(element()) }
+    mutating func superEncoder() -> any Encoder { JSONWriter(element()) }
 }

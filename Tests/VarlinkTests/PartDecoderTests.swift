@@ -6,24 +6,6 @@ import Testing
 
 /// Types decode from a document that was read here as they do with another reader, errors and their places included.
 @Suite struct `Decoding what was read` {
-    private enum Side: String, Codable { case `private`, shared }
-
-    private struct Leaf: Codable, Equatable {
-        var side: Side
-        var gpa: UInt64
-        var small: Int8?
-        var flags: [Bool]
-    }
-
-    private struct Tree: Codable, Equatable {
-        var name: String
-        var ratio: Double
-        var leaves: [Leaf]
-        var table: [String: Leaf]?
-        var grid: [[Int?]]?
-        var rest: JSONValue?
-    }
-
     private static func ours<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
         try Value(from: PartDecoder(JSONPart(Array(text.utf8), depthLimit: 32)))
     }
@@ -40,7 +22,7 @@ import Testing
         #"{"ratio":7,"name":"n","leaves":[],"grid":[[1,null,3.0],[]],"table":null,"unknown":{"deep":[[]]}}"#,
     ])
     func `a value is what another reader makes of it`(_ text: String) throws {
-        #expect(try Self.ours(Tree.self, text) == Self.foreign(Tree.self, text))
+        #expect(try Self.ours(SampleTree.self, text) == Self.foreign(SampleTree.self, text))
     }
 
     @Test(arguments: [
@@ -59,9 +41,9 @@ import Testing
     func `what is of another type is told with its place, and refused by another reader, too`(
         place: String, text: String
     ) throws {
-        let error = try #require(throws: DecodingError.self) { try Self.ours(Tree.self, text) }
+        let error = try #require(throws: DecodingError.self) { try Self.ours(SampleTree.self, text) }
         #expect(MessageCoding.fieldName(error) == place)
-        #expect(throws: DecodingError.self) { try Self.foreign(Tree.self, text) }
+        #expect(throws: DecodingError.self) { try Self.foreign(SampleTree.self, text) }
     }
 
     @Test func `many members are found by name, also where two names are the same to Unicode`() throws {
