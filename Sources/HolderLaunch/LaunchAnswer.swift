@@ -32,9 +32,12 @@ extension LaunchAnswer {
         var end: End?
     }
 
-    /// The first bytes of a text. Each may take six in JSON, and all of a message's texts have to fit.
+    /// The first bytes of a text, without a part of a character's code. Each byte may take six in JSON, and all of a message's texts
+    /// have to fit.
     private static func cut(_ text: String, _ bytes: Int) -> String {
-        text.utf8.count <= bytes ? text : String(decoding: text.utf8.prefix(bytes), as: UTF8.self)
+        var end = text.utf8.index(text.startIndex, offsetBy: bytes, limitedBy: text.endIndex) ?? text.endIndex
+        while end.samePosition(in: text.unicodeScalars) == nil { end = text.utf8.index(before: end) }
+        return String(text[..<end])
     }
 
     /// The message, of `LaunchRequest.limit` bytes at most.

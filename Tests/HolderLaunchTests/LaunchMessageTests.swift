@@ -92,7 +92,9 @@ import Testing
         ] {
             let message = answer.encoded()
             #expect(message.count <= LaunchRequest.limit)
-            switch try LaunchAnswer(decoding: message) {
+            let again = try LaunchAnswer(decoding: message)
+            #expect(try LaunchAnswer(decoding: again.encoded()) == again)
+            switch again {
             case .ready(let fence): #expect(fence.hasPrefix(letter))
             case .refused(let number, let error): #expect(number == .max && error.detail.hasPrefix(letter))
             case let other: Issue.record("\(other)")

@@ -25,9 +25,8 @@ extension FuzzTarget {
             hold(message.count <= LaunchRequest.limit, "\(answer) takes \(message.count) bytes")
             // Long texts are cut, once.
             let again = try LaunchAnswer(decoding: message)
-            hold(
-                try LaunchAnswer(decoding: again.encoded()).number == answer.number,
-                "\(answer) is read again as another")
+            hold(again.number == answer.number, "\(answer) is read again as another")
+            hold(try LaunchAnswer(decoding: again.encoded()) == again, "\(again) is cut once more")
         } catch { hold(!error.description.isEmpty, "a flaw without words") }
     }
 
