@@ -72,6 +72,8 @@ let package = Package(
         // The ground floor: units, status codes, Linux.
         room("MemoryUnits"),
         room("TDXStatusCodes"),
+        // The words of the project as types, checked when they are made.
+        room("Terms", ["MemoryUnits"]),
         room("LinuxSystem", ["CLastWill", "CLinux", "MemoryUnits", system]),
 
         // The kernel's uAPI, the module, and the kernel's half in software.
@@ -89,14 +91,14 @@ let package = Package(
         room(
             "ConfidentialMemory",
             [
-                "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", crypto, deque, histogram,
-                system,
+                "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Terms", crypto, deque,
+                histogram, system,
             ]),
 
         // The control plane.
         room("Varlink", ["CLinux", "LinuxSystem", system, deque]),
         room(
-            "ControlInterface", ["Varlink"],
+            "ControlInterface", ["MemoryUnits", "Terms", "Varlink"],
             resources: [.embedInCode("io.tdxd.Manager.varlink"), .embedInCode("io.tdxd.Holder.varlink")]),
         room("ServiceSupport", ["CLinux", "CSeccomp", "CSystemd", "LinuxSystem", "MemoryUnits", logging, system]),
 
@@ -109,19 +111,21 @@ let package = Package(
             [
                 "CLinux", "ConfidentialMemory", "ControlInterface", "FirmwareImage", "HolderLaunch", "KVM",
                 "LinuxSystem",
-                "MemoryUnits", "ServiceSupport", "TDXEmulator", "TDXModule", "TDXStatusCodes", "Varlink", logging,
+                "MemoryUnits", "ServiceSupport", "TDXEmulator", "TDXModule", "TDXStatusCodes", "Terms", "Varlink",
+                logging,
                 system,
             ]),
         room(
             "TDXDaemon",
             [
                 "CLinux", "ControlInterface", "HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport",
-                "TDXStatusCodes", "Varlink", logging, system,
+                "TDXStatusCodes", "Terms", "Varlink", logging, system,
             ]),
         room(
             "TDXControl",
             [
-                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "TransitionModel",
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Terms",
+                "TransitionModel",
                 "Varlink",
                 argumentParser, system,
             ]),
@@ -136,6 +140,7 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
         tests("MemoryUnits", ["MemoryUnits"]),
         tests("TDXStatusCodes", ["TDXStatusCodes"]),
+        tests("Terms", ["Terms"]),
         tests("LinuxSystem", ["CLinux", "LinuxSystem", "MemoryUnits", "TestSupport", system]),
         tests("KVM", ["KVM", "CKVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
         tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", "TestSupport", crypto]),

@@ -9,12 +9,6 @@ public enum Backend: String, Codable, Hashable, Sendable, CaseIterable {
     public var isEmulated: Bool { self != .tdx }
 }
 
-/// Which side a page of guest memory is on.
-public enum MemorySide: String, Codable, Hashable, Sendable, CaseIterable {
-    case `private`
-    case shared
-}
-
 /// What a run of pages is: settled on one side, or in transition.
 public enum PageAttribute: String, Codable, Hashable, Sendable, CaseIterable {
     case `private`

@@ -116,7 +116,7 @@ import Testing
         // One that is let in can have all that it was let in for: its memory, and the other side of it, too.
         let created = try host.tdxctl("create", "small", "--memory", "96M", "--preallocate")
         #expect(created.status == 0, "\(created)")
-        for side in [ControlInterface.MemorySide.shared, .private] {
+        for side in [MemorySide.shared, .private] {
             #expect(try host.convert("small", gpa: 0, bytes: 96 << 20, to: side).changedBytes == 96 << 20)
         }
         // What is promised to it is not there for another one.

@@ -14,7 +14,7 @@ import Testing
         var mrConfigID: String?
         var storm: ConversionStormRule?
 
-        func order() throws(FieldRefused) -> BuildOrder {
+        func order() throws(Refusal) -> BuildOrder {
             try BuildOrder(
                 HolderInterface.Build.Parameters(
                     name: name, id: id, memoryBytes: memory, vcpus: vcpus, mrconfigid: mrConfigID, keyID: 3,
@@ -44,7 +44,7 @@ import Testing
     func `A bad identity is refused by name`(_ text: String) {
         var raw = Raw()
         raw.mrConfigID = text
-        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        let error = #expect(throws: Refusal.self) { try raw.order() }
         #expect(error?.field == "mrconfigid")
     }
 
@@ -52,15 +52,15 @@ import Testing
     func `A bad size is refused`(_ bytes: UInt64) {
         var raw = Raw()
         raw.memory = bytes
-        let error = #expect(throws: FieldRefused.self) { try raw.order() }
-        #expect(error == FieldRefused(field: "memory_bytes", value: String(bytes), limit: error?.limit ?? ""))
+        let error = #expect(throws: Refusal.self) { try raw.order() }
+        #expect(error == Refusal(field: "memory_bytes", value: String(bytes), limit: error?.limit ?? ""))
     }
 
     @Test(arguments: ["", "Web", "a b", "a/b", "ä", String(repeating: "a", count: 65)])
     func `A bad name is refused`(_ name: String) {
         var raw = Raw()
         raw.name = name
-        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        let error = #expect(throws: Refusal.self) { try raw.order() }
         #expect(error?.field == "name")
     }
 
@@ -68,7 +68,7 @@ import Testing
     func `A bad vCPU count is refused`(_ count: Int) {
         var raw = Raw()
         raw.vcpus = count
-        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        let error = #expect(throws: Refusal.self) { try raw.order() }
         #expect(error?.field == "vcpus")
     }
 
@@ -82,7 +82,7 @@ import Testing
             (5, 99, "storm.window_ms"), (5, -1, "storm.window_ms"), (5, 3_600_001, "storm.window_ms"),
         ] as [(Int, Int64, String)] {
             raw.storm = ConversionStormRule(conversions: conversions, windowMilliseconds: window)
-            let error = #expect(throws: FieldRefused.self) { try raw.order() }
+            let error = #expect(throws: Refusal.self) { try raw.order() }
             #expect(error?.field == field)
         }
     }
@@ -90,7 +90,7 @@ import Testing
     @Test func `A megabyte of name is quoted short`() {
         var raw = Raw()
         raw.name = String(repeating: "x", count: 1 << 20)
-        let error = #expect(throws: FieldRefused.self) { try raw.order() }
+        let error = #expect(throws: Refusal.self) { try raw.order() }
         #expect((error?.value.utf8.count ?? 1000) < 200)
     }
 }

@@ -1,11 +1,8 @@
 public import KVM
 public import MemoryUnits
+public import Terms
 
-/// The side that pages are converted to.
-public enum MemorySide: String, Hashable, Sendable, CaseIterable {
-    case `private`
-    case shared
-
+extension MemorySide {
     /// Where pages of this side have settled.
     var settled: PageState { self == .private ? .private : .shared }
     /// Where pages on their way to this side are.

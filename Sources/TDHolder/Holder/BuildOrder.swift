@@ -3,13 +3,6 @@ internal import ControlInterface
 internal import FirmwareImage
 internal import MemoryUnits
 
-/// A parameter of a call that is not acceptable: which one, what it was, and what would be.
-struct FieldRefused: Error, Hashable, Sendable {
-    var field: String
-    var value: String
-    var limit: String
-}
-
 /// What Build was asked for, checked. Nothing of the host is looked at.
 struct BuildOrder: Hashable, Sendable {
     /// Lengths in bytes of a TD's name and of its id's hexadecimal form.
@@ -39,15 +32,15 @@ struct BuildOrder: Hashable, Sendable {
     /// On which NUMA nodes memory is allocated.
     var numa: NUMAPolicy?
 
-    init(_ raw: HolderInterface.Build.Parameters) throws(FieldRefused) {
+    init(_ raw: HolderInterface.Build.Parameters) throws(Refusal) {
         name = try Self.name(raw.name)
         guard raw.id.utf8.count == Self.idLength, raw.id.utf8.allSatisfy(Self.isLowerHex) else {
-            throw FieldRefused(field: "id", value: shortened(raw.id), limit: "32 lower-case hexadecimal digits")
+            throw Refusal(field: "id", value: shortened(raw.id), limit: "32 lower-case hexadecimal digits")
         }
         id = raw.id
         memory = try Self.memory(raw.memoryBytes)
         guard Self.vcpuCounts.contains(raw.vcpus) else {
-            throw FieldRefused(
+            throw Refusal(
                 field: "vcpus", value: String(raw.vcpus),
                 limit: "\(Self.vcpuCounts.lowerBound) to \(Self.vcpuCounts.upperBound)")
         }
@@ -60,35 +53,35 @@ struct BuildOrder: Hashable, Sendable {
         ownerUID = raw.ownerUID
         isPreallocated = raw.preallocate ?? false
         isPrefaulted = raw.prefault ?? false
-        storm = try raw.storm.map { rule throws(FieldRefused) in try Self.storm(rule) } ?? StormRule()
-        numa = try raw.numa.map { policy throws(FieldRefused) in
+        storm = try raw.storm.map { rule throws(Refusal) in try Self.storm(rule) } ?? StormRule()
+        numa = try raw.numa.map { policy throws(Refusal) in
             do throws(ControlError) { return try policy.checked() } catch {
                 guard case .invalidField(let field, let value, let limit) = error else {
                     preconditionFailure("a check of a field refuses the field: \(error)")
                 }
-                throw FieldRefused(field: field, value: value, limit: limit)
+                throw Refusal(field: field, value: value, limit: limit)
             }
         }
     }
 
-    private static func storm(_ rule: ConversionStormRule) throws(FieldRefused) -> StormRule {
+    private static func storm(_ rule: ConversionStormRule) throws(Refusal) -> StormRule {
         func limit(_ range: ClosedRange<some FixedWidthInteger>) -> String {
             "\(range.lowerBound) to \(range.upperBound)"
         }
         guard ConversionStormRule.conversionCounts.contains(rule.conversions) else {
-            throw FieldRefused(
+            throw Refusal(
                 field: "storm.conversions", value: String(rule.conversions),
                 limit: limit(ConversionStormRule.conversionCounts))
         }
         guard ConversionStormRule.windows.contains(rule.windowMilliseconds) else {
-            throw FieldRefused(
+            throw Refusal(
                 field: "storm.window_ms", value: String(rule.windowMilliseconds),
                 limit: limit(ConversionStormRule.windows))
         }
         return StormRule(conversions: rule.conversions, milliseconds: UInt64(rule.windowMilliseconds))
     }
 
-    private static func name(_ text: String) throws(FieldRefused) -> String {
+    private static func name(_ text: String) throws(Refusal) -> String {
         let allowed = text.utf8.allSatisfy { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
@@ -97,15 +90,15 @@ struct BuildOrder: Hashable, Sendable {
             }
         }
         guard allowed, nameLengths.contains(text.utf8.count) else {
-            throw FieldRefused(field: "name", value: shortened(text), limit: "1 to 64 of a-z 0-9 . _ -")
+            throw Refusal(field: "name", value: shortened(text), limit: "1 to 64 of a-z 0-9 . _ -")
         }
         return text
     }
 
-    private static func memory(_ bytes: UInt64) throws(FieldRefused) -> ByteCount {
+    private static func memory(_ bytes: UInt64) throws(Refusal) -> ByteCount {
         let limit = GuestMemoryLayout.addressLimit.rawValue
         guard bytes > 0, bytes <= limit, bytes % pageSize == 0 else {
-            throw FieldRefused(
+            throw Refusal(
                 field: "memory_bytes", value: String(bytes),
                 limit: "a multiple of \(pageSize) from \(pageSize) to \(limit)")
         }
@@ -113,7 +106,7 @@ struct BuildOrder: Hashable, Sendable {
     }
 
     /// 48 bytes; zeroes when nothing was given.
-    private static func identity(_ field: String, _ text: String?) throws(FieldRefused) -> [UInt8] {
+    private static func identity(_ field: String, _ text: String?) throws(Refusal) -> [UInt8] {
         guard let text else { return [UInt8](repeating: 0, count: identityBytes) }
         let digits = Array(text.utf8)
         var bytes: [UInt8] = []
@@ -124,7 +117,7 @@ struct BuildOrder: Hashable, Sendable {
             }
         }
         guard bytes.count == identityBytes else {
-            throw FieldRefused(field: field, value: shortened(text), limit: "96 hexadecimal digits (48 bytes)")
+            throw Refusal(field: field, value: shortened(text), limit: "96 hexadecimal digits (48 bytes)")
         }
         return bytes
     }

@@ -9,7 +9,7 @@ internal import TDXStatusCodes
 // What the rooms below throw, as the errors of io.tdxd.Holder.
 
 extension ControlError {
-    init(_ error: FieldRefused) {
+    init(_ error: Refusal) {
         self = .invalidField(field: error.field, value: error.value, limit: error.limit)
     }
 

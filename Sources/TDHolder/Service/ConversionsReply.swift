@@ -36,7 +36,7 @@ extension HolderInterface.Conversions.Reply {
 extension ConversionDirection {
     init(_ statistics: ConversionStatistics) {
         self.init(
-            to: ControlInterface.MemorySide(statistics.side), count: statistics.count,
+            to: statistics.side, count: statistics.count,
             changedBytes: statistics.changed.rawValue, discardedBytes: statistics.discarded.rawValue,
             failures: statistics.failures, cancelled: statistics.cancelled, merged: statistics.merged,
             sizeBytes: ValueDistribution(statistics.size), microseconds: ValueDistribution(statistics.latency))
@@ -56,15 +56,11 @@ extension ConversionAccount {
         let outcome: Outcome = record.failure == nil ? .done : record.isCancelled ? .cancelled : .failed
         self.init(
             number: record.number, endedAt: clocks.rfc3339(record.end), gpa: record.range.start.rawValue,
-            bytes: record.range.size.rawValue, to: ControlInterface.MemorySide(record.side),
+            bytes: record.range.size.rawValue, to: record.side,
             origin: record.origin == .guest ? .guest : .host, requests: record.requests,
             changedBytes: record.result.changed.rawValue, discardedBytes: record.result.discarded.rawValue,
             microseconds: record.microseconds, outcome: outcome,
             doneBytes: ((record.failure?.end ?? record.range.end) - record.range.start).rawValue,
             reason: record.failure?.description)
     }
-}
-
-extension ControlInterface.MemorySide {
-    init(_ side: ConfidentialMemory.MemorySide) { self = side == .private ? .private : .shared }
 }

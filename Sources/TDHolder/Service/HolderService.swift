@@ -79,7 +79,7 @@ final class HolderService: Sendable {
     private func build(_ call: VarlinkCall) throws(VarlinkErrorReply) {
         let parameters = try call.parameters(as: HolderInterface.Build.Parameters.self)
         let order = try answering { () throws(ControlError) in
-            do throws(FieldRefused) { return try BuildOrder(parameters) } catch { throw ControlError(error) }
+            do throws(Refusal) { return try BuildOrder(parameters) } catch { throw ControlError(error) }
         }
         let count = call.receivedDescriptors.count
         guard count == (order.firmware == nil ? 0 : 1) else {

@@ -29,10 +29,5 @@ struct DomainName: Hashable, Sendable, CustomStringConvertible {
 
 extension ControlError {
     /// What a client sent, as it is repeated in an error or the log: at most 64 characters, no control characters.
-    static func quoting(_ text: String) -> String {
-        let shown = String(
-            String.UnicodeScalarView(
-                text.unicodeScalars.prefix(64).map { $0.properties.generalCategory == .control ? "\u{FFFD}" : $0 }))
-        return text.unicodeScalars.count > 64 ? shown + "…" : shown
-    }
+    static func quoting(_ text: String) -> String { Refusal.quoting(text) }
 }

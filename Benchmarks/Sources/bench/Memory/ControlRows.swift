@@ -36,7 +36,7 @@ func measureControl(_ report: inout Report) throws {
     defer { _ = try? domain.stop() }
     let range = GuestPhysicalRange(start: GuestPhysicalAddress(0), size: ByteCount(block))
 
-    func each(_ convert: (ConfidentialMemory.MemorySide) throws -> Void) throws -> Double {
+    func each(_ convert: (MemorySide) throws -> Void) throws -> Double {
         var times: [Double] = []
         for _ in 0..<100 {
             times.append(try nanoseconds { try convert(.shared) })

@@ -159,7 +159,7 @@ func measureNeighbour(_ report: inout Report) throws {
     /// Milliseconds of each request until `isOver`.
     func requests(until isOver: () -> Bool) throws -> [Double] {
         var times: [Double] = []
-        var side = ControlInterface.MemorySide.shared
+        var side = MemorySide.shared
         while !isOver() {
             times.append(
                 try nanoseconds {
