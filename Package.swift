@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import Glibc
 import PackageDescription
 
 /// Every target is built with the same strictness; CI sets TDXD_WARNINGS=errors.
@@ -158,7 +159,7 @@ let package = Package(
                 "ConfidentialMemory", "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXEmulator",
                 "TDXStatusCodes", "TestSupport", system,
             ]),
-        tests("Varlink", ["Varlink", "ControlInterface", "LinuxSystem", system], exclude: ["Python"]),
+        tests("Varlink", ["Varlink", "ControlInterface", "LinuxSystem", "TestSupport", system], exclude: ["Python"]),
         tests("ControlInterface", ["ControlInterface", "Varlink"]),
         // A program that the tests of ServiceSupport start: what it does cannot be undone in a process.
         .executableTarget(
@@ -170,7 +171,10 @@ let package = Package(
             ["ServiceSupport", "CLinux", "LinuxSystem", "MemoryUnits", system, logging, "service-support-helper"]),
         tests(
             "TDXControl",
-            ["TDXControl", "ControlInterface", "LinuxSystem", "TDXStatusCodes", "Varlink", argumentParser, system]),
+            [
+                "TDXControl", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Varlink",
+                argumentParser, system,
+            ]),
         tests("HolderLaunch", ["HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport", system]),
         tests(
             "TDHolder",
@@ -197,3 +201,41 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// TDXD_ROOMS=Varlink,TDXModule keeps these rooms, what they and their tests import, and their tests. scripts/test uses it.
+// Packages that are depended on stay, so that Package.resolved is the same for every choice.
+if let rooms = Context.environment["TDXD_ROOMS"], !rooms.isEmpty {
+    keep(rooms.split(separator: ",").map(String.init))
+}
+
+@MainActor func keep(_ rooms: [String]) {
+    let targets = Dictionary(uniqueKeysWithValues: package.targets.map { ($0.name, $0) })
+    var open: [String] = []
+    for room in rooms {
+        let found = [room, room + "Tests"].filter { targets[$0] != nil }
+        guard !found.isEmpty else {
+            let known = targets.keys.map { $0.hasSuffix("Tests") ? String($0.dropLast(5)) : $0 }
+            print("TDXD_ROOMS: unknown room \(room); rooms: \(Set(known).sorted().joined(separator: " "))")
+            exit(1)
+        }
+        open += found
+    }
+    var kept: Set<String> = []
+    while let name = open.popLast() {
+        guard let target = targets[name], kept.insert(name).inserted else { continue }
+        for dependency in target.dependencies {
+            switch dependency {
+            case .byNameItem(let name, _), .targetItem(let name, _): open.append(name)
+            default: break
+            }
+        }
+    }
+    package.targets.removeAll { !kept.contains($0.name) }
+    package.products.removeAll { product in
+        switch product {
+        case let library as Product.Library: !kept.isSuperset(of: library.targets)
+        case let program as Product.Executable: !kept.isSuperset(of: program.targets)
+        default: false
+        }
+    }
+}
