@@ -134,14 +134,36 @@ import Varlink
         #expect(try host.create("web1").state == .runnable)
     }
 
-    @Test func `a drain record that cannot be read keeps the host empty`() throws {
+    @Test(arguments: ["", "{broken", #"{"purpose":"module_update","since":"2026-01-01T00:00:00Z","policy":"gentle"}"#])
+    func `a drain record that cannot be read lets no TD in and ends none`(text: String) throws {
         let host = try PrivateHost()
+        let domain = try host.create("web1")
         host.kill(.kill)
         let file = try openForAppending(host.state + "/drain.json")
-        #expect(write(file.rawValue, "{broken", 7) == 7)
+        #expect(write(file.rawValue, text, text.utf8.count) == text.utf8.count)
         try host.start()
-        #expect(try tdxctl(host, "drain", "--status").json["purpose"].text == "maintenance")
+        let status = try tdxctl(host, "drain", "--status").json
+        #expect(status["ready"] == .bool(false) && status["running"] == .number(1), "\(status)")
+        #expect(status["blockers"].elements.contains { $0.text?.contains("drain.json") == true }, "\(status)")
+        #expect(throws: (any Error).self) { try host.create("web2") }
+        let found = try host.show("web1")
+        #expect(found.state == .runnable && found.holderPID == domain.holderPID)
         #expect(try tdxctl(host, "drain", "--undo").status == 0)
-        #expect(try host.create("web1").state == .runnable)
+        #expect(try TextFile.read(host.state + "/drain.json.unreadable") == text)
+        #expect(try host.create("web2").state == .runnable)
+        #expect(try host.show("web1").state == .runnable)
+    }
+
+    @Test func `a drain record that exists but cannot be opened ends no TD`() throws {
+        let host = try PrivateHost()
+        _ = try host.create("web1")
+        host.kill(.kill)
+        try #require(symlink("/nowhere", host.state + "/drain.json") == 0)
+        try host.start()
+        #expect(throws: (any Error).self) { try host.create("web2") }
+        #expect(try host.show("web1").state == .runnable)
+        // It is read again: once it is away, TDs are let in without an order.
+        unlink(host.state + "/drain.json")
+        #expect(eventually(within: 30) { (try? host.create("web2")) != nil })
     }
 }

@@ -63,7 +63,7 @@ import Testing
         registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: true)
         #expect(registry[record.id]?.state == .draining)
         #expect(registry.takeDraining().isEmpty)
-        #expect(refusal { try registry.checkName(Self.name) } == .nameTaken(name: "web1"))
+        #expect(refusal { try registry.checkName(Self.name, for: 1000) } == .nameTaken(name: "web1"))
         guard case .reclaim(let domain) = try registry.beginReclaim(name: Self.name) else {
             Issue.record("held memory is asked for from its holder")
             return
@@ -120,7 +120,7 @@ import Testing
         #expect(registry[record.id]?.state == .draining)
         #expect(registry[record.id]?.reason == "quarantined: KVM_BUG_ON")
         #expect(registry.takeDraining().isEmpty)
-        #expect(refusal { try registry.checkName(Self.name) } == .nameTaken(name: "web1"))
+        #expect(refusal { try registry.checkName(Self.name, for: 1000) } == .nameTaken(name: "web1"))
         // Whoever asks again gets the certificate again, and nothing is freed.
         guard case .known = try registry.beginStop(name: Self.name) else {
             Issue.record("there is nothing to stop any more")
@@ -183,17 +183,63 @@ import Testing
         #expect(registry.domains.isEmpty)
     }
 
-    @Test func `an end that can never be proven stays listed with what is open, and gives its name up`() throws {
+    @Test func `an end that can never be proven stays listed with what is open, and keeps its name`() throws {
         var (registry, record) = try Self.running()
         _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
         let certificate = Sample.certificate(record, holds: false, died: true)
         registry.ended(id: record.id, certificate: certificate, aftermath: .remember)
         #expect(registry[record.id]?.reason == "killed by SIGKILL; not proven: key_id_returned")
+        #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
+        // A client that is allowed to stop it takes note of it.
+        #expect(try registry.beginStop(name: Self.name) == .ended(certificate))
         try registry.reserve(Sample.record("web1", id: "2"))
-        #expect(registry.domains.count == 1)
     }
 
-    @Test func `a failed and reaped TD gives its name up`() throws {
+    @Test func `a failed TD keeps its name from another owner, proven or not`() throws {
+        for holds in [true, false] {
+            var (registry, record) = try Self.running()
+            _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
+            let certificate = Sample.certificate(record, holds: holds, died: true)
+            registry.ended(id: record.id, certificate: certificate, aftermath: .remember)
+            var other = Sample.record("web1", id: "2")
+            other.ownerUID = record.ownerUID + 1
+            #expect(refusal { try registry.reserve(other) } == .nameTaken(name: "web1"))
+            #expect(refusal { try registry.checkName(Self.name, for: other.ownerUID) } == .nameTaken(name: "web1"))
+            #expect(registry[record.id]?.certificate == certificate, "nothing was changed")
+        }
+    }
+
+    @Test func `a TD whose holder died while it was built cannot be stopped until its creation has cleared it up`()
+        throws
+    {
+        var registry = Registry()
+        let record = Sample.record("web1")
+        try registry.reserve(record)
+        #expect(registry.holderExited(id: record.id, reason: "killed by SIGKILL") == .attended)
+        let before = registry[record.id]
+        #expect(
+            refusal { _ = try registry.beginStop(name: Self.name) }
+                == .wrongState(name: "web1", state: "failed, being cleared up", operation: "stop"))
+        #expect(refusal { _ = try registry.beginReclaim(name: Self.name) } != nil)
+        #expect(registry[record.id] == before)
+    }
+
+    @Test func `one owner's failures do not push out another's`() throws {
+        var registry = Registry()
+        for number in 0..<(Registry.rememberedFailures + 40) {
+            var record = Sample.record("td\(number)")
+            record.createdAt = "2026-03-01T12:00:00.\(1000 + number)Z"
+            record.ownerUID = number == 0 ? 1 : 2
+            try registry.reserve(record)
+            _ = registry.built(id: record.id, record: record, figures: Sample.figures(record))
+            _ = registry.holderExited(id: record.id, reason: "gone")
+            registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), aftermath: .remember)
+        }
+        #expect(registry.domains.count == Registry.rememberedFailures)
+        #expect(registry["id-of-td0"] != nil && registry["id-of-td1"] == nil)
+    }
+
+    @Test func `a failed and reaped TD gives its name up to its owner`() throws {
         var (registry, record) = try Self.running()
         _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
         #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))

@@ -13,10 +13,10 @@ public final class ReleasePace: Sendable {
     }
 
     private let state: Mutex<State>
-    /// Longest sleep until a changed pace is noticed.
-    private static let patience: UInt64 = 20_000_000
+    /// Longest sleep until a changed pace is noticed, in nanoseconds.
+    private static let longestSleep: UInt64 = 20_000_000
 
-    /// - Parameter bytesPerSecond: at least 1; nil for as fast as it goes.
+    /// - Parameter bytesPerSecond: nil for as fast as it goes; 0 counts as 1.
     public init(_ bytesPerSecond: UInt64? = nil) {
         state = Mutex(State(bytesPerSecond: Self.checked(bytesPerSecond)))
     }
@@ -24,38 +24,49 @@ public final class ReleasePace: Sendable {
     /// Nil for as fast as it goes.
     public var bytesPerSecond: UInt64? { state.withLock { $0.bytesPerSecond } }
 
-    /// From now on. Whoever waits notices within 20 ms.
-    /// - Parameter bytesPerSecond: at least 1; nil for as fast as it goes.
+    /// From now on. A waiting thread notices within 20 ms.
+    ///
+    /// Bytes that were given back and are not paid for yet stay owed: they are waited for at the new pace. Setting the same
+    /// pace again changes nothing.
+    /// - Parameter bytesPerSecond: nil for as fast as it goes; 0 counts as 1.
     public func set(_ bytesPerSecond: UInt64?) {
+        set(bytesPerSecond, at: .now)
+    }
+
+    func set(_ bytesPerSecond: UInt64?, at now: MonotonicInstant) {
         let checked = Self.checked(bytesPerSecond)
         state.withLock { state in
-            state.bytesPerSecond = checked
-            // What was due under the old pace is forgiven.
-            state.due = .now
+            defer { state.bytesPerSecond = checked }
+            guard let former = state.bytesPerSecond, let checked, now < state.due else {
+                if checked == nil { state.due = now }
+                return
+            }
+            let owed = state.due.milliseconds(since: now) / 1000 * Double(former)
+            state.due = now.adding(milliseconds: owed / Double(checked) * 1000)
         }
     }
 
-    private static func checked(_ bytesPerSecond: UInt64?) -> UInt64? {
-        precondition(bytesPerSecond != 0, "a pace of 0 would never end")
-        return bytesPerSecond
-    }
+    /// A pace of 0 would never end.
+    private static func checked(_ bytesPerSecond: UInt64?) -> UInt64? { bytesPerSecond.map { max(1, $0) } }
 
     /// Blocks until `bytes` may be given back.
     /// - Parameter waiting: called every 20 ms meanwhile, so that others see that the work is alive.
     func admit(_ bytes: ByteCount, waiting: () -> Void) {
-        while let wait = state.withLock({ Self.take(bytes, &$0) }) {
-            usleep(UInt32(min(wait, Self.patience) / 1000) + 1)
+        while let wait = take(bytes, at: .now) {
+            usleep(UInt32(min(wait, Self.longestSleep) / 1000) + 1)
             waiting()
         }
     }
 
+    /// Takes the bytes, unless earlier ones are not paid for yet.
     /// - Returns: nanoseconds until it is worth asking again; nil when the bytes were taken.
-    private static func take(_ bytes: ByteCount, _ state: inout State) -> UInt64? {
-        guard let limit = state.bytesPerSecond else { return nil }
-        let now = MonotonicInstant.now
-        if now < state.due { return UInt64(state.due.milliseconds(since: now) * 1e6) }
-        // Time that went unused is not made up for: a pace is a bound at every moment.
-        state.due = now.adding(milliseconds: Double(bytes.rawValue) / Double(limit) * 1000)
-        return nil
+    func take(_ bytes: ByteCount, at now: MonotonicInstant) -> UInt64? {
+        state.withLock { state in
+            guard let limit = state.bytesPerSecond else { return nil }
+            if now < state.due { return UInt64(state.due.milliseconds(since: now) * 1e6) }
+            // Time that went unused is not made up for: a pace is a bound at every moment.
+            state.due = now.adding(milliseconds: Double(bytes.rawValue) / Double(limit) * 1000)
+            return nil
+        }
     }
 }

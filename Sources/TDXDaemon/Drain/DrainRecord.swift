@@ -32,17 +32,41 @@ struct DrainRecord: Codable, Hashable, Sendable {
 
     static let name = "drain.json"
 
-    /// Nil where there is none. One that cannot be read counts: a host that was being emptied must not fill again because
-    /// of a broken file.
-    static func read(in directory: String) -> Self? {
+    /// What a state directory has of a drain.
+    enum Reading: Hashable, Sendable {
+        /// The file does not exist.
+        case none
+        case record(DrainRecord)
+        /// The file exists and cannot be understood, or whether it exists is not known; why. A host that was being emptied must
+        /// not fill again because of that, and no TD may be ended because of it.
+        case unreadable(String)
+    }
+
+    static func read(in directory: String) -> Reading {
         let path = directory + "/" + name
         do throws(LinuxError) {
             let bytes = try DurableFile.read(path: path)
-            if let record = try? JSONDecoder().decode(Self.self, from: Data(bytes)) { return record }
+            do { return .record(try JSONDecoder().decode(Self.self, from: Data(bytes))) } catch {
+                return .unreadable("\(path) is not a record of a drain: \(error)")
+            }
         } catch {
-            if error.errno == .noSuchFileOrDirectory { return nil }
+            return error.errno == .noSuchFileOrDirectory ? .none : .unreadable("\(error)")
         }
-        return Self(purpose: .maintenance, since: "an unknown time", policy: .auto)
+    }
+
+    /// Moves a file that cannot be understood out of the way, to be looked at: `drain.json.unreadable`, or that with a number.
+    /// - Returns: where it is now; nil where there was none.
+    static func setAside(in directory: String) throws(LinuxError) -> String? {
+        let path = directory + "/" + name
+        for number in 0..<100 {
+            let target = path + ".unreadable" + (number == 0 ? "" : "-\(number)")
+            // The directory is tdxd's own: nothing appears there between the look and the move.
+            guard (try? FileStatus(ofPath: target, followingLinks: false)) == nil else { continue }
+            if rename(path, target) == 0 { return target }
+            if errno == ENOENT { return nil }
+            throw LinuxError("rename", Errno(rawValue: errno), detail: path)
+        }
+        throw LinuxError("rename", .fileExists, detail: path + ".unreadable")
     }
 
     func write(in directory: String) throws {

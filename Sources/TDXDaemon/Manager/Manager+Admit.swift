@@ -21,7 +21,7 @@ extension Manager {
         let deadline = MonotonicInstant.now + patience
         let total = (try? MemoryInformation.ofHost())?.total
         let ticket = try core.withLock { (core: inout sending Core) throws(ControlError) in
-            try core.registry.checkName(order.name)
+            try core.registry.checkName(order.name, for: uid)
             return try core.queue.enter()
         }
         defer { core.withLock { $0.queue.leave(ticket) } }
@@ -111,10 +111,16 @@ extension Manager {
                     reason: "the host has been draining for \(drain.purpose.words) since \(drain.since); "
                         + "“tdxctl drain --undo” ends that")
             }
+            if let flaw = core.drainFlaw {
+                throw .tryAgain(
+                    reason:
+                        "whether the host is being emptied is not known: \(flaw); “tdxctl drain --undo” lets new TDs in"
+                )
+            }
             // Decided on copies, so that a refusal in the middle changes nothing.
             var registry = core.registry
             var ledger = core.ledger
-            try registry.checkName(order.name)
+            try registry.checkName(order.name, for: uid)
             let count = registry.domains.values.count { $0.state != .failed }
             let limit = core.configuration.limits.trustDomains
             guard count < limit else {

@@ -19,10 +19,16 @@ extension Manager {
         let policy = Self.ending(policy ?? StopPolicy(configuration.teardown.policy))
         let record = DrainRecord(
             purpose: purpose, since: WallTime.now.rfc3339, policy: policy, bootID: DrainRecord.currentBootID)
-        do { try record.write(in: places.stateDirectory) } catch {
+        do {
+            try setAsideUnreadableDrain()
+            try record.write(in: places.stateDirectory)
+        } catch {
             throw .tryAgain(reason: "the drain cannot be noted: \(error)")
         }
-        core.withLock { $0.drain = record }
+        core.withLock { core in
+            core.drain = record
+            core.drainFlaw = nil
+        }
         log.notice("emptying the host", metadata: ["purpose": "\(purpose.words)", "policy": "\(policy.rawValue)"])
         empty(record, deadline: deadline.map { MonotonicInstant.now + $0 }, progress: progress)
         let status = drainStatus()
@@ -35,9 +41,19 @@ extension Manager {
     /// A policy that may refuse, or leaves memory for later, empties no host.
     private static func ending(_ policy: StopPolicy) -> StopPolicy { policy == .dynamicRemoval ? policy : .auto }
 
-    /// What a former tdxd was at.
+    /// Goes on with the drain that a former tdxd noted. One that cannot be read lets no new TD in and ends none.
     func resumeDrain() {
-        guard let record = DrainRecord.read(in: places.stateDirectory) else { return }
+        switch DrainRecord.read(in: places.stateDirectory) {
+        case .none: break
+        case .unreadable(let flaw):
+            core.withLock { $0.drainFlaw = flaw }
+            log.critical(
+                "drain.json cannot be read: no new TD is let in, and none is ended", metadata: ["reason": "\(flaw)"])
+        case .record(let record): resume(record)
+        }
+    }
+
+    private func resume(_ record: DrainRecord) {
         guard !record.isFulfilled(in: DrainRecord.currentBootID) else {
             log.notice(
                 "the host was emptied and has been started again: new TDs may come",
@@ -52,27 +68,57 @@ extension Manager {
         workers.submit { [self] in empty(record, deadline: nil) { _ in } }
     }
 
+    /// Reads once more what could not be read, such as at the limit of open files. Called now and then.
+    func readDrainAgain() {
+        guard core.withLock({ $0.drainFlaw != nil && $0.drain == nil }) else { return }
+        let reading = DrainRecord.read(in: places.stateDirectory)
+        if case .unreadable = reading { return }
+        core.withLock { $0.drainFlaw = nil }
+        log.notice("drain.json can be read again")
+        if case .record(let record) = reading { resume(record) }
+    }
+
+    private func setAsideUnreadableDrain() throws(LinuxError) {
+        guard core.withLock({ $0.drainFlaw != nil }) else { return }
+        // It may have become readable since: then it is replaced or removed as any other.
+        guard case .unreadable = DrainRecord.read(in: places.stateDirectory) else { return }
+        guard let path = try DrainRecord.setAside(in: places.stateDirectory) else { return }
+        log.notice("set a record of a drain aside that cannot be read", metadata: ["path": "\(path)"])
+    }
+
     /// - Throws: `tryAgain` when it cannot be noted durably; nothing is changed then.
     func undrain() throws(ControlError) -> DrainStatus {
-        do throws(LinuxError) { try DrainRecord.remove(in: places.stateDirectory) } catch {
+        do throws(LinuxError) {
+            try setAsideUnreadableDrain()
+            try DrainRecord.remove(in: places.stateDirectory)
+        } catch {
             throw .tryAgain(reason: "the end of the drain cannot be noted: \(error)")
         }
-        core.withLock { $0.drain = nil }
+        core.withLock { core in
+            core.drain = nil
+            core.drainFlaw = nil
+        }
         log.notice("new TDs may come again")
         return drainStatus()
     }
 
     func drainStatus() -> DrainStatus {
-        let (record, backend) = core.withLock { ($0.drain, Self.expectedBackend($0)) }
+        let (record, flaw, backend) = core.withLock { ($0.drain, $0.drainFlaw, Self.expectedBackend($0)) }
         let inventory = inventory()
+        var blockers = record.map { inventory.blockers($0.purpose) } ?? []
+        if let flaw {
+            blockers.append(
+                "\(flaw): no new TD is let in, and none is ended; “tdxctl drain --undo” or a new drain decides")
+        }
         let ended = record.map { record in
             store.all(onFlaw: { _ in }).filter { $0.startedAt >= record.since }.map { CertificateSummary($0) }
         }
         return DrainStatus(
-            backend: backend, purpose: record?.purpose, since: record?.since, building: inventory.building,
+            backend: backend, purpose: record?.purpose ?? (flaw == nil ? nil : .maintenance), since: record?.since,
+            building: inventory.building,
             running: inventory.running, ending: inventory.ending, privateBytes: inventory.privateBytes,
             convertingBytes: inventory.convertingBytes, keysTaken: inventory.keysTaken,
-            blockers: record.map { inventory.blockers($0.purpose) } ?? [], ended: ended ?? [])
+            blockers: blockers, ended: ended ?? [])
     }
 
     /// What of the host belongs to TDs now, of the attribute maps themselves.

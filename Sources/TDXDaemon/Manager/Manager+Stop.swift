@@ -25,24 +25,23 @@ extension Manager {
         switch try decideStop(order.name, principal) {
         case .ended(let certificate), .known(let certificate): watcher.answer(certificate)
         case .stop(let domain):
-            let holder = self.holder(of: domain)
+            let holder = try self.holder(of: domain)
             if let deadline = resolved.deadline { arm(deadline, domain.record.id, watcher) }
             end(domain, holder, resolved, aftermath: .forget, watcher)
         case .reclaim(let domain): reclaim(domain, pace: resolved.pace, chunk: resolved.chunk, watcher)
         case .proveAgain(let domain):
-            guard let ending = core.withLock({ $0.endings[domain.record.id] }) else {
-                preconditionFailure("a draining TD has an ending")
-            }
-            watcher.answer(proveAgain(ending, holder(of: domain), aftermath: .forget))
+            guard let ending = core.withLock({ $0.endings[domain.record.id] }) else { throw Self.isGone(domain) }
+            watcher.answer(proveAgain(ending, try holder(of: domain), aftermath: .forget))
         }
     }
 
-    private func holder(of domain: Registry.Domain) -> LiveHolder {
-        guard let holder = core.withLock({ $0.holders[domain.record.id] }) else {
-            preconditionFailure("a TD that is not forgotten has a holder")
-        }
+    private func holder(of domain: Registry.Domain) throws(ControlError) -> LiveHolder {
+        guard let holder = core.withLock({ $0.holders[domain.record.id] }) else { throw Self.isGone(domain) }
         return holder
     }
+
+    /// Another thread cleared the TD up after this one had found it.
+    private static func isGone(_ domain: Registry.Domain) -> ControlError { .noSuchDomain(name: domain.record.name) }
 
     /// What Stop would do now: the holder's steps and those of tdxd behind them.
     func planStop(

@@ -21,6 +21,8 @@ final class Manager: Sendable {
         var backend: Backend?
         /// No new TD: the host is being emptied.
         var drain: DrainRecord?
+        /// Why it is not known whether the host is being emptied. No new TD then, and no TD is ended because of it.
+        var drainFlaw: String?
         /// Creations that wait for what the host lacks.
         var queue = AdmissionQueue()
         /// No new TD: the daemon is about to end.
@@ -117,7 +119,9 @@ final class Manager: Sendable {
             let running = states.count { $0 == .runnable }
             let other = states.count - running
             let keys = "\(core.ledger.taken) of \(core.ledger.capacity) key ids taken"
-            let drain = core.drain.map { ", draining for \($0.purpose.words)" } ?? ""
+            let drain =
+                core.drain.map { ", draining for \($0.purpose.words)" }
+                ?? (core.drainFlaw == nil ? "" : ", no new TDs: drain.json cannot be read")
             return "\(running) TDs running" + (other > 0 ? ", \(other) in other states" : "") + ", \(keys)" + drain
         }
     }

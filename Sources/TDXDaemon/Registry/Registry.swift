@@ -11,7 +11,8 @@ internal import MemoryUnits
 ///
 /// A draining TD whose memory is held waits for a reclaim, and nobody looks at it meanwhile.
 ///
-/// A failed TD keeps its place, its reason and its certificate until it is stopped or its name is used again.
+/// A failed TD keeps its place, its reason and its certificate until it is stopped. Once its end is proven, its owner may
+/// also use its name again.
 struct Registry: Sendable {
     struct Domain: Hashable, Sendable {
         var record: DomainRecord
@@ -34,7 +35,7 @@ struct Registry: Sendable {
     /// Key: the TD's name; value: its id.
     private var idByName: [String: String] = [:]
 
-    /// Failed TDs that are remembered; beyond it the oldest goes.
+    /// Failed TDs with a proven end that are remembered; beyond it the oldest goes. Unproven ones stay.
     static let rememberedFailures = 256
 
     subscript(id: String) -> Domain? { domains[id] }
@@ -49,21 +50,26 @@ struct Registry: Sendable {
 
     /// Takes the name for a TD that is about to be built.
     ///
-    /// A failed TD of whose end all is known gives its name up.
+    /// A failed TD of the same owner gives its name up once its end is proven. One whose end is not proven, or another
+    /// owner's, keeps it until its owner or an admin takes note of it.
     /// - Throws: `ControlError.nameTaken`, nothing changed.
     mutating func reserve(_ record: DomainRecord) throws(ControlError) {
-        if let id = try holderOfName(record.name) { forget(id: id) }
+        if let id = try givingUp(record.name, to: record.ownerUID) { forget(id: id) }
         insert(Domain(record: record, state: .building))
     }
 
-    /// Whether the name could be taken now.
+    /// Whether `owner` could take the name now.
     /// - Throws: `ControlError.nameTaken`.
-    func checkName(_ name: DomainName) throws(ControlError) { _ = try holderOfName(name.text) }
+    func checkName(_ name: DomainName, for owner: UInt32) throws(ControlError) {
+        _ = try givingUp(name.text, to: owner)
+    }
 
-    /// The failed TD that would give the name up; nil when nobody has it.
-    private func holderOfName(_ name: String) throws(ControlError) -> String? {
+    /// The failed TD that gives the name up; nil when the name is free.
+    private func givingUp(_ name: String, to owner: UInt32) throws(ControlError) -> String? {
         guard let id = idByName[name], let present = domains[id] else { return nil }
-        guard present.state == .failed, present.certificate != nil else { throw .nameTaken(name: name) }
+        guard present.state == .failed, present.certificate?.complete == true, present.record.ownerUID == owner else {
+            throw .nameTaken(name: name)
+        }
         return id
     }
 
@@ -110,6 +116,10 @@ struct Registry: Sendable {
         if domain.state == .failed, let certificate = domain.certificate {
             forget(id: id)
             return .ended(certificate)
+        }
+        // Its holder died while it was built: the creation is still clearing it up.
+        guard domain.state != .failed else {
+            throw .wrongState(name: name.text, state: "failed, being cleared up", operation: "stop")
         }
         domains[id]?.isEnding = true
         if domain.isHeld { return .reclaim(released(id)) }
@@ -276,9 +286,11 @@ struct Registry: Sendable {
     }
 
     private mutating func forgetOldFailures() {
-        let failures = domains.values.filter { $0.state == .failed && $0.certificate != nil }
+        let failures = domains.values.filter { $0.state == .failed && $0.certificate?.complete == true }
         guard failures.count > Self.rememberedFailures else { return }
-        let oldest = failures.min { $0.record.createdAt < $1.record.createdAt }
+        // Of the owner with the most, so that one user's failures do not push out another's.
+        let most = Dictionary(grouping: failures, by: \.record.ownerUID).values.max { $0.count < $1.count }
+        let oldest = most?.min { $0.record.createdAt < $1.record.createdAt }
         if let oldest { forget(id: oldest.record.id) }
     }
 }

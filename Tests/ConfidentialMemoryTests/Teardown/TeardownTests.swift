@@ -78,6 +78,37 @@ import Testing
         #expect(pace.bytesPerSecond == nil)
     }
 
+    @Test(arguments: [[1 << 20], [1 << 20, 2 << 20], [4 << 20, 1 << 20, 1 << 20, 3 << 20]] as [[UInt64]])
+    func `a pace is kept across any number of settings`(paces: [UInt64]) {
+        // Virtual time: a client sets the pace every 500 ms while 32 MiB chunks are asked for.
+        let pace = ReleasePace(paces[0])
+        var now = MonotonicInstant(nanoseconds: 1_000_000_000)
+        var released = 0.0
+        var allowed = 0.0
+        for step in 0..<2_000 {
+            let current = paces[step % paces.count]
+            pace.set(current, at: now)
+            while pace.take(.mebibytes(32), at: now) == nil { released += Double(32 << 20) }
+            allowed += Double(current) / 2
+            now = now.adding(milliseconds: 500)
+        }
+        #expect(released <= allowed + Double(32 << 20), "at most one chunk ahead")
+        #expect(released >= allowed - Double(64 << 20), "and not slower than asked for")
+    }
+
+    @Test func `as fast as it goes forgives what is owed, and a pace after it begins anew`() {
+        let pace = ReleasePace(1)
+        let now = MonotonicInstant(nanoseconds: 1_000_000_000)
+        #expect(pace.take(.mebibytes(2), at: now) == nil)
+        #expect(pace.take(.mebibytes(2), at: now) != nil)
+        pace.set(nil, at: now)
+        #expect(pace.take(.mebibytes(2), at: now) == nil)
+        pace.set(0, at: now)
+        #expect(pace.bytesPerSecond == 1)
+        #expect(pace.take(.mebibytes(2), at: now) == nil)
+        #expect(pace.take(.mebibytes(2), at: now) != nil)
+    }
+
     @Test func `an order that zaps first would be seen`() throws {
         // The watch above is worth nothing if it cannot fail: a plan without terminate on a kernel that has it.
         let bench = TestBench(Self.traits(.announced))
