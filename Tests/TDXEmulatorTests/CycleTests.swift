@@ -19,7 +19,7 @@ import Testing
                 try vm.enable(.splitIRQChip, [24])
                 try vm.tdxInitialize(TestTD.parameters())
                 let vcpu = try vm.createVCPU(id: 0)
-                try vcpu.tdxInitialize(initialRCX: 0)
+                try vcpu.initialize()
                 let size = ByteCount.mebibytes(2)
                 let memory = try vm.createGuestMemory(size: size, flags: [])
                 let whole = GuestPhysicalRange(start: GuestPhysicalAddress(0), size: size)

@@ -29,6 +29,7 @@ import Testing
                 attributes: 0, xfam: 3, mrConfigID: zeros, mrOwner: zeros, mrOwnerConfig: zeros,
                 cpuid: [CPUIDEntry(function: 0x8000_0008, eax: 48 << 16)]))
         let vcpu = try vm.createVCPU(id: 0)
+        try vcpu.setCPUID(TrustDomainCPUID.ofVCPU(told: vcpu.tdxCPUID(), guestAddressBits: 48))  // x2APIC, widths
         try vcpu.tdxInitialize(initialRCX: 0)
 
         let size = ByteCount.mebibytes(2)

@@ -73,7 +73,7 @@ import Testing
         try vm.enable(.splitIRQChip, [24])
         let vcpu = try vm.createVCPU(id: 0)
         system.faults.arm(.tscAdjust)
-        expectErrno(.ioError) { try vcpu.tdxInitialize(initialRCX: 0) }
+        expectErrno(.ioError) { try vcpu.initialize() }
         #expect(vm.inspection.bug?.text.contains("TDH.VP.INIT") == true)
         expectErrno(.ioError) { _ = try vm.check(.guestMemfdFlags) }
         expectErrno(.ioError) { try vcpu.tdxInitialize(initialRCX: 0) }

@@ -69,7 +69,7 @@ final class TestTD {
         try vm.tdxInitialize(parameters)
         for id in 0..<count {
             let vcpu = try vm.createVCPU(id: id) as! EmulatedVirtualCPU
-            try vcpu.tdxInitialize(initialRCX: 0x1234)
+            try vcpu.initialize(parameters, initialRCX: 0x1234)
             vcpus.append(vcpu)
         }
         memory = try vm.createGuestMemory(size: size, flags: []) as! EmulatedGuestMemory
@@ -147,6 +147,15 @@ final class TestTD {
         #expect(system.freeKeyIDs == 1, sourceLocation: location)
         #expect(system.framesInUse.controlPages == 0, sourceLocation: location)
         #expect(system.framesInUse.fileChunks == 0, sourceLocation: location)
+    }
+}
+
+extension KVMVirtualCPU {
+    /// KVM_SET_CPUID2 with what a TD's vCPU needs, then KVM_TDX_INIT_VCPU.
+    func initialize(_ parameters: TDXInitialization = TestTD.parameters(), initialRCX: UInt64 = 0) throws(KVMError) {
+        let width = parameters.cpuid.first { $0.function == 0x8000_0008 }.map { $0.eax >> 16 & 0xFF } ?? 48
+        try setCPUID(TrustDomainCPUID.ofVCPU(told: [], guestAddressBits: width))
+        try tdxInitialize(initialRCX: initialRCX)
     }
 }
 

@@ -1,5 +1,6 @@
 import KVM
 import MemoryUnits
+import Synchronization
 import SystemPackage
 import TDXStatusCodes
 import Testing
@@ -8,6 +9,13 @@ import Testing
 
 private func hex(_ bytes: [UInt8]?) -> String? {
     bytes.map { $0.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() }
+}
+
+/// Lines from several threads.
+private final class SharedList: Sendable {
+    private let lines = Mutex<[String]>([])
+    func append(_ line: String) { lines.withLock { $0.append(line) } }
+    var count: Int { lines.withLock { $0.count } }
 }
 
 /// Rows of the conformance list: reference/kvm.md §7.6.
@@ -87,7 +95,12 @@ private func hex(_ bytes: [UInt8]?) -> String? {
                 from: page.bytes, at: GuestPhysicalAddress(0), measured: true, progress: { _ in })
         }
         expectErrno(.invalidArgument) { _ = try vcpu.run() }
-        try vcpu.tdxInitialize(initialRCX: 0)
+        // Without x2APIC in the vCPU's CPUID its APIC base is refused, and no list of INIT_VM can hold that bit.
+        expectErrno(.invalidArgument) { try vcpu.tdxInitialize(initialRCX: 0) }
+        try vcpu.setCPUID(TestTD.parameters().cpuid)
+        expectErrno(.invalidArgument) { try vcpu.tdxInitialize(initialRCX: 0) }
+        #expect(vm.inspection.seamcalls["TDH.VP.CREATE"] == nil)
+        try vcpu.initialize()
         expectErrno(.invalidArgument) { try vcpu.tdxInitialize(initialRCX: 0) }
         expectErrno(.invalidArgument) { _ = try vcpu.run() }
         expectErrno(.notSupportedOnSocket) {
@@ -161,6 +174,35 @@ private func hex(_ bytes: [UInt8]?) -> String? {
         expectErrno(.invalidArgument) { _ = try td.vcpus[0].tdxCPUID() }
         td.close()
         td.expectNothingLeft()
+    }
+
+    @Test func `Finalizing a TD without vCPUs is a KVM_BUG_ON`() throws {
+        let system = try EmulatedKVMSystem(host: .memfd)
+        let vm = try system.createTrustDomainVM()
+        try vm.tdxInitialize(TestTD.parameters())
+        do {
+            try vm.tdxFinalize()
+            Issue.record("a TD without vCPUs was finalized")
+        } catch {
+            #expect(error.errno == .ioError && error.status == .noVCPUs, "\(error)")
+        }
+        #expect(vm.bug?.status == .noVCPUs)
+        expectErrno(.ioError) { _ = try vm.check(.maximumVCPUs) }
+        vm.close()
+        #expect(vm.inspection.isDestroyed && system.freeKeyIDs == 1)
+    }
+
+    @Test(arguments: [TerminateSupport.absent, .announced, .unannounced, .busy(times: 1)])
+    func `The probe for TERMINATE_VM finds what there is without one SEAMCALL`(support: TerminateSupport) throws {
+        let system = try EmulatedKVMSystem(
+            EmulatorConfiguration(host: .memfd, terminate: support, memory: .gibibytes(4)))
+        let calls = SharedList()
+        system.record { calls.append($0) }
+        let before = calls.count
+        let found = HostProbe.probe(system).terminate
+        #expect(found.value == (support == .absent ? .absent : .supported), "\(found.evidence)")
+        #expect(calls.count == before, "a SEAMCALL can fail, and then the kernel warns")
+        #expect(system.freeKeyIDs == 1)
     }
 
     @Test func `A CPUID bit that is not open is refused by the module with its status`() throws {

@@ -138,6 +138,7 @@ struct TrustDomainBuilder: ~Copyable {
                 field: "xfam", value: hexadecimal(xfam),
                 limit: "within \(hexadecimal(capabilities.supportedXFAM)), which this host allows")
         }
+        try checkCPUID(capabilities.configurableCPUID)
         do {
             try machine.tdxInitialize(
                 TDXInitialization(
@@ -149,7 +150,43 @@ struct TrustDomainBuilder: ~Copyable {
         }
     }
 
+    /// What KVM_TDX_INIT_VM is given.
     private var cpuid: [CPUIDEntry] { configuration.cpuid ?? TrustDomainConfiguration.leastCPUID }
+
+    /// The kernel's EINVAL does not say which leaf or bit it refuses.
+    private func checkCPUID(_ configurable: [CPUIDEntry]) throws(TrustDomainError) {
+        for entry in cpuid {
+            let name = "CPUID leaf \(hexadecimal(UInt64(entry.function))).\(entry.index)"
+            guard let open = configurable.first(where: { $0.function == entry.function && $0.index == entry.index })
+            else {
+                throw .invalid(
+                    field: "cpuid", value: name, limit: "one of the leaves that this host lets a TD configure")
+            }
+            for (register, (value, mask)) in [
+                ("EAX", (entry.eax, open.eax)), ("EBX", (entry.ebx, open.ebx)), ("ECX", (entry.ecx, open.ecx)),
+                ("EDX", (entry.edx, open.edx)),
+            ] where value & ~mask != 0 {
+                throw .invalid(
+                    field: "cpuid", value: "\(name) \(register) \(hexadecimal(UInt64(value)))",
+                    limit: "within \(hexadecimal(UInt64(mask))), which this host lets a TD configure")
+            }
+        }
+    }
+
+    /// What KVM_SET_CPUID2 is given: what the TD's vCPUs see, as far as the kernel reads it from the module, and what KVM
+    /// needs. EIO means that the module does not tell; KVM's copy then holds what KVM looks at.
+    private func cpuid(of vcpu: any KVMVirtualCPU) throws(KVMError) -> [CPUIDEntry] {
+        let sizes = cpuid.first { $0.function == TrustDomainConfiguration.addressSizes }
+        let width = sizes.map { $0.eax >> 16 & 0xFF } ?? 48
+        let told: [CPUIDEntry]
+        do throws(KVMError) {
+            told = try vcpu.tdxCPUID()
+        } catch {
+            guard error.errno == .ioError else { throw error }
+            told = []
+        }
+        return TrustDomainCPUID.ofVCPU(told: told, guestAddressBits: width)
+    }
 
     private mutating func createVCPUs(_ machine: any KVMVirtualMachine) throws(TrustDomainError) {
         progress(BuildProgress(phase: .vcpus, done: .zero, total: .zero))
@@ -157,7 +194,7 @@ struct TrustDomainBuilder: ~Copyable {
             let vcpu = try refusing { () throws(KVMError) in try machine.createVCPU(id: id) }
             vcpus.append(vcpu)
             try refusing { () throws(KVMError) in
-                try vcpu.setCPUID(cpuid)
+                try vcpu.setCPUID(cpuid(of: vcpu))
                 try vcpu.tdxInitialize(initialRCX: configuration.plan.initialRCX)
             }
         }

@@ -19,7 +19,8 @@ public struct TrustDomainConfiguration: Sendable {
     public var attributes: UInt64?
     /// Extended features; nil for x87, SSE and, where offered, AVX.
     public var xfam: UInt64?
-    /// CPUID as KVM_TDX_INIT_VM and KVM_SET_CPUID2 take it; nil for the least that KVM accepts.
+    /// CPUID as KVM_TDX_INIT_VM takes it: leaves and bits of `TDXCapabilities.configurableCPUID`, leaf 0x80000008 among them.
+    /// Nil for the least that KVM accepts. What KVM_SET_CPUID2 takes follows from it and from KVM_TDX_GET_CPUID.
     public var cpuid: [CPUIDEntry]?
     /// Whether all private memory is allocated before the TD runs.
     public var isPreallocated = false
@@ -57,7 +58,8 @@ public struct TrustDomainConfiguration: Sendable {
     static var avx: UInt64 { 0x4 }
 
     /// Leaf 0x80000008 with a guest-physical address width of 48 bits in EAX[23:16], which KVM insists on.
-    static var leastCPUID: [CPUIDEntry] { [CPUIDEntry(function: 0x8000_0008, eax: 48 << 16)] }
+    static var leastCPUID: [CPUIDEntry] { [CPUIDEntry(function: addressSizes, eax: 48 << 16)] }
+    static var addressSizes: UInt32 { 0x8000_0008 }
 }
 
 /// Why a TD could not be made, used or ended.

@@ -195,6 +195,11 @@ extension TDXMachine {
         try enter(name)
         try withAllLocks(name) { () throws(KVMError) in
             try command.checkState(state, vcpu: vcpu.state)
+            guard TrustDomainCPUID.hasX2APIC(vcpu.cpuid) else {
+                throw KVMError(
+                    name, .invalidArgument,
+                    detail: "vCPU \(vcpu.id): its CPUID has no x2APIC (leaf 1, ECX bit 21), which its APIC base needs")
+            }
             var pages: [HostPhysicalAddress] = []
             for _ in 0..<TDParameters.vcpuPageCount {
                 guard let page = host.frames.allocateControlPage() else {

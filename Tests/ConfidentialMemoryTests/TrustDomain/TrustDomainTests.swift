@@ -14,7 +14,7 @@ import Testing
         let shard = ["create-gmem", "create-shared", "map", "set-slot"]
         #expect(
             names == ["create-vm", "enable", "check", "check", "capabilities", "enable", "init-vm"]
-                + ["create-vcpu", "cpuid", "init-vcpu", "create-vcpu", "cpuid", "init-vcpu"]
+                + ["create-vcpu", "get-cpuid", "cpuid", "init-vcpu", "create-vcpu", "get-cpuid", "cpuid", "init-vcpu"]
                 + shard + shard + ["attributes", "finalize"])
         let description = domain.describe()
         #expect(description.state == .runnable)
@@ -53,6 +53,25 @@ import Testing
                 #expect(bench.held == KernelLedger.Counts(), "\(position) \(call) \(errno)")
             }
         }
+    }
+
+    @Test(arguments: [
+        (CPUIDEntry(function: 0x1234), "0x1234"), (CPUIDEntry(function: 0x8000_0008, eax: 48 << 16, edx: 5), "EDX 0x5"),
+    ])
+    func `a CPUID leaf or bit that the host does not let a TD configure is named`(
+        entry: CPUIDEntry, named: String
+    ) throws {
+        let bench = TestBench()
+        var configuration = try TestBench.configuration()
+        configuration.cpuid = [entry]
+        do {
+            _ = try TrustDomain(configuration, system: bench.system, host: bench.host)
+            Issue.record("the TD was made")
+        } catch {
+            #expect("\(error)".contains("cpuid is CPUID leaf") && "\(error)".contains(named), "\(error)")
+        }
+        #expect(!bench.journal.names.contains("init-vm"))
+        #expect(bench.held == KernelLedger.Counts())
     }
 
     @Test func `exhausted key ids are told apart from other refusals`() throws {
