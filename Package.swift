@@ -36,6 +36,7 @@ let package = Package(
         .executable(name: "tdxd", targets: ["tdxd"]),
         .executable(name: "tdx-holder", targets: ["tdx-holder"]),
         .executable(name: "tdxctl", targets: ["tdxctl"]),
+        .executable(name: "tdx-module-server", targets: ["tdx-module-server"]),
         .library(name: "TDXModule", targets: ["TDXModule"]),
         .library(name: "TDXEmulator", targets: ["TDXEmulator"]),
         // Rooms that the benchmarks, a package of their own, reach into.
@@ -87,6 +88,10 @@ let package = Package(
         // A guest kernel's page transitions, explored; knows nothing of KVM.
         room("TransitionModel"),
 
+        // The module as a process beside a machine in which Linux's own TDX code runs.
+        room(
+            "TDXModuleServer", ["LinuxSystem", "MemoryUnits", "TDXModule", "TDXStatusCodes", system]),
+
         // Confidential memory and what is loaded into it.
         room("FirmwareImage", ["MemoryUnits"]),
         room(
@@ -136,6 +141,9 @@ let package = Package(
             dependencies: ["TDHolder", "ControlInterface", "ServiceSupport", argumentParser, logging],
             swiftSettings: strict),
         .executableTarget(name: "tdxctl", dependencies: ["TDXControl"], swiftSettings: strict),
+        .executableTarget(
+            name: "tdx-module-server",
+            dependencies: ["TDXModuleServer", "MemoryUnits", "TDXModule", argumentParser], swiftSettings: strict),
 
         // What tests of several rooms share.
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
@@ -152,6 +160,13 @@ let package = Package(
                 "TransitionModel", system,
             ]),
         tests("TransitionModel", ["TransitionModel"]),
+        tests(
+            "TDXModuleServer",
+            [
+                "TDXModuleServer", "LinuxSystem", "MemoryUnits", "TDXModule", "TDXStatusCodes", system,
+                // Built with the tests, so that the whole program can be started.
+                "tdx-module-server",
+            ]),
         tests("FirmwareImage", ["FirmwareImage", "MemoryUnits", "TestSupport", crypto]),
         tests(
             "ConfidentialMemory",

@@ -1,0 +1,57 @@
+internal import Synchronization
+internal import TDXModule
+
+/// One processor's page for SEAMCALLs. Layout, in 64-bit words: state (0 idle, 1 asked, 2 answered), "an interrupt is
+/// pending on the caller's processor", then the registers: RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8 … R15.
+///
+/// The caller writes the registers, stores "asked" with release order, rings and spins on the state with interrupts off; the
+/// server answers in reverse. So a page belongs to one side at a time, but for the interrupt word, which the caller sets
+/// while a VP.ENTER is under way.
+struct Mailbox: @unchecked Sendable {
+    // Sound: the pages stay mapped for the life of the server, and the state orders all accesses.
+    private let words: UnsafeMutablePointer<UInt64>
+
+    enum State: UInt64 {
+        case idle = 0
+        case asked = 1
+        case answered = 2
+    }
+
+    init(_ page: UnsafeMutableRawPointer) { words = page.assumingMemoryBound(to: UInt64.self) }
+
+    private static let firstRegister = 2
+
+    private func atomic(_ index: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
+        UnsafeMutableRawPointer(words + index).assumingMemoryBound(to: Atomic<UInt64>.self)
+    }
+
+    var isAsked: Bool { atomic(0).pointee.load(ordering: .acquiring) == State.asked.rawValue }
+    var interruptIsPending: Bool { atomic(1).pointee.load(ordering: .relaxed) != 0 }
+
+    var registers: Registers {
+        let w = words + Self.firstRegister
+        return Registers(
+            rax: w[0], rcx: w[1], rdx: w[2], rbx: w[3], rbp: w[4], rsi: w[5], rdi: w[6], r8: w[7], r9: w[8],
+            r10: w[9], r11: w[10], r12: w[11], r13: w[12], r14: w[13], r15: w[14])
+    }
+
+    func answer(_ r: Registers) {
+        let w = words + Self.firstRegister
+        w[0] = r.rax
+        w[1] = r.rcx
+        w[2] = r.rdx
+        w[3] = r.rbx
+        w[4] = r.rbp
+        w[5] = r.rsi
+        w[6] = r.rdi
+        w[7] = r.r8
+        w[8] = r.r9
+        w[9] = r.r10
+        w[10] = r.r11
+        w[11] = r.r12
+        w[12] = r.r13
+        w[13] = r.r14
+        w[14] = r.r15
+        atomic(0).pointee.store(State.answered.rawValue, ordering: .releasing)
+    }
+}
