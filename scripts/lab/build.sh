@@ -1,4 +1,5 @@
-# How scripts/kernel-lab comes by its kernel; sourced by it, not run. Uses its $state, $fragment and $key.
+# How scripts/kernel-lab comes by its kernel; sourced by it, not run. Uses its $state, $fragment, $seam, $release and
+# $key.
 
 lab_packages=(gcc libc6-dev make flex bison bc libelf-dev libssl-dev xz-utils binutils)
 # What a build takes on the disk: the package, the unpacked source and the objects come to 3 GB.
@@ -7,16 +8,17 @@ oldest=6.18           # the first kernel whose guest_memfd flags the tests know
 
 tell() { printf 'kernel-lab: %s\n' "$*" >&2; }
 
-# images – the kernels built from this fragment, oldest first.
+# images – the kernels built from this fragment and seamlab.c, oldest first; with --kernel those of that release.
 images() {
     local image
-    for image in "$state"/images/*-"$key"; do
+    for image in "$state"/images/"${release:+$release[.~]}"*-"$key"; do
         if [ -e "$image/bzImage" ]; then printf '%s\n' "$image"; fi
     done | sort -V
 }
 
-# watched LABEL MEASURE COMMAND... – runs COMMAND with its output in $log and says on standard error how it goes on: every
-# second in one line on a terminal, every 20 s in a line of its own elsewhere. MEASURE, a function, prints how far it is.
+# watched LABEL MEASURE COMMAND... – runs COMMAND with its output in $log and says on standard error how it goes on:
+# every second in one line on a terminal, every 20 s in a line of its own elsewhere. MEASURE, a function, prints how
+# far it is.
 watched() {
     local label=$1 measure=$2 begin=$SECONDS said=0 status=0
     shift 2
@@ -48,15 +50,16 @@ package_size() { printf '%s of %d MiB' "$(mebibytes "$work/package" "$state/apt/
 source_size() { mebibytes "$work/source"; }
 objects() { printf '%d objects' "$(grep -c '^ *\(CC\|AS\|LD\|AR\) ' "$log" || true)"; }
 
-# apt with an index, a cache and sources of its own: nothing of this machine's apt is changed. Its proxy settings hold; what
-# it says of dates and signatures does not.
+# apt with an index, a cache and sources of its own: nothing of this machine's apt is changed. Its proxy settings
+# hold; what it says of dates and signatures does not.
 lab_apt() {
     local program=$1
     shift
     "$program" --config-file="$state/apt/apt.conf" "$@"
 }
 
-# The suite's index, checked by apt against Debian's keys, becomes current; $package, $version and $size say what it has.
+# The suite's index, checked by apt against Debian's keys, becomes current; $package, $version and $size say what it
+# has.
 find_package() {
     command -v apt-get >/dev/null || fail "no apt-get: the kernel's source comes as a Debian package"
     local keys=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -97,10 +100,10 @@ SETTINGS
         return 1
     }
     watched "Fetching the index of Debian $suite from $mirror" index_size index
-    package=$(lab_apt apt-cache pkgnames linux-source- | grep -E '^linux-source-[0-9]+\.[0-9]+$' | sort -V | tail -n 1)
-    [ -n "$package" ] || fail "Debian $suite has no linux-source-X.Y"
-    local release=${package#linux-source-}
-    [ "$(printf '%s\n' "$oldest" "$release" | sort -V | head -n 1)" = "$oldest" ] ||
+    package=$(lab_apt apt-cache pkgnames linux-source- | grep -E '^linux-source-[0-9]+\.[0-9]+$' |
+        { if [ -n "$release" ]; then grep -xF "linux-source-$release"; else cat; fi; } | sort -V | tail -n 1)
+    [ -n "$package" ] || fail "Debian $suite has no linux-source-${release:-X.Y}"
+    [ "$(printf '%s\n' "$oldest" "${package#linux-source-}" | sort -V | head -n 1)" = "$oldest" ] ||
         fail "the newest kernel source of Debian $suite is $package; $oldest or newer is needed"
     read -r version size < <(lab_apt apt-cache show "$package" |
         awk '$1 == "Version:" { v = $2 } $1 == "Size:" { print v, $2; exit }')
@@ -109,7 +112,10 @@ SETTINGS
 unpack_source() {
     mkdir "$work/source"
     dpkg-deb --fsys-tarfile "$work/package/"*.deb | tar -xO "./usr/src/$package.tar.xz" |
-        tar -xJ --strip-components=1 -C "$work/source"
+        tar -xJ --strip-components=1 -C "$work/source" || return
+    # The one file of the lab's own, and the one line that links it. The Makefile's last line may lack its end.
+    cp "$seam" "$work/source/arch/x86/virt/seamlab.c" &&
+        printf '\nobj-y += seamlab.o\n' >>"$work/source/arch/x86/virt/Makefile"
 }
 
 # The fragment on top of the smallest configuration. Each of its lines must have come through.
@@ -155,7 +161,7 @@ build() {
     cd "$work/source"
     watched "Configuring" objects configure_kernel
     watched "Building with $jobs processors" objects nice -n 10 make -j"$jobs" bzImage
-    cp arch/x86/boot/bzImage .config usr/gen_init_cpio "$work/image/"
+    cp arch/x86/boot/bzImage .config "$work/image/"
     printf '%s\n' "package: $package $version" "suite: $suite" "mirror: $mirror" "fragment: $key" \
         "compiler: $(gcc --version | head -n 1)" "sha256: $(sha256sum <"$work/image/bzImage" | cut -d ' ' -f 1)" \
         >"$work/image/origin"

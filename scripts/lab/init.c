@@ -54,6 +54,10 @@ static void make_root(void) {
     attach("tmpfs", "tmpfs", "/root/run", 0, "mode=0755");
     attach("cgroup2", "cgroup2", "/root/sys/fs/cgroup", 0, NULL);
     attach("debugfs", "debugfs", "/root/sys/kernel/debug", 0, NULL);
+    // Without this the kernel counts key ids, but shows neither how many there are nor how many are taken.
+    int control = open("/root/sys/fs/cgroup/cgroup.subtree_control", O_WRONLY | O_CLOEXEC);
+    if (control < 0 || write(control, "+misc", 5) != 5) fail("cgroup.subtree_control");
+    close(control);
     if (chdir("/root") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0) fail("the new root");
 }
 
