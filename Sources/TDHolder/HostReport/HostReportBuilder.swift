@@ -141,7 +141,10 @@ struct HostReportBuilder {
             row(
                 "tdx/key_ids", "Key-id capacity", (platform.keyIDs.value ?? 0) > 0, platform.keyIDs.evidence,
                 hint:
-                    "misc.capacity of the root cgroup2 has a line tdx where TDX is on; emulated key ids are tdxd's own"),
+                    platform.keyIDs.value == nil
+                    ? "unknown: echo +misc >/sys/fs/cgroup/cgroup.subtree_control lets the kernel show misc.capacity"
+                    : "misc.capacity of the root cgroup2 has a line tdx where TDX is on; emulated key ids are tdxd's own"
+            ),
         ]
     }
 
