@@ -129,12 +129,14 @@ public enum HolderInterface {
             public var numa: NUMAPolicy?
             /// All private memory is mapped into its page table before the TD is there.
             public var prefault: Bool?
+            /// The host's settings; nil for the holder's own.
+            public var settings: HolderSettings?
 
             public init(
                 name: String, id: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil,
                 mrconfigid: String? = nil, mrowner: String? = nil, mrownerconfig: String? = nil, keyID: UInt16,
                 ownerUID: UInt32, preallocate: Bool? = nil, storm: ConversionStormRule? = nil,
-                numa: NUMAPolicy? = nil, prefault: Bool? = nil
+                numa: NUMAPolicy? = nil, prefault: Bool? = nil, settings: HolderSettings? = nil
             ) {
                 self.name = name
                 self.id = id
@@ -150,6 +152,7 @@ public enum HolderInterface {
                 self.storm = storm
                 self.numa = numa
                 self.prefault = prefault
+                self.settings = settings
             }
 
             enum CodingKeys: String, CodingKey {
@@ -158,7 +161,7 @@ public enum HolderInterface {
                 case vcpus, firmware, mrconfigid, mrowner, mrownerconfig
                 case keyID = "key_id"
                 case ownerUID = "owner_uid"
-                case preallocate, storm, numa, prefault
+                case preallocate, storm, numa, prefault, settings
             }
         }
 

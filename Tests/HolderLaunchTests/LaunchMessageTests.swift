@@ -1,6 +1,5 @@
 import HolderLaunch
 import LinuxSystem
-import MemoryUnits
 import ServiceSupport
 import SystemPackage
 import Testing
@@ -11,12 +10,7 @@ import Testing
     static var order: ServeOrder {
         var configuration = TDXDConfiguration()
         configuration.backends.backend = .memfd
-        configuration.backends.emulatedPauseAt = .release
-        configuration.backends.emulatedFailingRemoval = 3
-        configuration.backends.emulatedStuckVCPU = .yes
-        configuration.backends.emulatedPreFault = .no
         configuration.backends.emulatedLastWill = .yes
-        configuration.memory.releaseChunk = .mebibytes(33)
         return ServeOrder(id: id, configuration)
     }
 
@@ -38,15 +32,13 @@ import Testing
     @Test func `become the holder's command line, with paths that no message has`() {
         #expect(
             Self.order.arguments(holders: "/run/tdxd/holders", traces: "/traces") == [
-                "serve", "--directory", "/run/tdxd/holders/\(Self.id)", "--backend", "memfd", "--release-chunk", "32",
-                "--emulated-terminate", "announced", "--log-level", "info", "--last-will", "--emulated-last-will",
-                "--emulated-pause-at", "release", "--emulated-stuck-vcpu", "--emulated-without-pre-fault",
-                "--emulated-failing-removal", "3", "--trace", "/traces/\(Self.id).jsonl",
+                "serve", "--directory", "/run/tdxd/holders/\(Self.id)", "--backend", "memfd",
+                "--log-level", "info", "--last-will", "--emulated-last-will", "--trace", "/traces/\(Self.id).jsonl",
             ])
         let plain = ServeOrder(id: Self.id, TDXDConfiguration())
         #expect(
             !plain.arguments(holders: "/h", traces: nil).contains {
-                ["--emulated-p", "--emulated-w", "--trace"].contains(where: $0.hasPrefix)
+                ["--emulated", "--trace"].contains(where: $0.hasPrefix)
             })
     }
 
@@ -61,10 +53,7 @@ import Testing
         arguments: [
             ("id", id, "../../../../../../../../../../etc"), ("id", id, id.uppercased()), ("id", id, id + "0"),
             ("id", id, ""),
-            ("releaseChunkMebibytes", "\"releaseChunkMebibytes\":32", "\"releaseChunkMebibytes\":31"),
-            ("releaseChunkMebibytes", "\"releaseChunkMebibytes\":32", "\"releaseChunkMebibytes\":66"),
-            ("emulatedFailingRemoval", "\"emulatedFailingRemoval\":3", "\"emulatedFailingRemoval\":0"),
-            ("message", "\"memfd\"", "\"--kvm-device\""), ("message", "\"release\"", "\"now\""),
+            ("message", "\"memfd\"", "\"--kvm-device\""),
             ("message", "\"info\"", "\"loud\""), ("order", "}}", "},\"probe\":\"auto\"}"), ("number", ":5", ":0"),
             ("message", "}}", "}"),
         ])

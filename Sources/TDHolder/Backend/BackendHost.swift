@@ -43,6 +43,23 @@ public struct EmulationOptions: Sendable {
         self.preFaults = preFaults
     }
 
+    /// With the host's settings over these.
+    func changed(by settings: EmulationSettings?) -> Self {
+        guard let settings else { return self }
+        var changed = self
+        switch settings.terminate {
+        case .announced: changed.terminate = .announced
+        case .unannounced: changed.terminate = .unannounced
+        case .absent: changed.terminate = .absent
+        case nil: break
+        }
+        if let phase = settings.pauseAt { changed.pausesAt = Pause(rawValue: phase.rawValue) }
+        if let number = settings.failingRemoval { changed.failingRemoval = Int(clamping: number) }
+        if let isStuck = settings.stuckVCPU { changed.keepsVCPU = isStuck }
+        if let preFaults = settings.preFault { changed.preFaults = preFaults }
+        return changed
+    }
+
     /// Reads `absent`, `announced`, `unannounced` or `busy:COUNT` with a count of 1 to 1,000. Nil otherwise.
     public static func terminateSupport(parsing text: String) -> TDXEmulator.TerminateSupport? {
         switch text {
@@ -81,15 +98,9 @@ struct BackendHost: Sendable {
         }
     }
 
-    /// Where a TD's end is held up for a trial; never on hardware.
-    var pause: EmulationOptions.Pause? { backend.isEmulated ? emulation.pausesAt : nil }
-
-    /// A vCPU that cannot be driven out, for a trial; never on hardware.
-    var keepsVCPU: Bool { backend.isEmulated && emulation.keepsVCPU }
-
     /// The system that a TD is built on. On emulated backends its pool of key ids is `keyID` alone.
     /// - Throws: `.invalidField` for a key id that the emulator cannot have.
-    func makeSystem(keyID: KeyID) throws(ControlError) -> HostedSystem {
+    func makeSystem(keyID: KeyID, emulation: EmulationOptions) throws(ControlError) -> HostedSystem {
         if backend == .tdx { return HostedSystem(kernel!) }
         let host: EmulatedHost =
             switch backend {

@@ -31,6 +31,8 @@ struct BuildOrder: Hashable, Sendable {
     var storm: StormRule
     /// On which NUMA nodes memory is allocated.
     var numa: NUMAPolicy?
+    /// The host's settings; what is nil in them is this holder's own.
+    var settings: HolderSettings
 
     init(_ raw: HolderInterface.Build.Parameters) throws(Refusal) {
         name = try Self.name(raw.name)
@@ -54,13 +56,14 @@ struct BuildOrder: Hashable, Sendable {
         isPreallocated = raw.preallocate ?? false
         isPrefaulted = raw.prefault ?? false
         storm = try raw.storm.map { rule throws(Refusal) in try Self.storm(rule) } ?? StormRule()
-        numa = try raw.numa.map { policy throws(Refusal) in
-            do throws(ControlError) { return try policy.checked() } catch {
-                guard case .invalidField(let field, let value, let limit) = error else {
-                    preconditionFailure("a check of a field refuses the field: \(error)")
-                }
-                throw Refusal(field: field, value: value, limit: limit)
+        do throws(ControlError) {
+            numa = try raw.numa?.checked()
+            settings = try raw.settings?.checked() ?? HolderSettings()
+        } catch {
+            guard case .invalidField(let field, let value, let limit) = error else {
+                preconditionFailure("a check of a field refuses the field: \(error)")
             }
+            throw Refusal(field: field, value: value, limit: limit)
         }
     }
 

@@ -28,7 +28,7 @@ extension Holder {
             let start = MonotonicInstant.now
             let built = try make(order, image: image, progress: progress)
             armWill(for: built.domain)
-            if host.keepsVCPU { keepVCPU(of: built.domain) }
+            if host.backend.isEmulated, emulation.keepsVCPU { keepVCPU(of: built.domain) }
             state.withLock { state in
                 state.built = built
                 state.lifecycle.built()
@@ -51,13 +51,14 @@ extension Holder {
         _ order: BuildOrder, image: RetainedDescriptor?, progress: @escaping @Sendable (Progress) -> Void
     ) throws(ControlError) -> Built {
         let (layout, plan) = try Self.plan(order, image: image)
-        let system = try host.makeSystem(keyID: order.keyID)
+        let system = try host.makeSystem(keyID: order.keyID, emulation: emulation)
         var configuration = TrustDomainConfiguration(
             name: "tdxd-\(order.name)", layout: layout, plan: plan, vcpus: order.vcpus, mrConfigID: order.mrConfigID,
             mrOwner: order.mrOwner, mrOwnerConfig: order.mrOwnerConfig)
         configuration.isPreallocated = order.isPreallocated
         configuration.isPrefaulted = order.isPrefaulted
-        configuration.shards = Self.shardPolicy(regions: layout.regions.count)
+        configuration.shards = Self.shardPolicy(
+            regions: layout.regions.count, minimum: order.settings.shardMinimumBytes.map { ByteCount($0) })
         configuration.observer = observer(order)
         configuration.placement = order.numa.map { MemoryPlacement($0) }
         // This thread allocates all private memory, or starts those that do, as long as this process lives.
@@ -169,9 +170,12 @@ extension Holder {
 
     /// As many shards as help this host's CPUs, and no more than GetBacking can pass: one message carries 253
     /// descriptors, and a shard has two.
-    static func shardPolicy(regions: Int) -> ShardPolicy {
+    /// - Parameter minimum: no shard is smaller where its region is larger; nil for the standard.
+    static func shardPolicy(regions: Int, minimum: ByteCount? = nil) -> ShardPolicy {
         let most = UnixSocket.maximumDescriptors / 2 / max(regions, 1)
-        let wanted = ShardPolicy.automatic(cpus: sysconf(Int32(_SC_NPROCESSORS_ONLN))).maximumPerRegion
-        return ShardPolicy(maximumPerRegion: min(wanted, most))
+        var policy = ShardPolicy.automatic(cpus: sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        policy.maximumPerRegion = min(policy.maximumPerRegion, most)
+        if let minimum { policy.minimumSize = minimum }
+        return policy
     }
 }

@@ -173,7 +173,7 @@ extension Holder {
                 return state.ending?.phase != step.phase
             }
             progress(step)
-            if isNew, host.pause?.rawValue == step.phase {
+            if isNew, host.backend.isEmulated, emulation.pausesAt?.rawValue == step.phase {
                 log.warning("stopping itself, as asked for", metadata: ["phase": "\(step.phase)"])
                 CurrentProcess.stop()
             }

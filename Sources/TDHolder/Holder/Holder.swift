@@ -2,6 +2,7 @@ internal import ConfidentialMemory
 internal import ControlInterface
 internal import LinuxSystem
 internal import Logging
+internal import MemoryUnits
 internal import Synchronization
 
 /// The one TD of this process, from nothing to its end. The methods that begin something decide at once; those that do
@@ -35,8 +36,9 @@ final class Holder: Sendable {
         }
     }
 
+    /// As this process was started; `emulation` and `policy` are with the settings that a Build brings.
     let host: BackendHost
-    let policy: TeardownPolicy
+    private let ownPolicy: TeardownPolicy
     /// Nil where this process's death has nothing to see to.
     let will: LastWill?
     /// Where what came of the end is written down.
@@ -54,7 +56,7 @@ final class Holder: Sendable {
         reporter: SerialWorker
     ) {
         self.host = host
-        self.policy = policy
+        ownPolicy = policy
         self.will = will
         self.record = record
         self.log = log
@@ -65,6 +67,22 @@ final class Holder: Sendable {
 
     /// Nobody has given this process work, or the work has failed.
     var mayExitIdle: Bool { state.withLock { $0.lifecycle.mayExitIdle } }
+
+    // MARK: Settings
+
+    /// How the TD is ended.
+    var policy: TeardownPolicy {
+        guard let settings = state.withLock({ $0.order })?.settings else { return ownPolicy }
+        var policy = ownPolicy
+        if let chunk = settings.releaseChunkBytes { policy.chunk = ByteCount(chunk) }
+        if let threads = settings.releaseThreads { policy.threads = threads }
+        return policy
+    }
+
+    /// What an emulated backend plays.
+    var emulation: EmulationOptions {
+        host.emulation.changed(by: state.withLock { $0.order }?.settings.emulation)
+    }
 
     // MARK: State
 

@@ -34,6 +34,8 @@ extension Manager {
             try FirmwareFile.size(of: image, path: order.firmware ?? "")
         }
         let record = try admit(order, firmware: size ?? .zero, for: uid, isLeft: isLeft, progress: progress)
+        // It may have waited for days: what holds for it is what holds now.
+        let settings = self.configuration
         log.info(
             "creating a TD", metadata: ["td": "\(record.name)", "id": "\(record.id)", "memory": "\(order.memory)"])
 
@@ -41,7 +43,7 @@ extension Manager {
         let holder: LiveHolder
         do throws(ControlError) {
             progress(Progress(phase: "start", doneBytes: 0, totalBytes: 0, detail: "starting a holder"))
-            holder = try start(record, in: directory, configuration)
+            holder = try start(record, in: directory, settings)
         } catch {
             try? DirectoryTree.remove(directory)
             core.withLock { core in
@@ -52,7 +54,7 @@ extension Manager {
             throw error
         }
         do throws(ControlError) {
-            return try build(record, order, firmware, on: holder, configuration: configuration) { step in
+            return try build(record, order, firmware, on: holder, configuration: settings) { step in
                 // Memory that nobody waits for any more is not worth its time, and goes with its process; a quick build ends
                 // by itself.
                 if order.isPreallocated || order.isPrefaulted, isLeft() { holder.process?.kill() }
@@ -124,7 +126,7 @@ extension Manager {
             storm: ConversionStormRule(
                 conversions: configuration.memory.conversionStorm,
                 windowMilliseconds: configuration.memory.conversionStormWindow.wholeMilliseconds),
-            numa: order.numa, prefault: order.isPrefaulted)
+            numa: order.numa, prefault: order.isPrefaulted, settings: HolderSettings(configuration))
         let description = try holder.link.build(
             parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
         return try take(description, record, holder, timeout: configuration.deadlines.holderReply)

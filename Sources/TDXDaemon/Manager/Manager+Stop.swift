@@ -129,7 +129,7 @@ extension Manager {
         do throws(ControlError) {
             ending.take(
                 try holder.link.reclaim(
-                    .init(bytesPerSecond: pace, chunkBytes: chunk ?? configuration.memory.releaseChunk.rawValue),
+                    .init(bytesPerSecond: pace, chunkBytes: chunk),
                     silence: configuration.deadlines.stop, progress: { watcher.report($0) }))
             keep(&ending, holder)
         } catch {
