@@ -7,6 +7,7 @@
 // shows only under _GNU_SOURCE is declared, or called by number, where it is needed.
 #pragma once
 #include "clinux_landlock.h"
+#include "clinux_look.h"
 #include "clinux_memory.h"
 #include "clinux_process.h"
 #include "clinux_socket.h"

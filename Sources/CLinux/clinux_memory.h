@@ -29,6 +29,23 @@ static inline int tdxd_open(const char *path, int flags, unsigned mode) {
     return fd >= 0 ? fd : -errno;
 }
 
+// openat2(2) with O_PATH, of a name beneath a directory: no link is followed, and nothing leads out.
+static inline int tdxd_open_beneath(int directory, const char *path) {
+    struct {
+        uint64_t flags, mode, resolve;
+    } how = {010000000 | O_CLOEXEC, 0, 0x02 | 0x04 | 0x08};  // NO_MAGICLINKS, NO_SYMLINKS, BENEATH
+    int fd = (int)syscall(437, directory, path, &how, sizeof how);
+    return fd >= 0 ? fd : -errno;
+}
+
+// The type of the file system that an open file is on.
+static inline int tdxd_file_system_type(int fd, uint32_t *type) {
+    struct statfs status;
+    if (fstatfs(fd, &status) != 0) return -errno;
+    *type = (uint32_t)status.f_type;
+    return 0;
+}
+
 static inline int64_t tdxd_read(int fd, void *buffer, size_t size) {
     ssize_t n = read(fd, buffer, size);
     return n >= 0 ? n : -errno;

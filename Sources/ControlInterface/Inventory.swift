@@ -1,3 +1,5 @@
+internal import MemoryUnits
+
 /// How the figures of a TD in the inventory are known. The raw values are those on the wire.
 public enum InventorySource: String, Codable, Hashable, Sendable, CaseIterable {
     /// From its attribute map.
@@ -96,9 +98,9 @@ public struct InventoryTotal: Codable, Hashable, Sendable {
         domains += 1
         if domain.source == .whole { wholeDomains += 1 }
         if wantsRanges, domain.ranges == nil { withoutRanges += 1 }
-        memoryBytes += domain.memoryBytes
-        privateBytes += domain.privateBytes
-        convertingBytes += domain.convertingBytes
+        memoryBytes = memoryBytes.addingSaturated(domain.memoryBytes)
+        privateBytes = privateBytes.addingSaturated(domain.privateBytes)
+        convertingBytes = convertingBytes.addingSaturated(domain.convertingBytes)
         ranges += domain.ranges ?? 0
     }
 

@@ -36,6 +36,21 @@ extension OwnedDescriptor {
         return OwnedDescriptor(taking: number)
     }
 
+    /// What a name stands for beneath this directory, as a place: openat2(2) with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS and
+    /// RESOLVE_NO_MAGICLINKS.
+    /// - Throws: ELOOP for a link, EXDEV for what leads out.
+    public func openBeneath(_ name: String) throws(LinuxError) -> OwnedDescriptor {
+        let number = try LinuxError.retrying("openat2", name) { tdxd_open_beneath(rawValue, name) }
+        return OwnedDescriptor(taking: number)
+    }
+
+    /// The number that fstatfs(2) gives for the file system, as in linux/magic.h.
+    public func fileSystemType() throws(LinuxError) -> UInt32 {
+        var type: UInt32 = 0
+        try LinuxError.check(tdxd_file_system_type(rawValue, &type), "fstatfs")
+        return type
+    }
+
     /// Another descriptor of the same open file, close-on-exec.
     public func duplicate() throws(LinuxError) -> OwnedDescriptor {
         OwnedDescriptor(taking: try Self.duplicateNumber(rawValue))

@@ -88,7 +88,8 @@ func printable(_ text: String) -> String {
     return result
 }
 
-private func isControl(_ scalar: Unicode.Scalar) -> Bool {
+/// Controls (C0, C1), formats (also those that turn the direction of text), line and paragraph separators.
+func isControl(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.properties.generalCategory {
     case .control, .format, .lineSeparator, .paragraphSeparator: true
     default: false

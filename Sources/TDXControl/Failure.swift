@@ -113,5 +113,6 @@ private func optionName(of field: String) -> String? {
 
 func formatted(seconds duration: Duration) -> String {
     let milliseconds = duration.milliseconds
+    guard milliseconds.magnitude < 1e15 else { return "\(duration)" }
     return milliseconds < 1000 ? "\(Int(milliseconds)) ms" : "\(Int(milliseconds / 1000)) s"
 }

@@ -99,6 +99,46 @@ struct TreeTests {
         #expect(look.processesSeen == 1)
     }
 
+    @Test func `what there is no time to look at is said to be unfinished, and what was found counts`() throws {
+        let tree = try TemporaryTree()
+        for pid in [7, 8] {
+            try tree.write("\(pid)/fd/none", "")
+            try tree.write("\(pid)/maps", "7f0000000000-7f0000001000 rw-s 00000000 00:01 4242 /a\n")
+        }
+        let file = FileIdentity(device: 1, inode: 4242)
+        let none = try InodeHolders.find(
+            [file], procDirectory: tree.path, patience: .init(perProcess: .seconds(10), total: .zero))
+        #expect(none.unfinished == [7, 8] && none.processesSeen == 0 && none.holders.isEmpty)
+        // Who needs longer than its first turn gets what is left of the time.
+        let second = try InodeHolders.find(
+            [file], procDirectory: tree.path, patience: .init(perProcess: .zero, total: .seconds(60)))
+        #expect(second.unfinished.isEmpty && second.processesSeen == 2)
+        #expect(second.holders.map(\.pid) == [7, 8])
+    }
+
+    @Test func `of a look for several files each asker has its own`() {
+        let (a, b) = (FileIdentity(device: 1, inode: 1), FileIdentity(device: 1, inode: 2))
+        let look = InodeHolders(
+            holders: [.init(pid: 1, file: a, means: .descriptor(3)), .init(pid: 2, file: b, means: .descriptor(3))],
+            unseen: [9], processesSeen: 2)
+        #expect(look.holders(of: [a]).holders.map(\.pid) == [1])
+        #expect(look.holders(of: [a]).unseen == [9])
+    }
+
+    @Test(arguments: [
+        "7f00-7f01 rw-s 0 1:1", "7f00-7f01 rw-s 0 zz:1 7 /a", "7f00-7f01 rw-s 0 1:1 99999999999999999999999 /a",
+        "7f00-7f01 rw-s 0 1ffffffff:1 7 /a", "", "    ", ":::", "7f00-7f01 rw-s 0 :1 7 /a",
+    ])
+    func `a line that is no mapping of a file is passed over`(line: String) throws {
+        let tree = try TemporaryTree()
+        try tree.write("7/fd/none", "")
+        let long = String(repeating: "x", count: 100_000)
+        try tree.write("7/maps", "\(long)\n\(line)\n7f00-7f01 rw-s 0 00:01 4242 /a\n\(line)")
+        let file = FileIdentity(device: 1, inode: 4242)
+        let look = try InodeHolders.find([file], procDirectory: tree.path)
+        #expect(look.holders == [.init(pid: 7, file: file, means: .mappings(count: 1))])
+    }
+
     @Test func `a file beyond its limit is refused`() throws {
         let tree = try TemporaryTree()
         try tree.write("big", String(repeating: "x", count: 100))

@@ -41,7 +41,7 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         ])
         let digest = String(repeating: "AB", count: 48)
         let outcome = tdxctl(
-            "--socket", manager.path, "create", "web1", "--memory", "1G", "--vcpus", "2", "--firmware", "OVMF.fd",
+            "--socket", manager.path, "create", "web1", "--memory", "1G", "--vcpus", "2", "--firmware", "Package.swift",
             "--mrowner", digest, errorIsTerminal: true)
         #expect(outcome.status == 0)
         #expect(outcome.output.hasPrefix("Created in "))
@@ -52,7 +52,7 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         #expect(
             seen.withLock { $0 }
                 == ManagerInterface.Create.Parameters(
-                    name: "web1", memoryBytes: 1 << 30, vcpus: 2, firmware: here + "/OVMF.fd",
+                    name: "web1", memoryBytes: 1 << 30, vcpus: 2, firmware: here + "/Package.swift",
                     mrowner: digest.lowercased()))
     }
 

@@ -3,7 +3,7 @@ internal import SystemPackage
 
 /// Who holds a file: the processes with a descriptor or mapping of it, from one look through /proc.
 ///
-/// What cannot be looked into is said, never counted as "holds nothing".
+/// What cannot be looked into, or not within the time of the look, is said, never counted as "holds nothing".
 public struct InodeHolders: Hashable, Sendable {
     public struct Holder: Hashable, Sendable {
         public enum Means: Hashable, Sendable {
@@ -22,88 +22,165 @@ public struct InodeHolders: Hashable, Sendable {
         }
     }
 
+    /// How long a look may take. A user decides how many descriptors and mappings its processes have.
+    public struct Patience: Hashable, Sendable {
+        /// For one process, in the first round.
+        public var perProcess: Duration
+        /// For all of them. What has not been looked through by then is unseen.
+        public var total: Duration
+
+        public init(perProcess: Duration, total: Duration) {
+            self.perProcess = perProcess
+            self.total = total
+        }
+
+        public static let standard = Patience(perProcess: .milliseconds(50), total: .seconds(1))
+    }
+
     /// In order of process number.
     public var holders: [Holder]
     /// Processes that exist and whose descriptors or mappings this process may not read.
     public var unseen: [Int32]
-    /// Processes that were looked into.
+    /// Processes that have so many descriptors and mappings that the time was over before all were looked at.
+    public var unfinished: [Int32]
+    /// Processes that were looked into, from the first descriptor to the last mapping.
     public var processesSeen: Int
 
-    /// Looks at every process of this PID namespace. Processes that end meanwhile are passed over.
-    ///
-    /// A descriptor in flight inside a UNIX socket's message is nobody's and is not found.
-    /// - Parameter excluding: process numbers that are not looked into, such as the caller's own.
-    public static func find(
-        _ files: Set<FileIdentity>, excluding: Set<Int32> = [], procDirectory: String = "/proc"
-    ) throws(LinuxError) -> Self {
-        var result = Self(holders: [], unseen: [], processesSeen: 0)
-        let pids = try TextFile.list(procDirectory).compactMap { Int32($0) }.sorted()
-        for pid in pids where !excluding.contains(pid) {
-            do throws(LinuxError) {
-                let process = "\(procDirectory)/\(pid)"
-                let found = try descriptors(process, pid, files) + mappings(process, pid, files)
-                result.holders += found
-                result.processesSeen += 1
-            } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .noSuchProcess {
-                continue  // ended meanwhile
-            } catch {
-                // The kernel's own threads have neither descriptors nor memory of their own.
-                if !isKernelThread("\(procDirectory)/\(pid)") { result.unseen.append(pid) }
-            }
-        }
+    package init(holders: [Holder], unseen: [Int32], unfinished: [Int32] = [], processesSeen: Int) {
+        self.holders = holders
+        self.unseen = unseen
+        self.unfinished = unfinished
+        self.processesSeen = processesSeen
+    }
+
+    /// Of those that were asked for together, what concerns some of the files.
+    public func holders(of files: Set<FileIdentity>) -> Self {
+        var result = self
+        result.holders.removeAll { !files.contains($0.file) }
         return result
     }
 
+    /// Looks at every process of this PID namespace: those of root and of the caller's user first, and those that need longer than
+    /// `patience.perProcess` last. Processes that end meanwhile are passed over.
+    ///
+    /// A descriptor in flight inside a UNIX socket's message is nobody's and is not found.
+    /// - Parameters:
+    ///   - excluding: process numbers that are not looked into, such as the caller's own.
+    ///   - patience: beyond it processes are `unfinished`.
+    public static func find(
+        _ files: Set<FileIdentity>, excluding: Set<Int32> = [], procDirectory: String = "/proc",
+        patience: Patience = .standard
+    ) throws(LinuxError) -> Self {
+        var result = Self(holders: [], unseen: [], processesSeen: 0)
+        let end = MonotonicInstant.now + patience.total
+        let pids = try TextFile.list(procDirectory).compactMap { Int32($0) }.filter { !excluding.contains($0) }
+        var left: [Int32] = []
+        for pid in trustedFirst(pids, procDirectory) {
+            let now = MonotonicInstant.now
+            guard now < end else {
+                left.append(pid)
+                continue
+            }
+            let isDone = result.look(into: pid, files, procDirectory, until: min(end, now + patience.perProcess))
+            if !isDone { left.append(pid) }
+        }
+        for pid in left {
+            if MonotonicInstant.now < end, result.look(into: pid, files, procDirectory, until: end) { continue }
+            result.unfinished.append(pid)
+        }
+        result.holders.sort { ($0.pid, "\($0.means)") < ($1.pid, "\($1.means)") }
+        result.unseen.sort()
+        result.unfinished.sort()
+        return result
+    }
+
+    /// Those of root and of this user, which nobody can make many, before all others.
+    private static func trustedFirst(_ pids: [Int32], _ procDirectory: String) -> [Int32] {
+        let own = CurrentProcess.effectiveUID
+        var others: [Int32] = []
+        var trusted: [Int32] = []
+        for pid in pids.sorted() {
+            let uid = (try? FileStatus(ofPath: "\(procDirectory)/\(pid)"))?.ownerUID
+            if uid == 0 || uid == own { trusted.append(pid) } else { others.append(pid) }
+        }
+        return trusted + others
+    }
+
+    /// - Returns: false where the time was over before everything was looked at; what was found until then counts.
+    private mutating func look(
+        into pid: Int32, _ files: Set<FileIdentity>, _ procDirectory: String, until deadline: MonotonicInstant
+    ) -> Bool {
+        let process = "\(procDirectory)/\(pid)"
+        var found = Found(pid: pid, files: files)
+        let isDone: Bool
+        do throws(LinuxError) {
+            let hasTime = try found.readDescriptors(process, deadline)
+            isDone = hasTime ? try found.readMappings(process, deadline) : false
+        } catch {
+            // Neither has one that has ended meanwhile, nor the kernel's own threads, descriptors or memory of their own.
+            if error.errno != .noSuchFileOrDirectory, error.errno != .noSuchProcess, !Self.isKernelThread(process) {
+                unseen.append(pid)
+            }
+            return true
+        }
+        // A second look at a process finds what the first one did, and more.
+        holders.removeAll { $0.pid == pid }
+        holders += found.holders
+        if isDone { processesSeen += 1 }
+        return isDone
+    }
+
+    /// What one process has of the files.
+    private struct Found {
+        let pid: Int32
+        let files: Set<FileIdentity>
+        var descriptors: [Holder] = []
+        var mappings: [FileIdentity: Int] = [:]
+
+        init(pid: Int32, files: Set<FileIdentity>) {
+            self.pid = pid
+            self.files = files
+        }
+
+        var holders: [Holder] {
+            descriptors + mappings.map { Holder(pid: pid, file: $0.key, means: .mappings(count: $0.value)) }
+        }
+
+        /// - Returns: false at the deadline.
+        mutating func readDescriptors(_ process: String, _ deadline: MonotonicInstant) throws(LinuxError) -> Bool {
+            let result = withUnsafeMutablePointer(to: &self) { found in
+                tdxd_look_at_descriptors("\(process)/fd", Int64(clamping: deadline.nanoseconds), found) {
+                    // Sound: the pointer is this call's own, and it is used on this thread until the call returns.
+                    let found = $0!.assumingMemoryBound(to: Found.self)
+                    let file = FileIdentity(device: $2, inode: $3)
+                    guard found.pointee.files.contains(file) else { return }
+                    found.pointee.descriptors.append(
+                        Holder(pid: found.pointee.pid, file: file, means: .descriptor($1)))
+                }
+            }
+            return try LinuxError.check(result, "readdir", "\(process)/fd") == 0
+        }
+
+        /// - Returns: false at the deadline.
+        mutating func readMappings(_ process: String, _ deadline: MonotonicInstant) throws(LinuxError) -> Bool {
+            let result = withUnsafeMutablePointer(to: &self) { found in
+                tdxd_look_at_mappings("\(process)/maps", Int64(clamping: deadline.nanoseconds), found) {
+                    let found = $0!.assumingMemoryBound(to: Found.self)
+                    let file = FileIdentity(device: $1, inode: $2)
+                    if found.pointee.files.contains(file) { found.pointee.mappings[file, default: 0] += 1 }
+                }
+            }
+            return try LinuxError.check(result, "read", "\(process)/maps") == 0
+        }
+    }
+
     /// Whether /proc/PID/stat, which everyone may read, shows PF_KTHREAD (0x200000) among the flags. They are the seventh
-    /// field behind the name, which is in parentheses and may contain anything.
+    /// field after the name, which is in parentheses and may contain anything.
     private static func isKernelThread(_ process: String) -> Bool {
         guard let text = try? TextFile.read("\(process)/stat", limit: 64 << 10),
             let name = text.lastIndex(of: ")")
         else { return false }
         let fields = text[text.index(after: name)...].split(separator: " ", omittingEmptySubsequences: true)
         return fields.count > 6 && (UInt64(fields[6]) ?? 0) & 0x20_0000 != 0
-    }
-
-    private static func descriptors(
-        _ process: String, _ pid: Int32, _ files: Set<FileIdentity>
-    ) throws(LinuxError) -> [Holder] {
-        var found: [Holder] = []
-        for name in try TextFile.list("\(process)/fd") {
-            guard let number = Int32(name) else { continue }
-            // stat(2) through the link reaches the open file itself; it opens nothing. A descriptor that was closed
-            // meanwhile is passed over. One that may not be looked behind, as from inside a Landlock domain, is not.
-            let status: FileStatus
-            do throws(LinuxError) {
-                status = try FileStatus(ofPath: "\(process)/fd/\(name)")
-            } catch {
-                if error.errno == .permissionDenied || error.errno == .notPermitted { throw error }
-                continue
-            }
-            if files.contains(status.identity) {
-                found.append(Holder(pid: pid, file: status.identity, means: .descriptor(number)))
-            }
-        }
-        return found.sorted { "\($0.means)" < "\($1.means)" }
-    }
-
-    private static func mappings(
-        _ process: String, _ pid: Int32, _ files: Set<FileIdentity>
-    ) throws(LinuxError) -> [Holder] {
-        var counts: [FileIdentity: Int] = [:]
-        for line in try TextFile.read("\(process)/maps", limit: 256 << 20).utf8.split(separator: UInt8(ascii: "\n")) {
-            guard let identity = identity(ofMapping: Substring(line)), files.contains(identity) else { continue }
-            counts[identity, default: 0] += 1
-        }
-        return counts.map { Holder(pid: pid, file: $0.key, means: .mappings(count: $0.value)) }
-    }
-
-    /// Reads device and inode of one line of /proc/PID/maps: "START-END PERMS OFFSET MAJOR:MINOR INODE   PATH".
-    static func identity(ofMapping line: Substring) -> FileIdentity? {
-        let words = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
-        guard words.count >= 5, let inode = UInt64(words[4]), inode != 0 else { return nil }
-        let device = words[3].split(separator: ":")
-        guard device.count == 2, let major = UInt32(device[0], radix: 16), let minor = UInt32(device[1], radix: 16)
-        else { return nil }
-        return FileIdentity(device: tdxd_device_number(major, minor), inode: inode)
     }
 }

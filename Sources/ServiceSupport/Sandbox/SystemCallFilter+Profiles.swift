@@ -119,7 +119,8 @@ extension SystemCallFilter {
             because: "sockets, with descriptors and credentials"),
         .init(
             [
-                "openat", "open", "stat", "fstat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2",
+                "openat", "openat2", "open", "stat", "fstat", "lstat", "newfstatat", "statx", "access", "faccessat",
+                "faccessat2",
                 "readlink", "readlinkat", "getdents64", "statfs", "fstatfs", "getcwd",
             ],
             because: "/dev/kvm, /proc, /sys, certificates"),

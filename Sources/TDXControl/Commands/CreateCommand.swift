@@ -2,6 +2,7 @@ internal import ArgumentParser
 internal import ControlInterface
 internal import LinuxSystem
 internal import MemoryUnits
+internal import SystemPackage
 
 struct CreateCommand: ControlCommand {
     static let configuration = CommandConfiguration(
@@ -73,9 +74,10 @@ struct CreateCommand: ControlCommand {
             ManagerInterface.Create.Parameters(
                 name: name, memoryBytes: memory.rawValue, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
                 mrowner: mrowner, mrownerconfig: mrownerconfig, preallocate: preallocate ? true : nil,
-                waitMilliseconds: wait.map { Int64($0) }, numa: numa,
+                waitMilliseconds: wait.map { Int64(clamping: $0) }, numa: numa,
                 prefault: prefault ? true : nil),
-            as: ManagerInterface.Create.Reply.self, descriptor: openFirmware(), progress: \.progress, result: \.domain)
+            as: ManagerInterface.Create.Reply.self, descriptor: try openFirmware(), progress: \.progress,
+            result: \.domain)
         let took = formatted(milliseconds: (MonotonicInstant.now - start).milliseconds)
         context.show(
             completed(domain, as: "TrustDomain"),
@@ -83,13 +85,23 @@ struct CreateCommand: ControlCommand {
         return .ok
     }
 
-    /// The image, opened with this user's rights, which tdxd may lack. Nil for what cannot be opened: tdxd then says what is
-    /// wrong with it.
-    private func openFirmware() -> RetainedDescriptor? {
-        guard let firmware, let place = try? OwnedDescriptor.open(path: firmware, .place),
-            (try? place.status())?.kind == .regular,
-            let image = try? OwnedDescriptor.open(path: "/proc/self/fd/\(place.rawValue)", .readOnly)
-        else { return nil }
-        return RetainedDescriptor(image)
+    /// The image, opened with this user's rights: tdxd opens no path for others.
+    private func openFirmware() throws(Failure) -> RetainedDescriptor? {
+        guard let firmware else { return nil }
+        let reason: String
+        do throws(LinuxError) {
+            // Opening a FIFO or a device could wait or have effects.
+            let place = try OwnedDescriptor.open(path: firmware, .place)
+            if try place.status().kind == .regular {
+                return RetainedDescriptor(try OwnedDescriptor.open(path: "/proc/self/fd/\(place.rawValue)", .readOnly))
+            }
+            reason = "it is no regular file"
+        } catch {
+            reason = "\(error.errno.name) (\(error.errno.description))"
+        }
+        throw Failure(
+            status: .failed, code: "firmware_unreadable",
+            message: "the firmware \(firmware) cannot be opened: \(reason)",
+            hint: "a TDVF image is needed, such as /usr/share/ovmf/OVMF.fd of the package ovmf")
     }
 }

@@ -52,7 +52,7 @@ struct DrainCommand: ControlCommand {
                 "drain", ManagerInterface.Drain.method,
                 ManagerInterface.Drain.Parameters(
                     purpose: purpose, policy: policy?.rawValue,
-                    deadlineMilliseconds: deadline.map { Int64($0) }),
+                    deadlineMilliseconds: deadline.map { Int64(clamping: $0) }),
                 as: ManagerInterface.Drain.Reply.self, progress: \.progress, result: \.status)
         } else {
             let method = undo ? ManagerInterface.Undrain.method : ManagerInterface.GetDrain.method

@@ -72,9 +72,9 @@ struct MapCommand: ControlCommand {
             context.console.write(
                 "As of change \(reply.sequence) [\(formatted(backend: reply.backend, emulated: reply.emulated))]\n")
         }
-        let first = reply.sequence - Int64(reply.runs.count) + 1
+        let first = reply.sequence &- Int64(reply.runs.count) &+ 1
         for (index, run) in reply.runs.enumerated() {
-            let number = reply.snapshot ? "" : "#\(first + Int64(index))  "
+            let number = reply.snapshot ? "" : "#\(first &+ Int64(index))  "
             context.console.write(
                 "\(number)\(formatted(address: run.gpa))–\(formatted(address: run.gpa &+ run.bytes))  "
                     + "\(formatted(bytes: run.bytes))  \(run.attribute.rawValue)\n")

@@ -64,8 +64,9 @@ struct StopCommand: ControlCommand {
         let certificate = try context.follow(
             "stop \(name)", ManagerInterface.Stop.method,
             ManagerInterface.Stop.Parameters(
-                name: name, policy: policy?.rawValue, bytesPerSecond: release.rate.map { Int64($0) },
-                chunkBytes: release.chunk.map { Int64($0) }, deadlineMilliseconds: deadline.map { Int64($0) },
+                name: name, policy: policy?.rawValue, bytesPerSecond: release.rate.map { Int64(clamping: $0) },
+                chunkBytes: release.chunk.map { Int64(clamping: $0) },
+                deadlineMilliseconds: deadline.map { Int64(clamping: $0) },
                 wait: wait?.rawValue), as: ManagerInterface.Stop.Reply.self, progress: \.progress, result: \.certificate
         )
         context.show(
@@ -136,7 +137,8 @@ struct ReclaimCommand: ControlCommand {
         try context.follow(
             "reclaim \(name)", ManagerInterface.Reclaim.method,
             ManagerInterface.Reclaim.Parameters(
-                name: name, bytesPerSecond: release.rate.map { Int64($0) }, chunkBytes: release.chunk.map { Int64($0) }),
+                name: name, bytesPerSecond: release.rate.map { Int64(clamping: $0) },
+                chunkBytes: release.chunk.map { Int64(clamping: $0) }),
             as: ManagerInterface.Reclaim.Reply.self, progress: \.progress, result: \.certificate)
     }
 

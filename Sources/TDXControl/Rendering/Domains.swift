@@ -1,5 +1,6 @@
 internal import ControlInterface
 internal import LinuxSystem
+internal import MemoryUnits
 
 /// The table of `tdxctl list`.
 func render(_ domains: [TrustDomain], _ style: Style) -> String {
@@ -113,7 +114,7 @@ func render(_ map: ManagerInterface.Map.Reply, _ style: Style) -> String {
     var table = Table(("START", .left), ("END", .left), ("SIZE", .right), ("ATTRIBUTE", .left))
     var sums: [PageAttribute: UInt64] = [:]
     for run in map.runs {
-        sums[run.attribute, default: 0] += run.bytes
+        sums[run.attribute] = (sums[run.attribute] ?? 0).addingSaturated(run.bytes)
         table.add([
             .init(text: formatted(address: run.gpa)), .init(text: formatted(address: run.gpa &+ run.bytes)),
             .init(text: formatted(bytes: run.bytes)), .init(text: run.attribute.rawValue),

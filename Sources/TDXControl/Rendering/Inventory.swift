@@ -57,7 +57,7 @@ private func render(_ part: InventoryRanges, _ names: [String: String]) -> Strin
         text += "\(formatted(bytes: run.bytes))  \(run.attribute.rawValue)\n"
     }
     if let cut = part.cut {
-        text += "  \(names[part.id].map(printable) ?? part.id): no further ranges: \(printable(cut))\n"
+        text += "  \(printable(names[part.id] ?? part.id)): no further ranges: \(printable(cut))\n"
     }
     return text
 }

@@ -10,16 +10,43 @@ enum JSONMode: String, CaseIterable, ExpressibleByArgument {
     case off
 }
 
-/// A value as one JSON document with a line feed behind it.
+/// A value as one JSON document, followed by a line feed. Characters that a terminal acts upon, or that change the order in which
+/// others are shown, are escaped.
 func json(_ value: some Encodable, _ mode: JSONMode) -> String {
-    let encoder = JSONEncoder()
+    let encoder = plainEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     if mode == .pretty { encoder.outputFormatting.insert(.prettyPrinted) }
     do {
-        return String(decoding: try encoder.encode(value), as: UTF8.self) + "\n"
+        return escapingControls(String(decoding: try encoder.encode(value), as: UTF8.self)) + "\n"
     } catch {
-        preconditionFailure("\(error)")
+        // Values of ours are plain data, and numbers that are none are encoded as text.
+        return "null\n"
     }
+}
+
+/// JSON has no number for what is infinite or none, and a server may send one that becomes so.
+private func plainEncoder() -> JSONEncoder {
+    let encoder = JSONEncoder()
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+        positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+    return encoder
+}
+
+/// JSON with the characters escaped that JSON itself does not require to be: they are in its strings alone.
+private func escapingControls(_ json: String) -> String {
+    guard json.unicodeScalars.contains(where: { $0 != "\n" && isControl($0) }) else { return json }
+    var result = ""
+    for scalar in json.unicodeScalars {
+        guard scalar != "\n", isControl(scalar) else {
+            result.unicodeScalars.append(scalar)
+            continue
+        }
+        for unit in UTF16.encode(scalar)?.map({ $0 }) ?? [] {
+            let digits = String(unit, radix: 16)
+            result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        }
+    }
+    return result
 }
 
 /// A reply of the manager's as JSON in which every declared field is there: what has no value is null, so that a reader
@@ -27,10 +54,10 @@ func json(_ value: some Encodable, _ mode: JSONMode) -> String {
 func completed(_ value: some Encodable, as typeName: String) -> JSONValue {
     do {
         let interface = try VarlinkInterface(parsing: InterfaceDescription.manager)
-        let plain = try JSONDecoder().decode(JSONValue.self, from: try JSONEncoder().encode(value))
+        let plain = try JSONDecoder().decode(JSONValue.self, from: try plainEncoder().encode(value))
         return interface.filled(plain, .named(typeName))
     } catch {
-        preconditionFailure("\(error)")
+        return .null
     }
 }
 
@@ -38,11 +65,11 @@ func completed(_ value: some Encodable, as typeName: String) -> JSONValue {
 func completedReply(_ value: some Encodable, of method: String) -> JSONValue {
     do {
         let interface = try VarlinkInterface(parsing: InterfaceDescription.manager)
-        let plain = try JSONDecoder().decode(JSONValue.self, from: try JSONEncoder().encode(value))
-        guard let fields = interface.methods[method]?.reply else { preconditionFailure("no method \(method)") }
+        let plain = try JSONDecoder().decode(JSONValue.self, from: try plainEncoder().encode(value))
+        guard let fields = interface.methods[method]?.reply else { return plain }
         return interface.filled(plain, .structure(fields))
     } catch {
-        preconditionFailure("\(error)")
+        return .null
     }
 }
 

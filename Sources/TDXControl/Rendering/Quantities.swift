@@ -47,6 +47,8 @@ private func rounded(_ value: Double, _ decimals: Int) -> String {
     var scale = 1.0
     for _ in 0..<decimals { scale *= 10 }
     let scaled = (value * scale).rounded()
+    // A server may send any number; digits that a Double does not have are not made up.
+    guard abs(scaled) < 9e15 else { return String(describing: value) }
     guard decimals > 0 else { return String(Int64(scaled)) }
     let (whole, fraction) = Int64(scaled).quotientAndRemainder(dividingBy: Int64(scale))
     let digits = String(fraction.magnitude)
