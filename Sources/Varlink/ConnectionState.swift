@@ -13,6 +13,8 @@ public enum CloseReason: Hashable, Sendable {
     case stalled
     /// Too many connections; `perUser` says whose limit it was.
     case crowded(perUser: Bool)
+    /// The service has no share for it.
+    case notAdmitted
     /// A handler let go of a call without answering it, or its answer does not encode.
     case unanswered(method: String)
     case failed(errno: Int32)
@@ -46,7 +48,7 @@ struct ConnectionState {
     private(set) var closing: CloseReason?
     /// Since when the client owes us: its first message, the rest of one, or reading its answers.
     private var silentSince: MonotonicInstant
-    private var idleSince: MonotonicInstant?
+    private(set) var idleSince: MonotonicInstant?
     private var stalledSince: MonotonicInstant?
     /// More was to be queued than may be.
     private var isOverrun = false

@@ -7,6 +7,8 @@ internal import Synchronization
 /// It is open while nothing else is on its way to the client, so that answers neither mix nor overtake each other.
 final class DirectReply: Sendable {
     private let socket: Mutex<RetainedDescriptor?>
+    /// Bytes of an answer that goes this way.
+    private static let longest = 1 << 16
 
     /// - Parameter socket: of a connection that has nothing to send, for the call that it dispatches.
     init(_ socket: RetainedDescriptor) { self.socket = Mutex(socket) }
@@ -18,6 +20,8 @@ final class DirectReply: Sendable {
             // Whatever this is, the loop's turn comes behind it.
             defer { socket = nil }
             guard let socket, case .reply(let message, let descriptors, continues: false) = outcome, !message.isEmpty,
+                // A long one could be cut in two, and whether its user has room for the rest is for the loop to say.
+                message.count <= Self.longest,
                 // The loop will meet the same error, and knows what to do.
                 let sent = try? UnixSocket.send(
                     message[...], descriptors: descriptors.map(\.rawValue), on: socket.descriptor),

@@ -12,6 +12,8 @@ public struct VarlinkLimits: Sendable {
     public var connectionsPerUser: Int? = 64
     /// Most bytes queued for a client that does not read; at one more it is dropped. A single answer may be longer.
     public var queuedBytes = 4 << 20
+    /// Most bytes of answers that all clients of one user together have not read yet. A single answer may be longer.
+    public var unreadBytesPerUser = 64 << 20
     /// How long a client may be connected before its first message is complete, and how long any message may take
     /// from its first byte to its last.
     public var messageTimeout = Duration.seconds(10)

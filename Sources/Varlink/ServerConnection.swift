@@ -5,6 +5,7 @@ internal import SystemPackage
 final class ServerConnection {
     let id: UInt64
     let peer: PeerCredentials
+    private let share: ClientShare
     private unowned let server: VarlinkServer
     private let loop: EventLoop
     private let limits: VarlinkLimits
@@ -21,22 +22,34 @@ final class ServerConnection {
     private var currentIsOneway = false
     /// Who answers the call goes on when nothing waits to be sent.
     private var whenTaken: (@Sendable () -> Void)?
+    /// Bytes that the server counts as unread by this client.
+    private var countedUnread = 0
 
     init(
-        id: UInt64, socket: consuming OwnedDescriptor, peer: PeerCredentials, server: VarlinkServer
+        id: UInt64, socket: consuming OwnedDescriptor, peer: PeerCredentials, share: ClientShare, server: VarlinkServer
     ) throws(LinuxError) {
         self.id = id
         self.peer = peer
+        self.share = share
         self.server = server
         loop = server.loop
-        limits = server.limits
-        state = ConnectionState(limits: server.limits, now: .now)
+        var limits = server.limits
+        limits.idleTimeout = share.idleTimeout
+        self.limits = limits
+        state = ConnectionState(limits: limits, now: .now)
         let shared = RetainedDescriptor(socket)
         self.socket = shared
         watch = try loop.watch(shared.rawValue, for: [.readable, .readingEnded]) { [unowned self] events in
             self.ready(events)
         }
         updateTimer()
+    }
+
+    /// As it counts when another client connects.
+    var place: ConnectionPlaces.Held {
+        ConnectionPlaces.Held(
+            id: id, uid: peer.uid, rank: share.rank, connections: share.connections,
+            idleSince: state.output.isEmpty ? state.idleSince : nil)
     }
 
     /// Bytes wait until the client reads.
@@ -89,6 +102,13 @@ final class ServerConnection {
     }
 
     func answered(call: UInt64, _ outcome: VarlinkCall.Outcome) {
+        guard hasRoom(for: outcome) else {
+            // Of several answers none can be left out.
+            guard case .reply(_, _, continues: false) = outcome else { return close(.stalled) }
+            let refusal = server.refusal(.tooMuchUnread(limitBytes: share.unreadBytesPerUser)).message
+            _ = state.answered(call: call, refusal, descriptors: [], continues: false, now: .now)
+            return pump()
+        }
         switch outcome {
         case .reply(let message, let descriptors, let continues):
             _ = state.answered(
@@ -109,9 +129,29 @@ final class ServerConnection {
         pump()
     }
 
+    /// Whether an answer may wait for its client beside what its user's clients have not read.
+    private func hasRoom(for outcome: VarlinkCall.Outcome) -> Bool {
+        let unread = server.unreadBytes(of: peer.uid)
+        guard unread > 0 else { return true }
+        switch outcome {
+        case .abandoned: return true
+        case .reply(let message, _, _), .part(let message, _):
+            // The rest of an answer that the socket has taken the beginning of must follow.
+            return message.isEmpty || unread + message.count <= share.unreadBytesPerUser
+        }
+    }
+
+    private func countUnread() {
+        let bytes = socket == nil ? 0 : state.output.byteCount
+        guard bytes != countedUnread else { return }
+        server.unreadChanged(of: peer.uid, by: bytes - countedUnread)
+        countedUnread = bytes
+    }
+
     // MARK: Work
 
     private func pump() {
+        defer { countUnread() }
         var before: Int
         repeat {
             while let action = state.next(now: .now) {
@@ -208,6 +248,7 @@ final class ServerConnection {
         timer = nil
         timerDeadline = nil
         socket = nil
+        countUnread()
     }
 
     func close(_ reason: CloseReason) {

@@ -29,17 +29,29 @@ public final class VarlinkServer: @unchecked Sendable {
     public enum Refusal: Sendable {
         case violation(ProtocolViolation)
         case tooManyConnections(limit: Int, perUser: Bool)
+        /// The service has no share for this client.
+        case notAdmitted(PeerCredentials)
+        /// Its user's clients have left so much unread that this answer has no room.
+        case tooMuchUnread(limitBytes: Int)
     }
 
     let loop: EventLoop
     let limits: VarlinkLimits
     private let identity: ServiceIdentity
     private let makeRefusal: @Sendable (Refusal) -> VarlinkErrorReply
+    private let shareOf: @Sendable (PeerCredentials) -> ClientShare?
     private var interfaces: [String: Registered] = [:]
     private var interfaceOrder: [String] = []
     private var listeners: [Listener] = []
     private var connections: [UInt64: ServerConnection] = [:]
     private var nextConnection: UInt64 = 1
+    /// Key: the user. Bytes of answers that its clients have not read yet.
+    private var unread: [UInt32: Int] = [:]
+    /// Clients that were turned away and have yet to read why.
+    private var leaving: [UInt64: RetainedDescriptor] = [:]
+    /// Most clients that are waited for so; further ones are closed at once.
+    private var mostLeaving: Int { limits.connections }
+    private static let timeToLeave = Duration.seconds(1)
 
     /// Called on the loop's thread when a connection has ended.
     public var onClose: (@Sendable (PeerCredentials, CloseReason) -> Void)?
@@ -57,14 +69,19 @@ public final class VarlinkServer: @unchecked Sendable {
 
     /// - Parameter refusal: how a client is told that it broke the protocol or that there are too many; the service's
     ///   own interface may have better errors than the default, `org.varlink.service.InvalidParameter`.
+    /// - Parameter share: what a client may have, asked on the loop's thread when it connects; nil for one that is not
+    ///   admitted. Without it every client has what `limits` says.
     public init(
         loop: EventLoop, identity: ServiceIdentity, limits: VarlinkLimits = VarlinkLimits(),
-        refusal: @escaping @Sendable (Refusal) -> VarlinkErrorReply = VarlinkServer.standardRefusal
+        refusal: @escaping @Sendable (Refusal) -> VarlinkErrorReply = VarlinkServer.standardRefusal,
+        share: (@Sendable (PeerCredentials) -> ClientShare?)? = nil
     ) {
         self.loop = loop
         self.identity = identity
         self.limits = limits
         makeRefusal = refusal
+        let common = limits.commonShare
+        shareOf = share ?? { _ in common }
         registerStandardInterface()
     }
 
@@ -75,6 +92,11 @@ public final class VarlinkServer: @unchecked Sendable {
         case .tooManyConnections(let limit, let perUser):
             ServiceError.invalidParameter(
                 "connection", reason: "more than \(limit) connections\(perUser ? " of one user" : "")")
+        case .notAdmitted(let peer):
+            ServiceError.invalidParameter("connection", reason: "user \(peer.uid) is not admitted")
+        case .tooMuchUnread(let limit):
+            ServiceError.invalidParameter(
+                "connection", reason: "more than \(limit) bytes of one user's answers are unread")
         }
     }
 
@@ -120,6 +142,7 @@ public final class VarlinkServer: @unchecked Sendable {
     public func close() {
         stopListening()
         for connection in Array(connections.values) { connection.close(.serverClosed) }
+        leaving = [:]
     }
 
     public var connectionCount: Int { connections.count }
@@ -136,6 +159,7 @@ public final class VarlinkServer: @unchecked Sendable {
                 guard let socket = try UnixSocket.accept(from: listener.socket.descriptor) else { return }
                 try admit(socket)
             } catch {
+                leaving = [:]
                 // Out of descriptors or memory: the listener stays ready, so look again only after a while.
                 guard let watch = listener.watch else { return }
                 watch.change(to: [])
@@ -147,31 +171,60 @@ public final class VarlinkServer: @unchecked Sendable {
 
     private func admit(_ socket: consuming OwnedDescriptor) throws(LinuxError) {
         let peer = try UnixSocket.peer(of: socket)
-        guard connections.count < limits.connections else {
-            return turnAway(socket, peer, limit: limits.connections, perUser: false)
+        guard let share = shareOf(peer) else {
+            return turnAway(socket, peer, .notAdmitted(peer), .notAdmitted)
         }
-        if let limit = limits.connectionsPerUser {
-            guard connections.values.count(where: { $0.peer.uid == peer.uid }) < limit else {
-                return turnAway(socket, peer, limit: limit, perUser: true)
-            }
+        let held = connections.values.map(\.place)
+        switch ConnectionPlaces.decide(uid: peer.uid, share: share, total: limits.connections, held: held) {
+        case .admit: break
+        case .replace(let id): connections[id]?.close(.crowded(perUser: false))
+        case .turnAway(let limit, let perUser):
+            return turnAway(
+                socket, peer, .tooManyConnections(limit: limit, perUser: perUser), .crowded(perUser: perUser))
         }
-        let id = nextConnection
-        nextConnection += 1
-        connections[id] = try ServerConnection(id: id, socket: socket, peer: peer, server: self)
+        let id = takeNumber()
+        connections[id] = try ServerConnection(id: id, socket: socket, peer: peer, share: share, server: self)
     }
 
+    private func takeNumber() -> UInt64 {
+        defer { nextConnection += 1 }
+        return nextConnection
+    }
+
+    /// Tells a client why it is not served. Its socket stays for a moment: were it closed at once, a client that sends its
+    /// first call would meet a broken pipe before it reads the reason.
     private func turnAway(
-        _ socket: consuming OwnedDescriptor, _ peer: PeerCredentials, limit: Int, perUser: Bool
+        _ socket: consuming OwnedDescriptor, _ peer: PeerCredentials, _ refusal: Refusal, _ reason: CloseReason
     ) {
-        let reply = makeRefusal(.tooManyConnections(limit: limit, perUser: perUser))
         // A fresh socket has room for it; a client that is gone already needs none.
-        _ = try? UnixSocket.send(reply.message[...], on: socket)
-        onClose?(peer, .crowded(perUser: perUser))
+        _ = try? UnixSocket.send(makeRefusal(refusal).message[...], on: socket)
+        UnixSocket.shutdownWriting(socket)
+        onClose?(peer, reason)
+        guard leaving.count < mostLeaving else { return }
+        let number = takeNumber()
+        leaving[number] = RetainedDescriptor(socket)
+        loop.schedule(after: Self.timeToLeave) { [weak self] in self?.leaving[number] = nil }
     }
 
     func closed(_ connection: ServerConnection, _ reason: CloseReason) {
         guard connections.removeValue(forKey: connection.id) != nil else { return }
         onClose?(connection.peer, reason)
+    }
+
+    /// Ends the connections of clients that would not be admitted any more, as after a change of who may what.
+    public func dismissThoseWithoutShare() {
+        for connection in Array(connections.values) where shareOf(connection.peer) == nil {
+            connection.close(.notAdmitted)
+        }
+    }
+
+    /// Bytes that clients of a user have not read yet.
+    func unreadBytes(of uid: UInt32) -> Int { unread[uid, default: 0] }
+
+    /// A connection's queue has grown or shrunk.
+    func unreadChanged(of uid: UInt32, by difference: Int) {
+        let bytes = unread[uid, default: 0] + difference
+        unread[uid] = bytes > 0 ? bytes : nil
     }
 
     func refusal(_ refusal: Refusal) -> VarlinkErrorReply { makeRefusal(refusal) }

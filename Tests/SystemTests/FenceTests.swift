@@ -73,9 +73,8 @@ import Testing
         }
         // Read, and no firmware.
         #expect(!reason(inside + "/a.fd").contains("firmware_directories"))
-        for path in ["/b.fd", "/firmware/link.fd"] {
-            #expect(reason(host.directory + path).contains("it lies in none of firmware_directories (/usr/share, "))
-        }
+        #expect(reason(host.directory + "/b.fd").contains("it lies in none of firmware_directories (/usr/share, "))
+        #expect(reason(inside + "/link.fd").contains("ELOOP"))
         #expect(try host.list().isEmpty && host.leavesNothing())
         // A reload cannot open the fence.
         try host.configure(settings: "[service]\nfirmware_directories = any")

@@ -9,9 +9,11 @@ import Testing
 
 @Suite struct FirmwareFileTests {
     /// Why a file is rejected; nil when it is opened.
-    static func reason(_ path: String, uid: UInt32 = 0, ownUID: UInt32 = 0) -> String? {
+    static func reason(
+        _ path: String, uid: UInt32 = 0, ownUID: UInt32 = 0, within directories: [String]? = nil
+    ) -> String? {
         do {
-            _ = try FirmwareFile.open(path, for: uid, ownUID: ownUID)
+            _ = try FirmwareFile.open(path, for: uid, ownUID: ownUID, within: FirmwarePlaces(directories))
             return nil
         } catch {
             guard case .firmwareRejected(path, let reason) = error else { return "another error: \(error)" }
@@ -45,15 +47,73 @@ import Testing
         #expect(Self.reason(place.path + "/huge")?.contains("at most 64 MiB") == true)
     }
 
-    @Test func `the daemon's rights are not lent to another user`() throws {
+    @Test func `another user hears the same of what is not there and of what is not its own`() throws {
         let place = try TemporaryDirectory()
-        try DurableFile.write([1], name: "secret", in: place.path, mode: 0o600)
-        let path = place.path + "/secret"
-        #expect(Self.reason(path, uid: 65_533) == "user 65533 may not read it")
-        #expect(Self.reason(path, uid: 65_533, ownUID: 65_533) == nil)
-        #expect(Self.reason(path, uid: 0) == nil)
-        chmod(path, 0o644)
-        #expect(Self.reason(path, uid: 65_533) == nil)
+        let path = place.path
+        mkdir(path + "/closed", 0o700)
+        mkdir(path + "/open", 0o755)
+        for name in ["closed/image", "open/image", "open/secret"] {
+            let file = try OwnedDescriptor.create(path: "\(path)/\(name)", mode: 0o644)
+            try [UInt8](repeating: 1, count: 64).withUnsafeBytes { try file.write($0, at: .zero) }
+            chmod("\(path)/\(name)", name.hasSuffix("secret") ? 0o600 : 0o644)
+        }
+        mkfifo(path + "/open/fifo", 0o666)
+        symlink(path + "/open/image", path + "/open/link")
+        let image = try OwnedDescriptor.open(path: path + "/open/image")
+        let refused =
+            [
+                "closed/image", "closed/none", "none", "open/secret", "open/fifo", "open", "open/link",
+                "open/../open/image",
+                "open/none",
+            ].map { "\(path)/\($0)" } + [
+                "/etc/shadow", "/root", "/proc/self/fd/\(image.rawValue)", "/proc/self/status", "",
+            ]
+        let reasons = Set(refused.map { Self.reason($0, uid: 65_533, within: [path]) })
+        #expect(reasons.count == 1 && !reasons.contains(nil), "\(reasons)")
+        #expect(Self.reason(path + "/open/image", uid: 65_533, within: [path]) == nil)
+        // Anywhere is for who has tdxd's rights anyhow.
+        #expect(Self.reason(path + "/open/image", uid: 65_533) != nil)
+        #expect(Self.reason(path + "/open/secret", uid: 65_533, ownUID: 65_533) == nil)
+        #expect(Self.reason(path + "/closed/image", uid: 0, within: [path]) == nil)
+        #expect(Self.reason(path + "/open/link", uid: 0, within: [path])?.contains("ELOOP") == true)
+    }
+
+    @Test func `a descriptor lies in a directory only where tdxd finds the same file there`() throws {
+        let place = try TemporaryDirectory()
+        let path = place.path
+        for name in ["inside", "outside"] { mkdir("\(path)/\(name)", 0o755) }
+        try DurableFile.write([1], name: "a.fd", in: path + "/inside")
+        try DurableFile.write([2], name: "a.fd", in: path + "/outside")
+        let places = FirmwarePlaces([path + "/inside"])
+        func isTaken(_ file: borrowing OwnedDescriptor) -> Bool {
+            (try? FirmwareFile.check(file, path: "x", within: places)) != nil
+        }
+        let inside = try OwnedDescriptor.open(path: path + "/inside/a.fd")
+        let outside = try OwnedDescriptor.open(path: path + "/outside/a.fd")
+        let (isInsideTaken, isOutsideTaken) = (isTaken(inside), isTaken(outside))
+        #expect(isInsideTaken && !isOutsideTaken)
+        // The directory's name leads elsewhere now: what counts is the directory that was there when tdxd started.
+        rename(path + "/inside", path + "/former")
+        rename(path + "/outside", path + "/inside")
+        let isMovedTaken = isTaken(outside)
+        #expect(!isMovedTaken)
+    }
+
+    @Test func `files that are none on a disk are refused`() throws {
+        for path in ["/proc/self/status", "/sys/kernel/uevent_seqnum"] where access(path, R_OK) == 0 {
+            let file = try OwnedDescriptor.open(path: path)
+            #expect(throws: ControlError.self) { try FirmwareFile.check(file, path: path, within: FirmwarePlaces(nil)) }
+            #expect(Self.reason(path)?.contains("the kernel's") == true)
+        }
+    }
+
+    @Test(
+        arguments: [
+            ("/a/b/c", "/a", ["b", "c"]), ("/a//b/", "/a/", ["b"]), ("/a/b", "/", ["a", "b"]), ("/a", "/a", nil),
+            ("/ab/c", "/a", nil), ("a/b", "/a", nil), ("/a/../b", "/a", nil), ("/a/./b", "/a", nil), ("", "/", nil),
+        ] as [(String, String, [String]?)])
+    func `a path is below a directory by its names alone`(path: String, directory: String, steps: [String]?) {
+        #expect(FirmwarePlaces.steps(of: path, below: directory) == steps)
     }
 }
 

@@ -20,6 +20,16 @@ import Testing
         return field
     }
 
+    @Test(arguments: ["-h", "--all", "--json", "-", ".", "..", ".hidden", "_web"])
+    func `a new TD's name begins with a letter or digit, so that it is no option`(name: String) throws {
+        guard case .invalidField("name", _, let limit) = refusal({ _ = try DomainName(forNew: name) }) else {
+            Issue.record("“\(name)” was taken, or refused otherwise")
+            return
+        }
+        #expect(limit.contains("begin with a letter or digit"))
+        #expect(refusal { _ = try Self.create(name: name) } != nil)
+    }
+
     @Test(arguments: ["a", "web1", "a.b_c-d", "0", "-", "..", String(repeating: "x", count: 64)])
     func `a name of 1 to 64 allowed characters is taken`(name: String) throws {
         #expect(try DomainName(validating: name).text == name)
@@ -30,6 +40,7 @@ import Testing
     ])
     func `any other name is refused with the field and its limit`(name: String) {
         let found = refusal { _ = try DomainName(validating: name) }
+        #expect(refusal { _ = try DomainName(forNew: name) } == found)
         guard case .invalidField(let field, _, let limit) = found else {
             Issue.record("\(name.debugDescription) was not refused")
             return

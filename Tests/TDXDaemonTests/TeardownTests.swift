@@ -243,6 +243,11 @@ import Testing
         #expect(
             Self.failing {
                 change(&$0)
+                $0.processesUnfinished = 1
+            } == ["residency_zero"])
+        #expect(
+            Self.failing {
+                change(&$0)
                 $0.filesSought = 0
             } == ["residency_zero", "no_other_holder"])
     }

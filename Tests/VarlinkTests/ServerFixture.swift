@@ -82,12 +82,14 @@ final class ServerFixture: Sendable {
         func withLock<Result: Sendable>(_ body: (inout Value) -> Result) -> Result { value.withLock { body(&$0) } }
     }
 
-    init(limits: VarlinkLimits = VarlinkLimits()) throws {
+    init(
+        limits: VarlinkLimits = VarlinkLimits(), share: (@Sendable (PeerCredentials) -> ClientShare?)? = nil
+    ) throws {
         loop = try EventLoop()
         path = directory.path + "/socket"
         server = VarlinkServer(
             loop: loop, identity: ServiceIdentity(vendor: "Example", product: "Echo", version: "1", url: "about:blank"),
-            limits: limits)
+            limits: limits, share: share)
         let loop = loop
         try server.register(echoInterface, handlers: Self.handlers(held, echoed))
         try server.listen(on: try UnixSocket.listen(at: path))
@@ -174,6 +176,18 @@ final class RawClient: Sendable {
                 bytes[...], descriptors: descriptors, on: socket.descriptor)
         else { return 0 }
         return count
+    }
+
+    /// Sends all of it, however long the other side takes.
+    func sendAll(_ text: String) {
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            switch try? UnixSocket.send(rest, on: socket.descriptor) {
+            case .bytes(let count): rest = rest.dropFirst(count)
+            case .wouldBlock: usleep(500)
+            case nil: return
+            }
+        }
     }
 
     /// Reads a message whose length alone matters, in large pieces; nothing may follow it. Gives its bytes.

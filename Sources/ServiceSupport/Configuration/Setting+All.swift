@@ -69,6 +69,7 @@ extension Setting {
         duration("deadlines", "prove", \.deadlines.prove, .milliseconds(100)...(.seconds(86400))),
         duration("deadlines", "check", \.deadlines.check, .seconds(1)...(.seconds(3600))),
         duration("deadlines", "first_message", \.deadlines.firstMessage, .milliseconds(100)...(.seconds(3600))),
+        duration("deadlines", "idle", \.deadlines.idle, .seconds(1)...(.seconds(86400))),
         duration("deadlines", "client", \.deadlines.client, .milliseconds(100)...(.seconds(3600))),
         duration("deadlines", "drain", \.deadlines.drain, .seconds(1)...(.seconds(86400))),
     ]

@@ -122,6 +122,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var client = Duration.seconds(30)
         /// A client that has said nothing at all since it connected.
         public var firstMessage = Duration.seconds(30)
+        /// A client between two calls.
+        public var idle = Duration.seconds(600)
         /// Draining every TD on an orderly stop.
         public var drain = Duration.seconds(300)
     }

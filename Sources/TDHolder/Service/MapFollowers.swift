@@ -33,6 +33,8 @@ final class MapFollowers: Sendable {
         let waiter = Waiter(call: call, since: since, deadline: .now + wait)
         guard !answer(waiter) else { return }
         state.withLock { $0.waiting.append(waiter) }
+        // Its place is free at once when its client leaves.
+        call.onDisconnect { [weak self] in self?.look() }
         arm()
     }
 

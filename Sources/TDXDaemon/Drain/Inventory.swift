@@ -37,12 +37,12 @@ struct Inventory: Hashable, Sendable {
             case .failed: continue
             }
             if answered.contains(domain.id) {
-                privateBytes += domain.privateBytes
-                convertingBytes += domain.convertingBytes
+                privateBytes = privateBytes.addingSaturated(domain.privateBytes)
+                convertingBytes = convertingBytes.addingSaturated(domain.convertingBytes)
             } else {
                 // Whatever is not known to be shared may be private.
                 if domain.state == .runnable { unknown.append(domain.name) }
-                privateBytes += domain.memoryBytes
+                privateBytes = privateBytes.addingSaturated(domain.memoryBytes)
             }
         }
     }

@@ -6,12 +6,19 @@ internal import Varlink
 /// One client's inventory, answer by answer as the client reads them: what is not told yet is with the holders, and no
 /// thread waits for the client.
 final class InventoryStream: Sendable {
+    private struct Open {
+        var id: String
+        var file: PrivateRangeFile
+        var cursor: PrivateRangeFile.Cursor
+        var left: Int
+    }
+
     private struct State {
         /// TDs that are still to come.
         var ids: ArraySlice<String>
         var total: InventoryTotal
         /// The TD whose ranges are being told.
-        var open: (id: String, file: PrivateRangeFile, cursor: PrivateRangeFile.Cursor, left: Int)?
+        var open: Open?
         /// How long holders were waited for that gave no ranges.
         var waitedInVain = Duration.zero
     }
@@ -38,13 +45,22 @@ final class InventoryStream: Sendable {
 
     deinit { onEnd() }
 
+    /// Gives the first answer from a thread of its client's share, and the further ones as the client takes them.
+    func start(for beneficiary: Beneficiary) {
+        guard !manager.inventories.submit(for: beneficiary, { self.advance(for: beneficiary) }) else { return }
+        let reason = "too many inventories are being read"
+        call.fail(ControlError.tryAgain(reason: reason).reply(on: .manager))
+    }
+
     /// Gives the next answer, and the one behind it once the client has taken that. Blocks for holders.
-    func advance() {
+    private func advance(for beneficiary: Beneficiary) {
         guard let answer = state.withLock({ next(&$0) }) else { return }
         if let total = answer.total {
             return call.reply(call.wantsMore ? answer : ManagerInterface.Inventory.Reply(total: total))
         }
-        call.replyContinues(answer) { [self] in manager.inventories.submit { self.advance() } }
+        call.replyContinues(answer) { [self] in
+            manager.inventories.resume(for: beneficiary) { self.advance(for: beneficiary) }
+        }
     }
 
     /// Nil when the client has left.
@@ -54,8 +70,8 @@ final class InventoryStream: Sendable {
         var room = ManagerInterface.Inventory.mostRanges
         while room > 0, domains.count < ManagerInterface.Inventory.mostDomains {
             guard !call.isCancelled else { return nil }
-            if state.open != nil {
-                let told = takeRanges(&state, atMost: room)
+            if let open = state.open {
+                let told = takeRanges(&state, of: open, atMost: room)
                 room -= told.runs.count
                 ranges.append(told)
                 continue
@@ -71,7 +87,7 @@ final class InventoryStream: Sendable {
             domains.append(found.domain)
             state.total.add(found.domain, wantsRanges: wantsRanges)
             if let file = found.ranges, file.count > 0, call.wantsMore {
-                state.open = (id, file, file.cursor, file.count)
+                state.open = Open(id: id, file: file, cursor: file.cursor, left: file.count)
             }
             let waited = MonotonicInstant.now - start
             if wantsRanges, found.ranges == nil, waited > .milliseconds(100) {
@@ -83,8 +99,8 @@ final class InventoryStream: Sendable {
         return ManagerInterface.Inventory.Reply(domains: domains, ranges: ranges)
     }
 
-    private func takeRanges(_ state: inout State, atMost room: Int) -> InventoryRanges {
-        guard var open = state.open else { preconditionFailure("no TD's ranges are being told") }
+    private func takeRanges(_ state: inout State, of open: Open, atMost room: Int) -> InventoryRanges {
+        var open = open
         var told = InventoryRanges(id: open.id, runs: [])
         do throws(PrivateRangeFlaw) {
             while told.runs.count < room, open.left > 0, let run = try open.cursor.next() {

@@ -12,7 +12,7 @@ struct KexecVerdict {
     let writeRate: Double?
     let memory: ByteCount?
 
-    private var hasPrivateMemory: Bool { inventory.privateBytes + inventory.convertingBytes > 0 }
+    private var hasPrivateMemory: Bool { inventory.privateBytes > 0 || inventory.convertingBytes > 0 }
     private var hasDomains: Bool { inventory.building + inventory.running + inventory.ending > 0 }
 
     var checks: [HostCheck] { [domains, pages, keys, proofs, erratum, kernel, image, crashKernel] }

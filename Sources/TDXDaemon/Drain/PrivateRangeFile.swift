@@ -24,9 +24,13 @@ final class PrivateRangeFile: Sendable {
         var sums: (isPrivate: UInt64, isConverting: UInt64) = (0, 0)
         var count = 0
         while let run = try cursor.next() {
-            if run.attribute == .private { sums.isPrivate += run.bytes } else { sums.isConverting += run.bytes }
+            if run.attribute == .private {
+                sums.isPrivate = sums.isPrivate.addingSaturated(run.bytes)
+            } else {
+                sums.isConverting = sums.isConverting.addingSaturated(run.bytes)
+            }
             count += 1
-            guard sums.isPrivate + sums.isConverting <= memory else {
+            guard sums.isPrivate.addingSaturated(sums.isConverting) <= memory else {
                 throw PrivateRangeFlaw(description: "ranges of more than the \(memory) bytes of the TD")
             }
         }

@@ -9,7 +9,7 @@ struct HolderLink: Sendable {
     /// The TD's name, for errors.
     let name: String
     let socket: String
-    private let idle = IdleConnections()
+    let idle = IdleConnections()
 
     init(name: String, socket: String) {
         self.name = name
@@ -17,7 +17,7 @@ struct HolderLink: Sendable {
     }
 
     /// As many backing files as one message can carry.
-    private static var limits: VarlinkLimits {
+    static var limits: VarlinkLimits {
         var limits = VarlinkLimits()
         limits.descriptors = UnixSocket.maximumDescriptors
         limits.messageBytes = 16 << 20
@@ -268,7 +268,7 @@ struct HolderLink: Sendable {
     }
 
     /// What a call's failure is to who asked for it. The connection is used again where it can be.
-    private func failure(of error: VarlinkClientError, _ client: VarlinkClient?) -> ControlError {
+    func failure(of error: VarlinkClientError, _ client: VarlinkClient?) -> ControlError {
         guard case .reply(let reply) = error else { return .holderFailed(name: name, reason: "\(error)") }
         // An error reply is an answer like any other.
         if let client { idle.putBack(client) }

@@ -116,9 +116,9 @@ extension TrustDomain {
     /// With its pages by state: shared, private, converting to private, converting to shared.
     func with(_ counts: SIMD4<UInt64>) -> TrustDomain {
         var domain = self
-        domain.sharedBytes = counts[0] * pageSize
-        domain.privateBytes = counts[1] * pageSize
-        domain.convertingBytes = (counts[2] + counts[3]) * pageSize
+        domain.sharedBytes = counts[0].multipliedSaturated(by: pageSize)
+        domain.privateBytes = counts[1].multipliedSaturated(by: pageSize)
+        domain.convertingBytes = counts[2].addingSaturated(counts[3]).multipliedSaturated(by: pageSize)
         return domain
     }
 }

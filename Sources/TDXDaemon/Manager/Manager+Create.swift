@@ -22,13 +22,12 @@ extension Manager {
         try Self.check(order, limits: configuration.limits)
         if let numa = order.numa { try HostNodes.check(numa) }
         let firmware = try order.firmware.map { path throws(ControlError) in
-            let directories = configuration.service.firmwareDirectories
             if let image {
-                try FirmwareFile.check(image.descriptor, path: path, within: directories)
+                try FirmwareFile.check(image.descriptor, path: path, within: firmwarePlaces)
                 return image
             }
             return RetainedDescriptor(
-                try FirmwareFile.open(path, for: uid, ownUID: ownUID, within: directories))
+                try FirmwareFile.open(path, for: uid, ownUID: ownUID, within: firmwarePlaces))
         }
         let size = try firmware.map { image throws(ControlError) in
             try FirmwareFile.size(of: image, path: order.firmware ?? "")

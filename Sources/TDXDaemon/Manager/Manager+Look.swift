@@ -123,15 +123,14 @@ extension Manager {
         return ManagerInterface.Map.Reply(name: name.text, backend: domain.record.backend ?? .memfd, runs: runs)
     }
 
-    /// Waits for a change; `ManagerInterface.MapChanges`.
+    /// What has changed of a map by now; `ManagerInterface.MapChanges`. Waits for nothing but the holder's answer.
     func mapChanges(
-        _ name: DomainName, since: Int64?, wait: Duration
-    ) throws(ControlError) -> ManagerInterface.MapChanges.Reply {
+        _ name: DomainName, since: Int64?
+    ) throws(ControlError) -> (ManagerInterface.MapChanges.Reply, LiveHolder) {
         let (domain, holder) = try findRunnable(name, "map")
         let changes = try holder.link.mapChanges(
-            .init(since: since, waitMilliseconds: wait.wholeMilliseconds),
-            timeout: wait + configuration.deadlines.holderReply)
-        return ManagerInterface.MapChanges.Reply(name: name.text, backend: domain.record.backend ?? .memfd, changes)
+            .init(since: since, waitMilliseconds: 0), timeout: configuration.deadlines.holderReply)
+        return (.init(name: name.text, backend: domain.record.backend ?? .memfd, changes), holder)
     }
 
     /// How the TD's conversions went; `ManagerInterface.Conversions`.
@@ -216,6 +215,15 @@ extension Manager {
 
     // MARK: Check and SelfTest
 
+    /// What this host offers: read now, or a moment ago for somebody else. From any thread.
+    func check(then: @escaping @Sendable (SharedProbe.Answer) -> Void) {
+        probe.ask(
+            start: { [workers] job in workers.submit(job) },
+            run: { [self] in
+                do throws(ControlError) { return .success(try check()) } catch { return .failure(error) }
+            }, then: then)
+    }
+
     /// What this host offers, as a child reads it.
     func check() throws(ControlError) -> HostReport {
         let result = try run("probe", { .probe($0) })
@@ -229,7 +237,12 @@ extension Manager {
     }
 
     /// Runs the self-test in a child, which prints a step a line.
+    /// - Throws: `ControlError.tryAgain` while another one is under way.
     func selfTest(step: (SelfTestStep) -> Void) throws(ControlError) -> ManagerInterface.SelfTest.Reply {
+        guard !isSelfTesting.exchange(true, ordering: .acquiringAndReleasing) else {
+            throw .tryAgain(reason: "a self-test is under way already")
+        }
+        defer { isSelfTesting.store(false, ordering: .releasing) }
         let known = core.withLock { $0.backend }
         let backend = if let known { known } else { try check().backend }
         var steps: [SelfTestStep] = []

@@ -69,7 +69,7 @@ extension Manager {
             ) {
                 watcher.report(Progress(phase: "reap", doneBytes: $0.rawValue, totalBytes: $1.rawValue))
             }
-            ending.releasedBytes += outcome.releasedBytes.rawValue
+            ending.releasedBytes = ending.releasedBytes.addingSaturated(outcome.releasedBytes.rawValue)
             ending.phases.append(
                 TeardownPhase(
                     name: "reap", milliseconds: outcome.milliseconds, bytes: outcome.releasedBytes.rawValue,
@@ -126,16 +126,12 @@ extension Manager {
             scanFailure: nil, machine: .none)
         if !ending.record.backing.isEmpty {
             let sought = ending.filesSought
-            let look = lookout.perform { () -> Result<(InodeHolders, Bool), LinuxError> in
-                Result { () throws(LinuxError) in
-                    (try InodeHolders.find(sought), ProcessVisibility.othersAreHidden())
-                }
-            }
-            switch look {
+            switch lookout.holders(of: sought) {
             case .success((let found, let othersAreHidden)):
                 evidence.holders = found.holders.map(Self.describe)
                 evidence.processesSeen = found.processesSeen
                 evidence.processesUnseen = found.unseen.count
+                evidence.processesUnfinished = found.unfinished.count
                 evidence.othersAreHidden = othersAreHidden
             case .failure(let error): evidence.scanFailure = "\(error)"
             }

@@ -38,6 +38,8 @@ final class Manager: Sendable {
     let groups: HolderGroups?
     /// For looks into other processes, which the fence would hide.
     let lookout: Lookout
+    /// Where firmware may lie, as it was when tdxd started.
+    let firmwarePlaces: FirmwarePlaces
     let loop: EventLoop
     let log: Logger
     let ownUID: UInt32
@@ -45,8 +47,15 @@ final class Manager: Sendable {
     let forwarded = Atomic(0)
     /// For calls that only look.
     let lookers = WorkerPool(name: "look", limit: 16)
-    /// For calls that wait for a change of a map; further ones wait for their turn.
-    let followers = WorkerPool(name: "follow", limit: 64)
+    /// For whole maps, and for what has changed of them: each may be tens of megabytes while it is read and told. Waiting for a
+    /// change takes no thread.
+    let maps = WorkerPool(name: "map", limit: 4)
+    /// Calls that wait for a change of a map.
+    let mapWatches: MapWatches
+    /// The host's report.
+    let probe = SharedProbe()
+    /// A self-test is under way.
+    let isSelfTesting = Atomic(false)
     /// For inventories, an answer at a time.
     let inventories = WorkerPool(name: "inventory", limit: 8)
     /// For creations, also while they wait to be let in; as many again as may wait can be built.
@@ -66,7 +75,9 @@ final class Manager: Sendable {
         self.loop = loop
         self.log = log
         self.ownUID = ownUID
+        firmwarePlaces = FirmwarePlaces(configuration.service.firmwareDirectories)
         descriptors = DescriptorStore(log: log)
+        mapWatches = MapWatches(loop)
         self.groups = groups
         lines = DeferredLines(loop, workers)
         let capacity = Self.hostKeyCapacity ?? Int(configuration.backends.emulatedKeyIDs)

@@ -45,7 +45,13 @@ final class ManagerService: Sendable {
     // MARK: Calls that look
 
     private func check(_ call: VarlinkCall) {
-        answer(call, on: manager.workers) { manager throws(ControlError) in try manager.check() }
+        guard permitted(call) != nil else { return }
+        manager.check { answer in
+            switch answer {
+            case .success(let report): call.reply(report)
+            case .failure(let error): call.fail(error.reply(on: .manager))
+            }
+        }
     }
 
     private func list(_ call: VarlinkCall) {
@@ -62,19 +68,52 @@ final class ManagerService: Sendable {
     }
 
     private func map(_ call: VarlinkCall) {
-        answer(call, CallParameters.Name.self, on: manager.lookers) {
+        answer(call, CallParameters.Name.self, on: manager.maps) {
             manager, parameters throws(ControlError) in
             try manager.map(try DomainName(validating: parameters.name))
         }
     }
 
     private func mapChanges(_ call: VarlinkCall) {
-        answer(call, ManagerInterface.MapChanges.Parameters.self, on: manager.followers) {
-            manager, parameters throws(ControlError) in
-            let wait = try MapFollowing.checkedWait(parameters.waitMilliseconds)
-            _ = try MapFollowing.checkedSequence(parameters.since)
-            return try manager.mapChanges(
-                try DomainName(validating: parameters.name), since: parameters.since, wait: wait)
+        guard let caller = permitted(call) else { return }
+        do throws(VarlinkErrorReply) {
+            let parameters = try call.parameters(as: ManagerInterface.MapChanges.Parameters.self)
+            let (name, wait) = try refusing { () throws(ControlError) in
+                _ = try MapFollowing.checkedSequence(parameters.since)
+                return (
+                    try DomainName(validating: parameters.name),
+                    try MapFollowing.checkedWait(parameters.waitMilliseconds)
+                )
+            }
+            submit(call, for: caller, to: manager.maps) { [self] in
+                follow(call, caller, name, since: parameters.since, until: .now + wait)
+            }
+        } catch {
+            call.fail(error)
+        }
+    }
+
+    /// Answers with what there is, or waits without a thread until there may be something, and looks again.
+    private func follow(
+        _ call: VarlinkCall, _ caller: Caller, _ name: DomainName, since: Int64?, until deadline: MonotonicInstant
+    ) {
+        guard !call.isCancelled else { return }
+        do throws(ControlError) {
+            let (reply, holder) = try manager.mapChanges(name, since: since)
+            guard let since, reply.runs.isEmpty, !reply.snapshot, deadline > .now else { return call.reply(reply) }
+            let silence = manager.configuration.deadlines.holderReply
+            manager.loop.perform { [self] in
+                manager.mapWatches.wait(on: holder, since: since, until: deadline, silence: silence, for: call) {
+                    [self] wake in
+                    guard wake == .look else { return call.reply(reply) }
+                    // It has its place already.
+                    manager.maps.resume(for: caller.beneficiary) { [self] in
+                        follow(call, caller, name, since: since, until: deadline)
+                    }
+                }
+            }
+        } catch {
+            call.fail(error.reply(on: .manager))
         }
     }
 
@@ -112,7 +151,7 @@ final class ManagerService: Sendable {
 
     /// Each is a place in memory for as long as its client takes to read it.
     private func inventory(_ call: VarlinkCall) {
-        guard permitted(call) != nil else { return }
+        guard let caller = permitted(call) else { return }
         let uid = call.peer.uid
         do throws(VarlinkErrorReply) {
             let parameters = try call.parameters(as: ManagerInterface.Inventory.Parameters.self)
@@ -131,7 +170,7 @@ final class ManagerService: Sendable {
                     if readers[uid] == 0 { readers[uid] = nil }
                 }
             }
-            manager.inventories.submit { stream.advance() }
+            stream.start(for: caller.beneficiary)
         } catch {
             call.fail(error)
         }
@@ -185,13 +224,14 @@ final class ManagerService: Sendable {
     }
 
     private func convert(_ call: VarlinkCall) {
-        guard let principal = permitted(call) else { return }
+        guard let caller = permitted(call) else { return }
+        let principal = caller.principal
         do throws(VarlinkErrorReply) {
             let parameters = try call.parameters(as: CallParameters.Convert.self)
             let (order, side) = try refusing { () throws(ControlError) in try Self.order(parameters) }
             // Each thread that a short one goes through costs it more than the conversion does.
             if try convertBriefly(call, order, side, principal) { return }
-            perform(call, on: manager.workers) { manager throws(ControlError) in
+            perform(call, for: caller, on: manager.workers) { manager throws(ControlError) in
                 // Who asked for one answer alone need not be there for the work to be wanted.
                 let isLeft = { call.wantsMore && call.isCancelled }
                 var meter = ProgressMeter()
@@ -259,10 +299,11 @@ final class ManagerService: Sendable {
         _ call: VarlinkCall, _ type: Parameters.Type,
         _ body: @escaping @Sendable (Manager, Parameters, Principal, StopWatcher) throws(ControlError) -> Void
     ) {
-        guard let principal = permitted(call) else { return }
+        guard let caller = permitted(call) else { return }
+        let principal = caller.principal
         let parameters: Parameters
         do throws(VarlinkErrorReply) { parameters = try call.parameters(as: type) } catch { return call.fail(error) }
-        manager.workers.submit { [manager] in
+        submit(call, for: caller, to: manager.workers) { [manager] in
             let watcher = StopWatcher(
                 progress: { call.replyContinues(ManagerInterface.Stop.Reply(progress: $0)) },
                 answer: { call.reply(ManagerInterface.Stop.Reply(certificate: $0)) })
@@ -324,18 +365,18 @@ final class ManagerService: Sendable {
         _ call: VarlinkCall, on pool: WorkerPool,
         _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
     ) {
-        guard permitted(call) != nil else { return }
-        perform(call, on: pool, body)
+        guard let caller = permitted(call) else { return }
+        perform(call, for: caller, on: pool, body)
     }
 
     private func answer<Parameters: Decodable & Sendable, Reply: Encodable & SendableMetatype>(
         _ call: VarlinkCall, _ type: Parameters.Type, on pool: WorkerPool,
         _ body: @escaping @Sendable (Manager, Parameters) throws(ControlError) -> Reply
     ) {
-        guard permitted(call) != nil else { return }
+        guard let caller = permitted(call) else { return }
         do throws(VarlinkErrorReply) {
             let parameters = try call.parameters(as: type)
-            perform(call, on: pool) { manager throws(ControlError) in try body(manager, parameters) }
+            perform(call, for: caller, on: pool) { manager throws(ControlError) in try body(manager, parameters) }
         } catch {
             call.fail(error)
         }
@@ -346,11 +387,11 @@ final class ManagerService: Sendable {
         _ call: VarlinkCall, _ type: Parameters.Type,
         _ body: @escaping @Sendable (Manager, Parameters, Principal) throws(ControlError) -> Reply
     ) {
-        guard let principal = permitted(call) else { return }
+        guard let caller = permitted(call) else { return }
         do throws(VarlinkErrorReply) {
             let parameters = try call.parameters(as: type)
-            perform(call, on: manager.workers) { manager throws(ControlError) in
-                try body(manager, parameters, principal)
+            perform(call, for: caller, on: manager.workers) { manager throws(ControlError) in
+                try body(manager, parameters, caller.principal)
             }
         } catch {
             call.fail(error)
@@ -358,10 +399,10 @@ final class ManagerService: Sendable {
     }
 
     private func perform<Reply: Encodable & SendableMetatype>(
-        _ call: VarlinkCall, on pool: WorkerPool,
+        _ call: VarlinkCall, for caller: Caller, on pool: WorkerPool,
         _ body: @escaping @Sendable (Manager) throws(ControlError) -> Reply
     ) {
-        pool.submit { [manager] in
+        submit(call, for: caller, to: pool) { [manager] in
             do throws(ControlError) {
                 call.reply(try body(manager))
             } catch {
@@ -370,27 +411,38 @@ final class ManagerService: Sendable {
         }
     }
 
-    /// Whose TDs the caller may touch; nil, with the call failed and logged, where it may not be made.
-    private func permitted(_ call: VarlinkCall) -> Principal? {
+    /// Hands a call to a thread of the caller's share, or refuses it at once.
+    private func submit(
+        _ call: VarlinkCall, for caller: Caller, to pool: WorkerPool, _ job: @escaping WorkerPool.Job
+    ) {
+        guard !pool.submit(for: caller.beneficiary, job) else { return }
+        call.fail(ControlError.tryAgain(reason: caller.tooManyCalls).reply(on: .manager))
+    }
+
+    /// Who calls, and whose TDs it may touch; nil, with the call failed and logged, where it may not be made.
+    func permitted(_ call: VarlinkCall) -> Caller? {
         let policy = PeerPolicy(manager.configuration.access, ownUID: manager.ownUID)
         let method = call.method.split(separator: ".").last.map { String($0) } ?? call.method
         do throws(ControlError) {
             return try policy.check(method: method, uid: call.peer.uid, groups: [call.peer.gid] + call.peer.groups)
         } catch {
-            let unlogged = refusals.withLock { log in
-                log.shouldLog(uid: call.peer.uid, now: Int64(clamping: MonotonicInstant.now.nanoseconds))
-            }
-            if let unlogged {
-                manager.log.warning(
-                    "refused a call",
-                    metadata: [
-                        "method": "\(method)", "uid": "\(call.peer.uid)", "pid": "\(call.peer.pid)",
-                        "program": "\(call.peer.programName ?? "unknown")",
-                        "unlogged": "\(unlogged)",
-                    ])
-            }
+            tellRefused(method, call.peer)
             call.fail(error.reply(on: .manager))
             return nil
         }
+    }
+
+    /// Logs a refusal, unless there were many of this user's just now.
+    func tellRefused(_ what: String, _ peer: PeerCredentials) {
+        let unlogged = refusals.withLock { log in
+            log.shouldLog(uid: peer.uid, now: Int64(clamping: MonotonicInstant.now.nanoseconds))
+        }
+        guard let unlogged else { return }
+        manager.log.warning(
+            "refused a call",
+            metadata: [
+                "method": "\(what)", "uid": "\(peer.uid)", "pid": "\(peer.pid)",
+                "program": "\(peer.programName ?? "unknown")", "unlogged": "\(unlogged)",
+            ])
     }
 }

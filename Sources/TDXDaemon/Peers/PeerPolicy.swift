@@ -40,6 +40,20 @@ enum Principal: Hashable, Sendable {
     }
 }
 
+/// Who makes a call that it may make.
+struct Caller: Hashable, Sendable {
+    var uid: UInt32
+    var role: Role
+
+    var principal: Principal { role == .admin ? .admin : .owner(uid) }
+
+    /// Whose share of threads the call takes from.
+    var beneficiary: Beneficiary { .client(uid: uid, role: role) }
+
+    /// Why a further call is refused.
+    var tooManyCalls: String { "user \(uid) has as many calls under way as it may" }
+}
+
 /// Who may do what. Root and the daemon's own user may do everything.
 struct PeerPolicy: Hashable, Sendable {
     /// A user or group as the configuration names it, for errors; its number, nil where this host does not know it.
@@ -86,7 +100,7 @@ struct PeerPolicy: Hashable, Sendable {
     }
 
     /// - Throws: `ControlError.notPermitted` that says what would be needed.
-    func check(method: String, uid: UInt32, groups: [UInt32]) throws(ControlError) -> Principal {
+    func check(method: String, uid: UInt32, groups: [UInt32]) throws(ControlError) -> Caller {
         let role = role(uid: uid, groups: groups)
         let needed = Role.ofMethods[method] ?? .admin
         guard role >= needed else {
@@ -98,7 +112,7 @@ struct PeerPolicy: Hashable, Sendable {
             throw .notPermitted(
                 needed: ways.joined(separator: " or "), reason: "user \(uid) may not call \(method)")
         }
-        return role == .admin ? .admin : .owner(uid)
+        return Caller(uid: uid, role: role)
     }
 }
 

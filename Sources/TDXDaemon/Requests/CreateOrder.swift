@@ -31,7 +31,7 @@ struct CreateOrder: Hashable, Sendable {
         name: String, memoryBytes: Int64, vcpus: Int64, firmware: String?, mrConfigID: String?, mrOwner: String?,
         mrOwnerConfig: String?
     ) throws(ControlError) {
-        self.name = try DomainName(validating: name)
+        self.name = try DomainName(forNew: name)
         guard memoryBytes > 0 else {
             throw .invalidField(field: "memory_bytes", value: String(memoryBytes), limit: "greater than 0")
         }

@@ -16,6 +16,18 @@ struct DomainName: Hashable, Sendable, CustomStringConvertible {
         self.text = text
     }
 
+    /// The name of a TD that is to be made: it begins with a letter or digit, so that no command line takes it for an option.
+    ///
+    /// - Throws: `ControlError.invalidField`. TDs that have another name from former versions keep it.
+    init(forNew text: String) throws(ControlError) {
+        try self.init(validating: text)
+        guard let first = text.utf8.first, Self.isAllowed(first), !".-_".utf8.contains(first) else {
+            throw .invalidField(
+                field: "name", value: ControlError.quoting(text),
+                limit: Self.limit + " that begin with a letter or digit")
+        }
+    }
+
     var description: String { text }
 
     private static func isAllowed(_ byte: UInt8) -> Bool {

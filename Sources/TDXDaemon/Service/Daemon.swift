@@ -21,7 +21,6 @@ public final class Daemon {
     /// The socket file is ours to remove.
     private var ownsSocket = false
     private var lastStatus = ""
-    private var isFenced = false
     private var leaving: MonotonicInstant?
     /// Why the process ends with a failure, though in order.
     private var failure: StartFailure?
@@ -140,12 +139,13 @@ public final class Daemon {
         manager = Manager(
             places: places, launcher: launcher, configuration: configuration, lookout: lookout, loop: loop, log: log,
             groups: groups)
+        let manager = manager
         server = VarlinkServer(
             loop: loop,
             identity: ServiceIdentity(
                 vendor: "tdxd", product: "tdxd", version: ControlInterfaceVersion.text,
                 url: "https://varlink.org"),
-            limits: Self.limits(configuration), refusal: Self.refuse)
+            limits: Self.limits(configuration), refusal: Self.refuse, share: { manager.share(of: $0) })
     }
 
     private static func limits(_ configuration: TDXDConfiguration) -> VarlinkLimits {
@@ -167,7 +167,16 @@ public final class Daemon {
             ).reply(on: .manager)
         case .tooManyConnections(let limit, let perUser):
             ControlError.tryAgain(
-                reason: "there are \(limit) connections\(perUser ? " of one user" : ""), which is the limit"
+                reason:
+                    "there are \(limit) connections\(perUser ? " of one user" : ""), which is the limit for its role"
+            ).reply(on: .manager)
+        case .notAdmitted(let peer):
+            ControlError.notPermitted(
+                needed: "a role: observe, operate or admin", reason: "user \(peer.uid) may not connect"
+            ).reply(on: .manager)
+        case .tooMuchUnread(let limit):
+            ControlError.tryAgain(
+                reason: "the user's clients have left answers unread; together they may leave \(limit) bytes"
             ).reply(on: .manager)
         }
     }
@@ -198,6 +207,7 @@ public final class Daemon {
         server.onClose = { peer, reason in
             switch reason {
             case .peerClosed, .idle, .serverClosed: break
+            case .notAdmitted: service.tellRefused("connect", peer)
             default: log.debug("closed a connection", metadata: ["uid": "\(peer.uid)", "reason": "\(reason)"])
             }
         }
@@ -224,6 +234,11 @@ public final class Daemon {
                 "tds": "\(manager.summary)",
             ])
         tellUnknownNames()
+        if !manager.firmwarePlaces.missing.isEmpty {
+            log.notice(
+                "firmware cannot lie in directories that are not there",
+                metadata: ["directories": "\(manager.firmwarePlaces.missing.joined(separator: ", "))"])
+        }
         if !PeerCredentials.kernelHasPIDFD {
             log.notice(
                 "this kernel has no SO_PEERPIDFD: a client's process is known by its number, opened with pidfd_open")
@@ -243,14 +258,13 @@ public final class Daemon {
 
     /// Which backend the host offers, before anybody asks.
     private func probe() {
-        manager.workers.submit { [manager, log] in
-            do throws(ControlError) {
-                let report = try manager.check()
+        manager.check { [log] answer in
+            switch answer {
+            case .success(let report):
                 log.info(
                     "probed the host",
                     metadata: ["backend": "\(report.backend.rawValue)", "reason": "\(report.reason)"])
-            } catch {
-                log.error("the host cannot be probed", metadata: ["reason": "\(error)"])
+            case .failure(let error): log.error("the host cannot be probed", metadata: ["reason": "\(error)"])
             }
         }
     }
@@ -260,9 +274,8 @@ public final class Daemon {
         do throws(LinuxError) {
             let source = KernelEventBox(try KernelEventSource())
             let events = manager.events
-            let lookout = manager.lookout
             try loop.watch(source.source.descriptor.rawValue, for: .readable) { _ in
-                source.drain(into: events) { thread in lookout.perform { VMEventLog.process(of: thread) } }
+                source.drain(into: events) { VMEventLog.process(of: $0) }
             }
         } catch {
             log.notice("KVM's announcements cannot be received", metadata: ["reason": "\(error)"])
@@ -310,6 +323,7 @@ public final class Daemon {
             let configuration = fenced(try Self.load(options))
             manager.core.withLock { $0.configuration = configuration }
             NameNumbers.forget()
+            server.dismissThoseWithoutShare()
             log.info("read the configuration again")
             tellUnknownNames()
         } catch {
@@ -323,7 +337,7 @@ public final class Daemon {
         let old = manager.configuration
         var result = configuration
         result.backends.emulatedTraces = old.backends.emulatedTraces
-        if isFenced { result.service.firmwareDirectories = old.service.firmwareDirectories }
+        result.service.firmwareDirectories = old.service.firmwareDirectories
         if result != configuration {
             log.warning("emulated_traces and firmware_directories change with the next start of tdxd, not before")
         }
@@ -333,7 +347,6 @@ public final class Daemon {
     private func tell(_ fence: FileSystemFence.Outcome) {
         switch fence {
         case .entered(_, let missing):
-            isFenced = true
             log.info(
                 "the file system is fenced off",
                 metadata: ["landlock": "\(fence)", "missing": "\(missing.joined(separator: " "))"])

@@ -1,5 +1,6 @@
 internal import ControlInterface
 internal import LinuxSystem
+internal import MemoryUnits
 internal import ServiceSupport
 
 /// Completes progress with its rate and the time left, phase by phase.
@@ -12,7 +13,7 @@ struct ProgressMeter: Sendable {
         if phase != progress.phase { meter.restart() }
         phase = progress.phase
         if let reading = meter.note(progress.doneBytes, of: progress.totalBytes, at: .now) {
-            progress.bytesPerSecond = UInt64(reading.perSecond)
+            progress.bytesPerSecond = UInt64(saturating: reading.perSecond)
             progress.etaSeconds = reading.secondsLeft
         }
         return progress

@@ -24,6 +24,8 @@ struct TeardownEvidence: Hashable, Sendable {
     var processesSeen: Int
     /// Processes that may not be looked into.
     var processesUnseen: Int
+    /// Processes that have so many descriptors or mappings that there was no time to look at all of them.
+    var processesUnfinished = 0
     /// Processes of other users are not even listed.
     var othersAreHidden = false
     /// Why /proc could not be looked through.
@@ -123,7 +125,7 @@ enum TeardownProofs {
         }
         let why = evidence.residencyUnknown ?? "there were no duplicates"
         guard evidence.filesSought > 0, nobodyHolds(evidence), evidence.processesUnseen == 0,
-            !evidence.othersAreHidden
+            evidence.processesUnfinished == 0, !evidence.othersAreHidden
         else {
             guard evidence.holderCountedNothing, evidence.filesSought > 0, nobodyHolds(evidence) else {
                 return TeardownProof(name: residencyZero, holds: false, evidence: "not measured: \(why)")
@@ -182,6 +184,10 @@ enum TeardownProofs {
         if evidence.processesUnseen > 0 {
             let unseen = counted(evidence.processesUnseen, "process", plural: "processes")
             parts.append("\(unseen) of other users could not be looked into")
+        }
+        if evidence.processesUnfinished > 0 {
+            let unfinished = counted(evidence.processesUnfinished, "process", plural: "processes")
+            parts.append("\(unfinished) with too many descriptors or mappings to be looked through in time")
         }
         if evidence.othersAreHidden { parts.append("processes of other users are hidden from tdxd (hidepid)") }
         return parts.isEmpty ? nil : parts.joined(separator: "; ")
