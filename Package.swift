@@ -13,7 +13,6 @@ let strict: [SwiftSetting] =
 
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
-let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistogram-swift")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
@@ -57,7 +56,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
@@ -68,19 +66,21 @@ let package = Package(
         .systemLibrary(name: "CLinux"),
         // What a process that must run no Swift runs.
         .target(name: "CLastWill"),
+        .systemLibrary(name: "CGcrypt", pkgConfig: "libgcrypt", providers: [.apt(["libgcrypt20-dev"])]),
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
         .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
 
         // The ground floor: units, status codes, Linux.
         room("MemoryUnits"),
         room("TDXStatusCodes"),
+        room("Hashing", ["CGcrypt"]),
         // The words of the project as types, checked when they are made.
         room("Terms", ["MemoryUnits"]),
         room("LinuxSystem", ["CLastWill", "CLinux", "MemoryUnits", system]),
 
         // The kernel's uAPI, the module, and the kernel's half in software.
         room("KVM", ["CKVM", "CLinux", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
-        room("TDXModule", ["MemoryUnits", "TDXStatusCodes", crypto]),
+        room("TDXModule", ["Hashing", "MemoryUnits", "TDXStatusCodes"]),
         room(
             "TDXEmulator",
             ["KVM", "LinuxSystem", "MemoryUnits", "TDXModule", "TDXStatusCodes", "TransitionModel", system]),
@@ -97,7 +97,7 @@ let package = Package(
         room(
             "ConfidentialMemory",
             [
-                "FirmwareImage", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Terms", crypto, deque,
+                "FirmwareImage", "Hashing", "KVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Terms", deque,
                 histogram, system,
             ]),
 
@@ -149,10 +149,11 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
         tests("MemoryUnits", ["MemoryUnits"]),
         tests("TDXStatusCodes", ["TDXStatusCodes"]),
+        tests("Hashing", ["Hashing"]),
         tests("Terms", ["Terms"]),
         tests("LinuxSystem", ["CLinux", "LinuxSystem", "MemoryUnits", "TestSupport", system]),
         tests("KVM", ["KVM", "CKVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
-        tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", "TestSupport", crypto]),
+        tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", "TestSupport"]),
         tests(
             "TDXEmulator",
             [
@@ -167,7 +168,7 @@ let package = Package(
                 // Built with the tests, so that the whole program can be started.
                 "tdx-module-server",
             ]),
-        tests("FirmwareImage", ["FirmwareImage", "MemoryUnits", "TestSupport", crypto]),
+        tests("FirmwareImage", ["FirmwareImage", "Hashing", "MemoryUnits", "TestSupport"]),
         tests(
             "ConfidentialMemory",
             [

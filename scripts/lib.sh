@@ -41,24 +41,30 @@ need_swift() {
     esac
 }
 
-# build_release PRODUCT... – optimised and with Swift's own libraries inside; $bin is where they are. Quiet unless it fails.
+# build_release PROGRAM... – optimised and with Swift's own libraries inside, in one call of swift build; $bin is where
+# they are. Quiet unless it fails.
 build_release() {
-    local product log
+    local log
     log=$(mktemp)
-    for product in "$@"; do
-        swift build -c release --static-swift-stdlib --product "$product" >"$log" 2>&1 ||
-            { tail -n 40 "$log" >&2; rm -f "$log"; fail "the build failed"; }
-    done
+    TDXD_ROOMS=$(IFS=,; printf '%s' "$*") swift build -c release --static-swift-stdlib >"$log" 2>&1 ||
+        { tail -n 40 "$log" >&2; rm -f "$log"; fail "the build failed"; }
     rm -f "$log"
     bin=$(swift build -c release --static-swift-stdlib --show-bin-path)
 }
 
 # What every build needs.
-build_packages=(libseccomp-dev libsystemd-dev pkg-config)
+build_packages=(libgcrypt20-dev libseccomp-dev libsystemd-dev pkg-config)
+
+# What scripts/test-tsan runs: the rooms in which threads meet, the tests of those rooms, and the names that it leaves
+# out.
+sanitized_rooms=(TDXModule TDXEmulator LinuxSystem Varlink TDHolder ConfidentialMemory)
+sanitized_tests=('TDXModuleTests\.' 'TDXEmulatorTests\.' 'LinuxSystemTests\.' 'VarlinkTests\.' 'TDHolderTests\.'
+    'ConfidentialMemoryTests\.(Conversion|InPlace|Teardown|EmulatedGuest|GuestExit|FaultInjection)')
+unsanitized_tests=(OVMF LastWillTests)
 
 # find_lab – $lab becomes the program that boots a kernel with private memory: the one that TDXD_KERNEL_LAB names, else
-# ../shared/kernel-lab/run, else scripts/kernel-lab, whose kernel is never built unless asked for. False, with $without as the
-# reason, where there is none.
+# ../shared/kernel-lab/run, else scripts/kernel-lab, whose kernel is never built unless asked for. False, with $without
+# as the reason, where there is none.
 find_lab() {
     lab=${TDXD_KERNEL_LAB:-../shared/kernel-lab/run} without=
     [ -n "${TDXD_KERNEL_LAB:-}" ] || [ -x "$lab" ] || lab=scripts/kernel-lab

@@ -1,4 +1,3 @@
-internal import Crypto
 public import MemoryUnits
 internal import Synchronization
 public import TDXStatusCodes
@@ -43,7 +42,7 @@ public final class TDXModule: Sendable {
     /// The random numbers of keys, UUIDs and report MACs.
     let entropy: EntropySource
     /// The key of report MACs, new with each load.
-    let reportKey: SymmetricKey
+    let reportKey: [UInt8]
 
     /// A module that was just loaded: its state is SYSINIT_PENDING.
     ///
@@ -64,7 +63,7 @@ public final class TDXModule: Sendable {
         isLate = platform.version == .late
         processorCount = UInt32(platform.logicalProcessors)
         entropy = EntropySource(seed: seed)
-        reportKey = SymmetricKey(data: entropy.bytes(32) ?? [])
+        reportKey = entropy.bytes(32) ?? []
     }
 
     deinit {

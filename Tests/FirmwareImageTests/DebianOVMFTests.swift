@@ -1,14 +1,14 @@
-import Crypto
 import FirmwareImage
 import Glibc
+import Hashing
 import MemoryUnits
 import Testing
 
 private let path = "/usr/share/ovmf/OVMF.fd"
 private let isInstalled = access(path, R_OK) == 0
 private let isKnownVersion =
-    (try? hexadecimal(SHA256.hash(data: readFile(path))))
-    == "7b456907dd0786d415999e801a1ac4637b8ed4d7cf5378cfc6edbe5e574dd773"
+    (try? hexadecimal(SHA384.hash(readFile(path))))
+    == "fa0dd56f4e3156e03cb377d56b5785bda51999a9c01fcf4e3d00e8848d6fe02a94d95e2c1fab707a000bb08674a7ce6a"
 private let hasPython = system("python3 -c 'import hashlib, uuid' 2>/dev/null") == 0
 
 @Suite(.enabled(if: isInstalled, "Debian's package ovmf is not installed"))

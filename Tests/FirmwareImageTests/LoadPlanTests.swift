@@ -1,5 +1,5 @@
-import Crypto
 import FirmwareImage
+import Hashing
 import MemoryUnits
 import Testing
 

@@ -1,5 +1,5 @@
-internal import Crypto
 public import FirmwareImage
+internal import Hashing
 public import MemoryUnits
 
 /// MRTD as the TDX module builds it: SHA-384 over a record for every page added and every chunk measured, in order.
@@ -38,13 +38,13 @@ public struct LaunchMeasurement: Sendable {
     }
 
     /// MRTD so far; MR.FINALIZE ends it like this.
-    public var value: MeasurementRegister { MeasurementRegister(Array(hash.finalize())) }
+    public var value: MeasurementRegister { MeasurementRegister(hash.finalize()) }
 
     /// MRTD of a TD that is loaded by this plan.
     public static func replaying(_ plan: LoadPlan) -> MeasurementRegister {
         var hash = SHA384()
         plan.replayMeasurement { hash.update(bufferPointer: $0) }
-        return MeasurementRegister(Array(hash.finalize()))
+        return MeasurementRegister(hash.finalize())
     }
 
     /// 128 bytes: the name at 0, the address at 16, zeroes elsewhere.

@@ -1,4 +1,4 @@
-internal import Crypto
+internal import Hashing
 
 /// The 128-byte records that MRTD is extended with (reference §8.1): a name of at most 16 characters, the GPA, zeros.
 struct MeasurementRecord {
@@ -57,11 +57,6 @@ final class RunningMeasurement: @unchecked Sendable {
             buffer.deallocate()
         }
         buffer = nil
-        return Array(hash.finalize())
+        return hash.finalize()
     }
-}
-
-extension SHA384 {
-    /// Digest of some bytes.
-    static func bytes(_ data: [UInt8]) -> [UInt8] { Array(SHA384.hash(data: data)) }
 }

@@ -1,4 +1,4 @@
-internal import Crypto
+internal import Hashing
 internal import MemoryUnits
 internal import Synchronization
 internal import TDXStatusCodes
@@ -16,7 +16,7 @@ extension TDXModule {
         defer { td.pointee.rtmrLock.minus(Sharex.exclusive) }
         let value = memory.bytes(address, count: 48, key: key)
         td.details.contents.withLock { contents in
-            contents.rtmrs[Int(index)] = SHA384.bytes(contents.rtmrs[Int(index)] + value)
+            contents.rtmrs[Int(index)] = SHA384.hash(contents.rtmrs[Int(index)] + value)
         }
         return .completed(.success)
     }
@@ -82,14 +82,14 @@ enum ReportLayout {
     }
 
     /// MAC structure: type 0x81 @0, hash of TEE_TCB_INFO @32, hash of TDINFO @80, report data @128, MAC @224.
-    static func report(data: [UInt8], tdInfo: [UInt8], key: SymmetricKey) -> [UInt8] {
+    static func report(data: [UInt8], tdInfo: [UInt8], key: [UInt8]) -> [UInt8] {
         let tcbInfo = [UInt8](repeating: 0, count: 239)
         var bytes: [UInt8] = [0x81] + [UInt8](repeating: 0, count: 31)
-        bytes += SHA384.bytes(tcbInfo)
-        bytes += SHA384.bytes(tdInfo)
+        bytes += SHA384.hash(tcbInfo)
+        bytes += SHA384.hash(tdInfo)
         bytes += data
         bytes += [UInt8](repeating: 0, count: 32)
-        bytes += Array(HMAC<SHA256>.authenticationCode(for: bytes, using: key))
+        bytes += HMACSHA256.code(of: bytes, key: key)
         return bytes + tcbInfo + [UInt8](repeating: 0, count: 17) + tdInfo
     }
 }
