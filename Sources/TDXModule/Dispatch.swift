@@ -63,18 +63,19 @@ extension TDXModule {
         case .memPagePromote: return memPagePromote(&r, version: version)
         case .phymemPageRdmd: return phymemPageRdmd(&r)
         case .memSeptRd: return memSeptRd(&r)
-        case .vpRd: return vpRd(&r, version: version)
+        case .vpRd: return vpRd(&r, processor, version: version)
         case .mngKeyReclaimid: return .success
         case .memSeptRemove: return memSeptRemove(&r, version: version)
         case .sysKeyConfig: return sysKeyConfig(&r, processor)
         case .sysInfo: return sysInfo(&r, processor)
         case .sysInit: return sysInit(&r)
-        case .sysRd: return sysRd(&r)
+        case .sysRd: return sysRd(&r, processor)
         case .sysLpInit: return sysLpInit(&r, processor)
         case .sysTdmrInit: return sysTdmrInit(&r)
+        case .sysRdall: return sysRdall(&r, processor)
         case .phymemCacheWb: return phymemCacheWb(&r, processor)
         case .phymemPageWbinvd: return phymemPageWbinvd(&r)
-        case .vpWr: return vpWr(&r)
+        case .vpWr: return vpWr(&r, processor)
         case .sysConfig: return sysConfig(&r, memory)
         case .sysShutdown: return sysShutdown(&r)
         case .phymemPamtAdd: return phymemPamtAdd(&r)
@@ -94,9 +95,9 @@ extension TDXModule {
     /// Leaves that work before the module is ready (reference §0.1, step 4).
     private func worksBeforeReady(_ number: UInt16) -> Bool {
         switch SeamcallLeaf(rawValue: number) {
-        case .sysInfo, .sysInit, .sysRd, .sysLpInit, .sysConfig, .sysKeyConfig: true
-        // SYS.RDALL, SYS.LP.SHUTDOWN and SYS.UPDATE pass too; the model does not know them.
-        default: number == 37 || number == 44 || number == 53
+        case .sysInfo, .sysInit, .sysRd, .sysRdall, .sysLpInit, .sysConfig, .sysKeyConfig: true
+        // SYS.LP.SHUTDOWN and SYS.UPDATE pass too; the model does not know them.
+        default: number == 44 || number == 53
         }
     }
 }

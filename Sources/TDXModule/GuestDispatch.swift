@@ -65,6 +65,13 @@ extension TDXModule {
         return .virtualizationException
     }
 
-    /// Nanoseconds of the module's clock, which times nothing but how long a guest keeps meeting host priority.
+    /// Nanoseconds of the module's clock.
     func clock() -> UInt64 { faults.nanoseconds() }
+
+    /// The processor's TSC: the module's clock at the processor's frequency.
+    func timeStampCounter() -> UInt64 {
+        let product = clock().multipliedFullWidth(by: platform.processor.tscFrequency)
+        let second: UInt64 = 1_000_000_000
+        return product.high < second ? second.dividingFullWidth(product).quotient : .max
+    }
 }

@@ -306,11 +306,13 @@ struct NaiveModel {
 
     /// TD_PARAMS are always good; their address need not be.
     private mutating func initialize(_ r: inout Registers) -> UInt64 {
-        if let problem = privatePage(r.rcx, .tdr, exclusive: true, 1) { return problem }
-        if let problem = stateProblem(tds[r.rcx]!, 21) { return problem }
+        let root = r.rcx
+        r.rcx = 0
+        if let problem = privatePage(root, .tdr, exclusive: true, 1) { return problem }
+        if let problem = stateProblem(tds[root]!, 21) { return problem }
         if r.rdx & 1023 != 0 || r.rdx >> 52 != 0 || r.rdx >> 46 >= keyRange.lowerBound { return Self.invalid + 2 }
-        tds[r.rcx]!.opState = 1
-        tds[r.rcx]!.epoch = 1
+        tds[root]!.opState = 1
+        tds[root]!.epoch = 1
         return 0
     }
 

@@ -25,6 +25,7 @@ struct TDBlock: ~Copyable {
     let address = Atomic<UInt64>(0)
     /// NUM_VCPUS in bits 31:0, NUM_ASSOC_VCPUS in bits 63:32.
     let vcpus = Atomic<UInt64>(0)
+    static let vcpuMask: UInt64 = 0xFFFF_FFFF
     /// A retained `TDContext`, as bits.
     let context = Atomic<UInt64>(0)
     /// Lock of the RTMRs (guest side).

@@ -37,6 +37,26 @@ extension TDXModule {
         unlock(access.page)
     }
 
+    /// Binds a vCPU to the logical processor that calls, unless another has it. The vCPU must be ready, or disabled where
+    /// that is allowed.
+    func associate(_ access: VCPUAccess, _ processor: LogicalProcessorID, allowsDisabled: Bool = false) -> TDXStatus {
+        while true {
+            let old = access.vcpu.pointee.state.get()
+            let state = VCPUState(old)
+            let isReady = state.condition == VCPUCondition.ready.rawValue
+            guard isReady || (allowsDisabled && state.condition == VCPUCondition.disabled.rawValue) else {
+                return .vcpuStateIncorrect
+            }
+            if state.processor == processor.rawValue { return .success }
+            if state.processor != VCPUState.noProcessor { return .vcpuAssociated }
+            let new = old & ~VCPUState.processorMask | UInt64(processor.rawValue) << VCPUState.processorShift
+            if access.vcpu.pointee.state.replace(old, by: new) {
+                changeAssociated(access.owner.td, by: 1)
+                return .success
+            }
+        }
+    }
+
     /// One more or fewer vCPU that is associated with a logical processor.
     func changeAssociated(_ td: TD, by amount: Int) {
         td.pointee.vcpus.plus(UInt64(bitPattern: Int64(amount)) << 32)

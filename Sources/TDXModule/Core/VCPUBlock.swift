@@ -46,6 +46,7 @@ struct VCPUState {
     static let pagesMask: UInt64 = 0xFF << 8
     static let lastExitMask: UInt64 = 0xFF << 16
     static let processorMask: UInt64 = 0xFFFF_FFFF << 32
+    static let processorShift: UInt64 = 32
     static let noProcessor: UInt32 = .max
 
     var condition: UInt8 { UInt8(truncatingIfNeeded: raw) }
@@ -69,8 +70,10 @@ final class VCPUContext: Sendable {
         var answer: Registers?
         /// What TDG.VP.VEINFO.GET returns next.
         var exception: VirtualizationException?
-        /// Debug TDs: guest registers by VP.RD/VP.WR.
-        var guest = Registers()
+        /// Pages of TDVPS: TDVPR, then those of VP.ADDCX.
+        var pages: [UInt64] = []
+        /// What VP.INIT and VP.WR wrote.
+        var fields = VCPUFieldStore()
     }
     let contents = Mutex(Contents())
 }

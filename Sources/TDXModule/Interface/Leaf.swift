@@ -39,6 +39,7 @@ public enum SeamcallLeaf: UInt16, Hashable, Sendable, CaseIterable {
     case sysRd = 34
     case sysLpInit = 35
     case sysTdmrInit = 36
+    case sysRdall = 37
     case memTrack = 38
     case memRangeUnblock = 39
     case phymemCacheWb = 40
@@ -89,6 +90,7 @@ public enum SeamcallLeaf: UInt16, Hashable, Sendable, CaseIterable {
         case .sysRd: "TDH.SYS.RD"
         case .sysLpInit: "TDH.SYS.LP.INIT"
         case .sysTdmrInit: "TDH.SYS.TDMR.INIT"
+        case .sysRdall: "TDH.SYS.RDALL"
         case .memTrack: "TDH.MEM.TRACK"
         case .memRangeUnblock: "TDH.MEM.RANGE.UNBLOCK"
         case .phymemCacheWb: "TDH.PHYMEM.CACHE.WB"

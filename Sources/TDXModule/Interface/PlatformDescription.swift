@@ -56,6 +56,8 @@ public struct PlatformDescription: Hashable, Sendable {
     public var keyIDBits: Int
     /// Which snapshot of the module is modelled.
     public var version: ModuleVersion
+    /// The processor of all packages.
+    public var processor = ProcessorModel.sapphireRapids
 
     /// A machine with `memory` bytes of TDX-convertible memory from 4 GiB on (rounded up to 1 GiB), followed by a
     /// region for the module's own metadata. Everything else has a default that suits tests and emulators.

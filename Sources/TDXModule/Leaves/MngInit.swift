@@ -5,10 +5,11 @@ internal import TDXStatusCodes
 extension TDXModule {
     /// MNG.INIT (reference §1.2): the trust domain's parameters.
     func mngInit(_ r: inout Registers) -> TDXStatus {
-        let parameters = r.rdx
+        let (root, parameters) = (r.rcx, r.rdx)
+        r.rcx = 0
         if faults.takes(.cpuidLimit) { return .limitCPUIDMaxvalSet }
         var access: TDAccess?
-        var status = open(r.rcx, .tdrExclusive, tdr: .tdrExclusive, .rcx, into: &access)
+        var status = open(root, .tdrExclusive, tdr: .tdrExclusive, .rcx, into: &access)
         guard let access else { return status }
         defer { access.release() }
         status = checkState(access, .mngInit, locksOpState: false)
@@ -19,7 +20,7 @@ extension TDXModule {
         do {
             checked = try TDParameters(
                 bytes, tdcxCount: access.state.tdcxCount, version: platform.version,
-                tscAdjustChanged: faults.takes(.tscAdjust))
+                processor: platform.processor, tscAdjustChanged: faults.takes(.tscAdjust))
         } catch {
             if let rcx = error.rcx { r.rcx = rcx }
             return error.status
@@ -29,7 +30,9 @@ extension TDXModule {
             contents.parameters = checked
             contents.mrtd = [UInt8](repeating: 0, count: 48)
             contents.rtmrs = [[UInt8]](repeating: [UInt8](repeating: 0, count: 48), count: 4)
-            contents.controls = checked.disablesVE ? 1 : 0
+            contents.controls = checked.disablesVE ? TDContext.Contents.pendingVEDisable : 0
+            contents.setHostPriorityTimeout(TDContext.Contents.defaultHostPriorityTimeout, platform.processor)
+            contents.startVirtualTSC(at: timeStampCounter(), platform.processor)
         }
         let td = access.td
         td.pointee.epoch.set(1)

@@ -81,7 +81,9 @@ extension TDXModule {
         let since = vcpu.pointee.priorityWaitSince.get()
         if since == 0 {
             vcpu.pointee.priorityWaitSince.set(now)
-        } else if now - min(now, since) > td.details.contents.withLock({ $0.hostPriorityTimeout }) * 1000 {
+        } else if now - min(now, since) > td.details.contents.withLock({ $0.hostPriorityTimeout(platform.processor) })
+            * 1000
+        {
             vcpu.pointee.priorityWaitSince.set(0)
             return .exit(.hostPriorityTimeout)
         }

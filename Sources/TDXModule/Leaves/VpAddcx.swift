@@ -20,6 +20,7 @@ extension TDXModule {
         guard let page else { return status }
         memory.zeroPage(HostPhysicalAddress(address), key: access.owner.key)
         access.vcpu.pointee.state.update(VCPUState.pagesMask, to: UInt64(state.pages + 1) << 8)
+        access.vcpu.details.contents.withLock { $0.pages.append(address) }
         access.owner.td.pointee.children.plus(1)
         unlock(page, as: .tdcx, owner: access.owner.address, second: 0)
         return .success

@@ -22,7 +22,9 @@ extension TDXModule {
         vcpu.pointee.epoch.set(0)
         vcpu.pointee.address.set(address)
         vcpu.pointee.priorityWaitSince.set(0)
-        let context = Unmanaged.passRetained(VCPUContext())
+        let details = VCPUContext()
+        details.contents.withLock { $0.pages = [address] }
+        let context = Unmanaged.passRetained(details)
         vcpu.pointee.context.set(UInt64(UInt(bitPattern: context.toOpaque())))
         access.td.pointee.children.plus(1)
         unlock(page, as: .tdvpr, owner: access.address, second: slot)

@@ -39,6 +39,7 @@ extension TDXModule {
             contents.initialValue = initialValue
             contents.index = UInt32(index)
             contents.apicID = version == 1 ? UInt32(apicID) : nil
+            initializeFields(&contents, access)
         }
         changeAssociated(td, by: 1)
         vcpu.pointee.state.update(
