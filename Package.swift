@@ -191,6 +191,10 @@ let package = Package(
                 "TDXControl", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Varlink",
                 argumentParser, system,
             ]),
+        // What documents state about the code.
+        tests(
+            "Documents",
+            ["ControlInterface", "MemoryUnits", "ServiceSupport", "TDXControl", "Varlink", argumentParser]),
         tests("HolderLaunch", ["HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport", system]),
         tests(
             "TDHolder",

@@ -1,7 +1,7 @@
 // Door to KVM: the installed <linux/kvm.h>, and under names of our own all that older ones lack.
 //
-// Debian 12 installs the header of Linux 6.1, which knows no guest_memfd, no memory attributes, no pre-fault and no TDX.
-// Newer headers define some of those names as enumerators and structures, which the preprocessor cannot test for.
+// Debian 12 installs the header of Linux 6.1, which knows no guest_memfd, no memory attributes, no pre-fault and no
+// TDX. Newer headers define some of those names as enumerators and structures, which the preprocessor cannot test for.
 // Hence everything newer than 6.1 is declared here a second time, always, as TDXD_… and tdxd_…: the two never collide.
 #pragma once
 #include <errno.h>

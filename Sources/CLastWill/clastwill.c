@@ -92,7 +92,7 @@ WILL static int run(void *context) {
         if (ready > 0) break;
         if (ready != -EINTR) call(SYS_exit_group, 2, 0, 0, 0);
     }
-    // Every thread of the owner has ended: nobody else runs on this memory, and none of its vCPUs is in KVM_RUN.
+    // Every thread of the owner has ended: no thread runs on this memory, and none of its vCPUs is in KVM_RUN.
     w->record.noticed_ns = now();
     int descriptor = __atomic_load_n(&w->descriptor, __ATOMIC_ACQUIRE);
     if (descriptor >= 0)

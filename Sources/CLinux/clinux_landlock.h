@@ -7,13 +7,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// The version of the kernel's Landlock, from 1, or -errno: ENOSYS where it was not built in, EOPNOTSUPP where it is off.
+// The version of the kernel's Landlock, from 1, or -errno: ENOSYS where it was not built in, EOPNOTSUPP where it is
+// off.
 static inline int tdxd_landlock_version(void) {
     long version = syscall(444, NULL, 0, 1);
     return version >= 0 ? (int)version : -errno;
 }
 
-// A ruleset that handles these rights: a descriptor, or -errno. Kernels that do not know the later fields take them as zero.
+// A ruleset that handles these rights: a descriptor, or -errno. Kernels that do not know the later fields take them as
+// zero.
 static inline int tdxd_landlock_ruleset(uint64_t files, uint64_t network, uint64_t scopes) {
     struct { uint64_t files, network, scopes; } attributes = {files, network, scopes};
     long fd = syscall(444, &attributes, sizeof attributes, 0);

@@ -1,4 +1,5 @@
-// A look through a process in /proc, in C: there may be a million descriptors and mappings of a stranger's to pass over.
+// A look through a process in /proc, in C: there may be a million descriptors and mappings of a stranger's to pass
+// over.
 #pragma once
 
 #include <dirent.h>
@@ -17,9 +18,9 @@ static inline int64_t tdxd_look_now(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-// Calls `each` with number, device and inode of every open file that a /proc/PID/fd directory shows. stat(2) through the link
-// reaches the open file itself and opens nothing. A descriptor that was closed meanwhile is passed over; one that may not be
-// looked at, as from inside a Landlock domain, ends the look.
+// Calls `each` with number, device and inode of every open file that a /proc/PID/fd directory shows. stat(2) through
+// the link reaches the open file itself and opens nothing. A descriptor that was closed meanwhile is passed over; one
+// that may not be looked at, as from inside a Landlock domain, ends the look.
 // 0, 1 when `deadline` (CLOCK_MONOTONIC, nanoseconds) came first, or -errno.
 static inline int tdxd_look_at_descriptors(
     const char *path, int64_t deadline, void *context, void (*each)(void *, int32_t, uint64_t, uint64_t)) {
@@ -81,13 +82,14 @@ static inline int tdxd_mapping_identity(const char *line, const char *end, uint6
     return numbers[2] != 0;
 }
 
-// Calls `each` with device and inode of every mapping of a file that a /proc/PID/maps file shows. A line that is not understood is
-// passed over. 0, 1 when `deadline` came first, or -errno.
+// Calls `each` with device and inode of every mapping of a file that a /proc/PID/maps file shows. A line that is not
+// understood is passed over. 0, 1 when `deadline` came first, or -errno.
 static inline int tdxd_look_at_mappings(
     const char *path, int64_t deadline, void *context, void (*each)(void *, uint64_t, uint64_t)) {
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return -errno;
-    // The longest line is a path of 4096 bytes, each perhaps four for an escape, and 80 more; more of one is no mapping's.
+    // The longest line is a path of 4096 bytes, each perhaps four for an escape, and 80 more; more of one is no
+    // mapping's.
     char buffer[32768];
     size_t held = 0;
     int result = 0, skips = 0;
@@ -104,7 +106,8 @@ static inline int tdxd_look_at_mappings(
         }
         held += (size_t)count;
         const char *line = buffer;
-        for (const char *end; (end = (const char *)memchr(line, '\n', held - (size_t)(line - buffer))); line = end + 1) {
+        for (const char *end; (end = (const char *)memchr(line, '\n', held - (size_t)(line - buffer)));
+             line = end + 1) {
             uint64_t device, inode;
             if (!skips && tdxd_mapping_identity(line, end, &device, &inode)) each(context, device, inode);
             skips = 0;
@@ -113,7 +116,8 @@ static inline int tdxd_look_at_mappings(
         memmove(buffer, line, held);
         if (count == 0) {
             uint64_t device, inode;
-            if (held && !skips && tdxd_mapping_identity(buffer, buffer + held, &device, &inode)) each(context, device, inode);
+            if (held && !skips && tdxd_mapping_identity(buffer, buffer + held, &device, &inode))
+                each(context, device, inode);
             break;
         }
         if (held == sizeof buffer) {

@@ -321,7 +321,8 @@ static inline int tdxd_set_mempolicy(int policy, uint64_t node_mask) {
     return syscall(SYS_set_mempolicy, policy, node_mask ? &mask : NULL, node_mask ? 65UL : 0UL) == 0 ? 0 : -errno;
 }
 
-// No flag asks for the calling thread's policy. MPOL_F_ADDR (2) asks for the policy of an address, MPOL_F_NODE | MPOL_F_ADDR (3) for the node of its page.
+// No flag asks for the calling thread's policy. MPOL_F_ADDR (2) asks for the policy of an address, MPOL_F_NODE |
+// MPOL_F_ADDR (3) for the node of its page.
 static inline int tdxd_get_mempolicy(void *address, int flags, int *policy, uint64_t *node_mask) {
     unsigned long mask[16] = {0};
     int node_query = flags & 1;
@@ -331,8 +332,8 @@ static inline int tdxd_get_mempolicy(void *address, int flags, int *policy, uint
     return 0;
 }
 
-// Fills memory past the caches, 16 bytes at a time: what is timed then is memory, not a cache. `size` is a multiple of 64,
-// `memory` aligned to 64.
+// Fills memory past the caches, 16 bytes at a time: what is timed then is memory, not a cache. `size` is a multiple of
+// 64, `memory` aligned to 64.
 static inline void tdxd_stream_fill(void *memory, size_t size, uint8_t value) {
 #if defined(__SSE2__)
     typedef long long tdxd_pair __attribute__((vector_size(16)));

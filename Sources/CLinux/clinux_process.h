@@ -178,7 +178,8 @@ static inline int tdxd_ignore_signal(int signal) {
 static inline int tdxd_first_realtime_signal(void) { return SIGRTMIN; }
 
 // A timer that signals one thread at `first_ns` from now and then every `interval_ns` until it is deleted.
-static inline int tdxd_thread_timer_create(int32_t tid, int signal, uint64_t first_ns, uint64_t interval_ns, void **out) {
+static inline int tdxd_thread_timer_create(
+    int32_t tid, int signal, uint64_t first_ns, uint64_t interval_ns, void **out) {
     struct sigevent event;
     memset(&event, 0, sizeof event);
     event.sigev_notify = SIGEV_THREAD_ID;

@@ -23,7 +23,7 @@ public struct FirmwareError: Error, Hashable, Sendable {
         case sectionAttributes
         /// A section's raw data lies outside the image.
         case sectionOutsideImage
-        /// An address or size is no multiple of 4 KiB.
+        /// An address or size is not a multiple of 4 KiB.
         case misaligned
         /// A size is zero, too small for what it must hold, or not allowed for the type of section.
         case sectionSize
@@ -41,7 +41,7 @@ public struct FirmwareError: Error, Hashable, Sendable {
         case outsideMemory
         /// The hand-off block needs more room than its section has.
         case handOffBlockOverflow
-        /// The image needs something that nobody supplies, such as a separate payload.
+        /// The image needs something that no host supplies, such as a separate payload.
         case unsupported
     }
 

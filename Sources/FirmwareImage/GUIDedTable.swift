@@ -1,8 +1,8 @@
 /// The table of GUIDed structures that OVMF keeps below its reset vector.
 ///
-/// It is read backwards. It ends 32 bytes before the image does; from there, downwards: the footer's GUID (16 bytes), the
-/// length of the whole table (2 bytes), then entries, each again with its GUID on top, its length (2 bytes, data, length
-/// and GUID together) below, and its data below that. Source: edk2, OvmfPkg/ResetVector.
+/// It is read backwards. It ends 32 bytes before the image does; from there, downwards: the footer's GUID (16 bytes),
+/// the length of the whole table (2 bytes), then entries, each again with its GUID on top, its length (2 bytes, data,
+/// length and GUID together) below, and its data below that. Source: edk2, OvmfPkg/ResetVector.
 struct GUIDedTable {
     static let footer = GUID("96b582de-1fb2-45f7-baea-a366c55a082d")
     /// Bytes between the table's end and the image's end.

@@ -1,12 +1,12 @@
 public import MemoryUnits
 
-/// Where a guest's memory lies, as on a PC: low RAM from 0, a hole below 4 GiB for devices, high RAM from 4 GiB, and the
-/// firmware's flash ending at 4 GiB.
+/// Where a guest's memory lies, as on a PC: low RAM from 0, a hole below 4 GiB for devices, high RAM from 4 GiB, and
+/// the firmware's flash ending at 4 GiB.
 ///
-/// The split is that of QEMU's q35 machine, so that a TD is laid out (and its hand-off block reads) as under QEMU: memory
-/// of less than 2.75 GiB (0xB0000000) is all low; from 2.75 GiB on, 2 GiB are low and the rest is high. The device hole
-/// is thus at least 1.25 GiB, 256 MiB of it for PCI Express configuration space. There is no copy of the firmware
-/// below 1 MiB: a TD starts in protected mode at the reset vector.
+/// The split is that of QEMU's q35 machine, so that a TD is laid out (and its hand-off block reads) as under QEMU:
+/// memory of less than 2.75 GiB (0xB0000000) is all low; from 2.75 GiB on, 2 GiB are low and the rest is high. The
+/// device hole is thus at least 1.25 GiB, 256 MiB of it for PCI Express configuration space. There is no copy of the
+/// firmware below 1 MiB: a TD starts in protected mode at the reset vector.
 public struct GuestMemoryLayout: Hashable, Sendable {
     /// What a region is.
     public enum Kind: String, Hashable, Sendable {

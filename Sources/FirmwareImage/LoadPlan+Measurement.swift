@@ -7,9 +7,9 @@ extension LoadPlan {
     private static let extendRecordSize = 128
     private static let chunkSize = 256
 
-    /// Feeds `update`, page by page, with exactly the bytes that MRTD is the SHA-384 of when Linux carries out the plan:
-    /// for each page a MEM.PAGE.ADD record, then for a measured page 16 times an MR.EXTEND record and 256 bytes of the
-    /// page. Nothing else that a host does enters MRTD. The buffer is valid during the call only.
+    /// Feeds `update`, page by page, with exactly the bytes that MRTD is the SHA-384 of when Linux carries out the
+    /// plan: for each page a MEM.PAGE.ADD record, then for a measured page 16 times an MR.EXTEND record and 256 bytes
+    /// of the page. Nothing else that a host does enters MRTD. The buffer is valid during the call only.
     /// - Complexity: O(added pages); one page is held at a time.
     public func replayMeasurement(_ update: (UnsafeRawBufferPointer) -> Void) {
         let pageBytes = Int(pageSize)

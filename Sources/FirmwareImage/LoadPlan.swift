@@ -1,8 +1,8 @@
 public import MemoryUnits
 
-/// What is loaded into a TD before it runs, in order. The order is the metadata's, as QEMU and Linux use it, and decides
-/// MRTD; within a run the pages ascend, and each page is added and then, where the run is measured, extended before the
-/// next page is added.
+/// What is loaded into a TD before it runs, in order. The order is the metadata's, as QEMU and Linux use it, and
+/// decides MRTD; within a run the pages ascend, and each page is added and then, where the run is measured, extended
+/// before the next page is added.
 public struct LoadPlan: Sendable {
     /// Consecutive pages of one section.
     public struct Run: Sendable {

@@ -127,7 +127,8 @@ public final class EventLoop: @unchecked Sendable {
         return confined.timers.add(at: MonotonicInstant.now + delay, every: nil, callback)
     }
 
-    /// Calls `callback` again and again, the first time after one `interval`. Runs that were missed are not made up for.
+    /// Calls `callback` again and again, the first time after one `interval`. Runs that were missed are not made up
+    /// for.
     @discardableResult
     public func schedule(every interval: Duration, _ callback: @escaping () -> Void) -> LoopTimer {
         checkConfinement()
@@ -145,7 +146,7 @@ public final class EventLoop: @unchecked Sendable {
         }
         var ready = [tdxd_epoll_ready](repeating: tdxd_epoll_ready(), count: 64)
         while !stopRequested.load(ordering: .acquiring) {
-            // What was handed in by this very thread has told nobody.
+            // What this very thread handed in has woken no wait.
             let hasWork = handedIn.withLock { !$0.isEmpty }
             let timeout = hasWork ? 0 : confined.timers.nextDeadline?.pollTimeout(from: .now) ?? -1
             let count = tdxd_epoll_wait(epoll.rawValue, &ready, Int32(ready.count), timeout)

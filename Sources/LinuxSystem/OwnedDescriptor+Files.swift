@@ -36,8 +36,8 @@ extension OwnedDescriptor {
         return OwnedDescriptor(taking: number)
     }
 
-    /// What a name stands for beneath this directory, as a place: openat2(2) with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS and
-    /// RESOLVE_NO_MAGICLINKS.
+    /// What a name stands for beneath this directory, as a place: openat2(2) with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
+    /// and RESOLVE_NO_MAGICLINKS.
     /// - Throws: ELOOP for a link, EXDEV for what leads out.
     public func openBeneath(_ name: String) throws(LinuxError) -> OwnedDescriptor {
         let number = try LinuxError.retrying("openat2", name) { tdxd_open_beneath(rawValue, name) }

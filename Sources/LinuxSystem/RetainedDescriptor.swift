@@ -15,7 +15,7 @@ public final class RetainedDescriptor: Sendable {
     public func duplicate() throws(LinuxError) -> OwnedDescriptor { try descriptor.duplicate() }
 }
 
-/// Descriptors that came with a message. Those that nobody takes are closed with the list.
+/// Descriptors that came with a message. Those that no receiver takes are closed with the list.
 public final class ReceivedDescriptors: Sendable {
     private let numbers: Mutex<[Int32]>
 

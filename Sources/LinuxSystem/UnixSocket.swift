@@ -10,8 +10,8 @@ public struct PeerCredentials: Sendable {
     /// Supplementary groups (SO_PEERGROUPS), of which `gid` need not be one; empty where they are not to be had.
     public let groups: [UInt32]
     /// Refers to the peer's process; nil when that had ended. SO_PEERPIDFD (Linux 6.5) means the process that connected
-    /// and no later one of the same number. On older kernels it is pidfd_open(2) of the number, which only means that if
-    /// the process still lived; `isPIDFDCertain` tells which.
+    /// and no later one of the same number. On older kernels it is pidfd_open(2) of the number, which only means that
+    /// if the process still lived; `isPIDFDCertain` tells which.
     public let pidfd: RetainedDescriptor?
     public let isPIDFDCertain: Bool
 
@@ -72,8 +72,8 @@ public enum UnixSocket {
     /// Most descriptors in one message (SCM_MAX_FD).
     public static var maximumDescriptors: Int { Int(TDXD_SCM_MAX_FD) }
 
-    /// Listens on `path`. A socket file that nobody listens on any more is replaced; one that answers is not, and the
-    /// error is `EADDRINUSE`. Two processes that start at the same moment are told apart by rename(2): the file is
+    /// Listens on `path`. A socket file that no process listens on any more is replaced; one that answers is not, and
+    /// the error is `EADDRINUSE`. Two processes that start at the same moment are told apart by rename(2): the file is
     /// bound under a name of its own and moved into place.
     ///
     /// - Parameter mode: permission bits of the socket file, in place before the first client can connect.
@@ -105,7 +105,7 @@ public enum UnixSocket {
 
     /// Connects to `path`.
     ///
-    /// - Throws: `ENOENT` or `ECONNREFUSED` where nobody listens, `EAGAIN` where the listener's queue is full.
+    /// - Throws: `ENOENT` or `ECONNREFUSED` where no process listens, `EAGAIN` where the listener's queue is full.
     public static func connect(to path: String) throws(LinuxError) -> OwnedDescriptor {
         try checkPath(path, for: "connect", reserve: 0)
         let socket = OwnedDescriptor(taking: try LinuxError.check(tdxd_unix_stream_socket(), "socket"))
@@ -115,7 +115,7 @@ public enum UnixSocket {
         return socket
     }
 
-    /// Whether somebody listens on the socket file at `path`.
+    /// Whether a process listens on the socket file at `path`.
     public static func isAnswering(_ path: String) -> Bool {
         do throws(LinuxError) {
             _ = try connect(to: path)
@@ -133,8 +133,8 @@ public enum UnixSocket {
         return SocketPair(first: OwnedDescriptor(taking: numbers[0]), second: OwnedDescriptor(taking: numbers[1]))
     }
 
-    /// Two connected sockets whose messages keep their borders (SOCK_SEQPACKET): what one `send` gave, one `receive` takes,
-    /// cut off at its limit.
+    /// Two connected sockets whose messages keep their borders (SOCK_SEQPACKET): what one `send` gave, one `receive`
+    /// takes, cut off at its limit.
     public static func packetPair() throws(LinuxError) -> SocketPair {
         var numbers: [Int32] = [-1, -1]
         try LinuxError.check(tdxd_unix_packet_pair(&numbers), "socketpair(SOCK_SEQPACKET)")
@@ -218,7 +218,8 @@ public enum UnixSocket {
     /// The descriptors belong to the message that the last received byte is part of: the kernel ends a read behind
     /// the bytes that descriptors came with.
     ///
-    /// - Throws: `EMSGSIZE` when descriptors were lost for want of room (MSG_CTRUNC); `ECONNRESET` when the peer is gone.
+    /// - Throws: `EMSGSIZE` when descriptors were lost for want of room (MSG_CTRUNC); `ECONNRESET` when the peer is
+    ///   gone.
     public static func receive(
         upTo limit: Int, maximumDescriptors: Int = 0, from socket: borrowing OwnedDescriptor
     ) throws(LinuxError) -> Received {

@@ -24,7 +24,7 @@ public struct RateMeter: Sendable {
     }
 
     /// Notes how far it has come. Less than before begins anew.
-    /// - Parameter total: 0 where nobody knows.
+    /// - Parameter total: 0 where it is unknown.
     /// - Returns: nil until there is enough to tell.
     public mutating func note(_ done: UInt64, of total: UInt64, at now: MonotonicInstant) -> Reading? {
         if let last = marks.last, done < last.done { marks = [] }

@@ -1,5 +1,5 @@
 /// How tdxctl ends. The numbers are part of its interface.
-enum ExitStatus: Int32, Sendable {
+enum ExitStatus: Int32, CaseIterable, Sendable {
     case ok = 0
     case failed = 1
     /// The command line, or a value on it, is not acceptable.

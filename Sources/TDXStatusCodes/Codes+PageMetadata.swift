@@ -2,7 +2,8 @@
 // Values and names: reference §3.2. One row is one condition; the row's text is what people read.
 
 extension TDXStatus {
-    /// PAGE_METADATA_INCORRECT: The physical page is not of the type or size that the call needs: free where it must be owned, or owned where it must be free.
+    /// PAGE_METADATA_INCORRECT: The physical page is not of the type or size that the call needs: free where it must be
+    /// owned, or owned where it must be free.
     @inlinable public static var pageMetadataIncorrect: TDXStatus { TDXStatus(0xC000_0300_0000_0000) }
     /// PAGE_ALREADY_FREE: The page is free already.
     @inlinable public static var pageAlreadyFree: TDXStatus { TDXStatus(0x0000_0301_0000_0000) }
@@ -29,7 +30,8 @@ extension StatusRow {
         StatusRow(
             0xC000_0300, "PAGE_METADATA_INCORRECT",
             cause:
-                "The physical page is not of the type or size that the call needs: free where it must be owned, or owned where it must be free.",
+                "The physical page is not of the type or size that the call needs: free where it must be owned, or "
+                + "owned where it must be free.",
             nextStep: "Read its type with PHYMEM.PAGE.RDMD; do not hand out a page twice."),
         StatusRow(
             0x0000_0301, "PAGE_ALREADY_FREE",

@@ -23,7 +23,7 @@ struct TDXD: ParsableCommand {
     @Option(help: ArgumentHelp("Holders' sockets, which must outlive tdxd.", valueName: "directory"))
     var runtimeDirectory: String?
 
-    @Option(help: ArgumentHelp("Certificates, which are kept for good.", valueName: "directory"))
+    @Option(help: ArgumentHelp("Certificates, the oldest of which go as configured.", valueName: "directory"))
     var stateDirectory: String?
 
     func run() throws {

@@ -29,7 +29,8 @@ struct SyntheticImage {
     var version: UInt32 = 1
     var sectionCount: UInt32?
     var hasTable = true
-    /// Entries next to the metadata's own, nearest the end first: GUID bytes, claimed length (nil: the right one), data.
+    /// Entries next to the metadata's own, nearest the end first: GUID bytes, claimed length (nil: the right one),
+    /// data.
     var otherEntries: [(guid: [UInt8], length: UInt16?, data: [UInt8])] = [
         (Array(repeating: 0xaa, count: 16), nil, [1, 2, 3, 4]), (Array(repeating: 0xbb, count: 16), nil, []),
     ]

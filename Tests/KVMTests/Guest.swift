@@ -39,7 +39,8 @@ struct MachineCode {
 final class Guest {
     enum Failure: Error { case unexpected(VCPUExit), stuck }
 
-    /// A failure with what can be told of the guest: whether it is its registers that went astray, its program, or neither.
+    /// A failure with what can be told of the guest: whether it is its registers that went astray, its program, or
+    /// neither.
     struct Astray: Error, CustomStringConvertible {
         let failure: Failure
         let command: Command
@@ -64,7 +65,8 @@ final class Guest {
     let vcpu: any KVMVirtualCPU
     private let program: MemoryFile
     private let programMapping: FileMapping
-    /// What slots refer to, by address or by a descriptor that closes with its owner: it must live as long as the guest.
+    /// What slots refer to, by address or by a descriptor that closes with its owner: it must live as long as the
+    /// guest.
     private var kept: [AnyObject] = []
 
     /// - Parameter slot: the slot of the program's memory. Other vCPUs of the VM may share it: pass `sharing`.

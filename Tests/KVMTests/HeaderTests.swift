@@ -2,8 +2,8 @@ import LinuxSystem
 import MemoryUnits
 import Testing
 
-/// The door to KVM compiles with headers that know more than the installed one. Newer headers define the very names that
-/// it declares under its own; a header made up here has them all, as enumerators, macros and structures.
+/// The door to KVM compiles with headers that know more than the installed one. Newer headers define the very names
+/// that it declares under its own; a header made up here has them all, as enumerators, macros and structures.
 struct HeaderTests {
     /// What Linux 7.x's header adds to 6.1's, where 6.1's lacks it.
     private static let newerNames = """

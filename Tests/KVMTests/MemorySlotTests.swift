@@ -14,7 +14,8 @@ struct MemorySlotTests {
 
     @Test func `R1 a vCPU without any memory ends in an internal error`() throws {
         let vm = try Machine.createVM()
-        // Where KVM shadows page tables, only a change of slots gives the VM room for them; without, ENOSPC comes first.
+        // Where KVM shadows page tables, only a change of slots gives the VM room for them; without, ENOSPC comes
+        // first.
         try vm.setMemorySlot(MemorySlot(id: 0, range: GuestPhysicalRange(0, page), userspaceAddress: 0))
         try vm.deleteMemorySlot(0)
         let exit = try vm.createVCPU(id: 0).run(within: 60_000)

@@ -100,8 +100,8 @@ struct PreFaultTests {
     /// What one KVM_PRE_FAULT_MEMORY answered.
     private struct Call: Equatable { var refusal: Errno?, remaining: UInt64, place: UInt64 }
 
-    /// The kernel's own calls, until nothing remains or one is refused; those that a signal or a lock interrupted are made
-    /// again and not told.
+    /// The kernel's own calls, until nothing remains or one is refused; those that a signal or a lock interrupted are
+    /// made again and not told.
     private func callUntilDoneOrRefused(_ guest: Guest, _ range: GuestPhysicalRange) throws -> [Call] {
         let vcpu = try #require(guest.vcpu as? KernelVirtualCPU)
         var (place, remaining) = (range.start.rawValue, range.size.rawValue)

@@ -40,8 +40,8 @@ struct PrivateGuest {
         }
     }
 
-    /// The guest – the first unless another is named – asks, the host sees exactly what it asked for and does it, and the
-    /// guest sees success.
+    /// The guest – the first unless another is named – asks, the host sees exactly what it asked for and does it, and
+    /// the guest sees success.
     ///
     /// - Parameters:
     ///   - attributes: what the guest passes; KVM hands it on and does not interpret it.

@@ -5,8 +5,8 @@ import Synchronization
 import SystemPackage
 import Testing
 
-/// The kernel's private_mem_conversions_test, row by row: real vCPUs in a VM with private memory, which the guest asks to
-/// convert by KVM_HC_MAP_GPA_RANGE.
+/// The kernel's private_mem_conversions_test, row by row: real vCPUs in a VM with private memory, which the guest asks
+/// to convert by KVM_HC_MAP_GPA_RANGE.
 @Suite(.enabled(if: Machine.hasAttributes, "KVM offers no software-protected VM (type 1)"))
 struct PrivateMemoryTests {
     typealias Part = (offset: UInt64, length: UInt64)

@@ -2,8 +2,8 @@ import CKVM
 import KVM
 import Testing
 
-/// The numbers and layouts are the kernel's ABI for x86-64; each expectation is a literal from the kernel's headers, not
-/// computed from what is tested.
+/// The numbers and layouts are the kernel's ABI for x86-64; each expectation is a literal from the kernel's headers,
+/// not computed from what is tested.
 struct UAPITests {
     @Test(
         arguments: [

@@ -4,8 +4,8 @@ import MemoryUnits
 import SystemPackage
 import Testing
 
-/// The record of a last will, and what can be seen of it while its owner lives. What it does behind its owner's death is
-/// shown with whole programs.
+/// The record of a last will, and what can be seen of it while its owner lives. What it does behind its owner's death
+/// is shown with whole programs.
 struct LastWillTests {
     private static let order = LastWill.Order(request: 0xAE03, argument: .number(10), isRehearsal: true)
 

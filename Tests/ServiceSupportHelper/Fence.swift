@@ -4,8 +4,8 @@ import MemoryUnits
 import ServiceSupport
 import SystemPackage
 
-/// fence DIRECTORY [twice]: with DIRECTORY/open and DIRECTORY/closed, allows the first alone and shows what gets through, in
-/// this thread, in one that is started later, and in a program.
+/// fence DIRECTORY [twice]: with DIRECTORY/open and DIRECTORY/closed, allows the first alone and shows what gets
+/// through, in this thread, in one that is started later, and in a program.
 func tryFence(_ arguments: [String]) throws {
     guard let directory = arguments.first else { fail("fence DIRECTORY [twice]") }
     let descriptor = try OwnedDescriptor.open(path: directory + "/closed/file")

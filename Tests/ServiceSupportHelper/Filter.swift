@@ -6,7 +6,8 @@ import SystemPackage
 /// The request number that the holder's filter under test lets through.
 private let allowedRequest: UInt32 = 0xae00
 
-/// filter daemon|holder [twice] errno|kill: loads the profile, and a holder's on top of it, and shows what gets through.
+/// filter daemon|holder [twice] errno|kill: loads the profile, and a holder's on top of it, and shows what gets
+/// through.
 func tryFilter(_ arguments: [String]) throws {
     let refusal: SystemCallFilter.Refusal = arguments.last == "kill" ? .kill : .errno(1)
     let filter: SystemCallFilter =
@@ -58,8 +59,8 @@ func tryFilter(_ arguments: [String]) throws {
     say("no_new_privs \(try TextFile.read("/proc/self/status").contains("NoNewPrivs:\t1"))")
 }
 
-/// narrow: loads tdxd's filter and, on top of it, the one of a tdxd that serves, and shows what each leaves of starting programs and of
-/// KVM, in a thread that was there before and in a later one.
+/// narrow: loads tdxd's filter and, on top of it, the one of a tdxd that serves, and shows what each leaves of starting
+/// programs and of KVM, in a thread that was there before and in a later one.
 func narrow() throws {
     // KVM_GET_API_VERSION of the device where there is one; any other descriptor answers ENOTTY.
     let descriptor = UInt64(max(open("/dev/kvm", O_RDWR | O_CLOEXEC), 0))

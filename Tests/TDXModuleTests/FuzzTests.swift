@@ -8,6 +8,9 @@ import Testing
 /// How many steps random sequences take in all. `TDXD_FUZZ_CALLS` changes it: 10,000,000 is for a release build.
 private let fuzzCalls = getenv("TDXD_FUZZ_CALLS").flatMap { Int(String(cString: $0)) } ?? 40_000
 
+/// The first sequence's seed; the others follow it. `TDXD_FUZZ_FIRST_SEED` changes it.
+private let firstSeed = getenv("TDXD_FUZZ_FIRST_SEED").flatMap { UInt64(String(cString: $0)) } ?? 0
+
 /// Set beside a leaf that succeeded on an entry of 1 GiB.
 private let gibibyteMark: UInt16 = 1 << 15
 
@@ -19,7 +22,7 @@ private let gibibyteMark: UInt16 = 1 << 15
         let sequences = max(1, fuzzCalls / Self.length)
         var reached: Set<UInt64> = []
         var succeeded: Set<UInt16> = []
-        for seed in 0..<UInt64(sequences) {
+        for seed in firstSeed..<firstSeed + UInt64(sequences) {
             // Every third sequence is the late version's.
             let version: ModuleVersion = seed % 3 == 2 ? .late : .v1_5_01
             if let failure = try Self.run(seed, version, &reached, &succeeded) {
@@ -44,7 +47,7 @@ private let gibibyteMark: UInt16 = 1 << 15
         #expect(large.filter { !succeeded.contains($0.rawValue | gibibyteMark) } == [])
         #expect(reached.count > 30)
         print(
-            "random sequences: seeds 0 to \(sequences - 1), \(sequences * Self.length) calls, "
+            "random sequences: seeds \(firstSeed) to \(firstSeed + UInt64(sequences) - 1), \(sequences * Self.length) calls, "
                 + "\(reached.count) different statuses")
     }
 

@@ -72,8 +72,8 @@ final class ServerFixture: Sendable {
     let closed = Written<[CloseReason]>([])
     private let thread: SystemThread
 
-    /// What the loop's thread writes down. It has this and never the fixture: now and then it would be the last to let go of that,
-    /// and would have to join itself.
+    /// What the loop's thread writes down. It has this and never the fixture: now and then it would be the last to let
+    /// go of that, and would have to join itself.
     final class Written<Value: Sendable>: Sendable {
         private let value: Mutex<Value>
 

@@ -1,13 +1,14 @@
 // A last will: a process that shares its owner's address space and outlives it, to make one ioctl.
 //
-// KVM lets only the address space that created a VM call it. Whoever kills the owner therefore leaves a VM that nobody can
-// terminate, unless a second process has the same address space: clone(2) with CLONE_VM and without CLONE_THREAD, and so
-// neither the owner's exit nor a SIGKILL for it ends it. It waits on a pidfd of the owner, makes its one ioctl, writes down
-// what came of it, and is gone.
+// KVM lets only the address space that created a VM call it. Whoever kills the owner therefore leaves a VM that no
+// process can terminate, unless a second process has the same address space: clone(2) with CLONE_VM and without
+// CLONE_THREAD, and so neither the owner's exit nor a SIGKILL for it ends it. It waits on a pidfd of the owner, makes
+// its one ioctl, writes down what came of it, and is gone.
 //
-// It runs on the owner's memory while the owner's locks, allocator and thread-local storage are in no known state. So it has
-// a stack of its own, makes raw system calls, reads nothing by way of %fs (not even errno or a stack guard), takes no
-// signal, and calls no function of the C library or of Swift's runtime. A seccomp filter of its own keeps it to seven calls.
+// It runs on the owner's memory while the owner's locks, allocator and thread-local storage are in no known state. So
+// it has a stack of its own, makes raw system calls, reads nothing by way of %fs (not even errno or a stack guard),
+// takes no signal, and calls no function of the C library or of Swift's runtime. A seccomp filter of its own keeps it
+// to seven calls.
 #pragma once
 #include <stdint.h>
 
@@ -19,7 +20,8 @@ enum {
     tdxd_last_will_not_needed = 4,   // the owner died while there was nothing to do
 };
 
-// The file that tells others, from its first byte. While the owner or the will lives, the file has an exclusive flock(2).
+// The file that tells others, from its first byte. While the owner or the will lives, the file has an exclusive
+// flock(2).
 struct tdxd_last_will_record {
     uint8_t magic[8];    // "TDXDWILL"
     uint32_t version;    // 1
@@ -50,6 +52,6 @@ int tdxd_last_will_start(
 // From now on the ioctl is for this descriptor; −1 for none. Writes the record. 0 or −errno of the write.
 int tdxd_last_will_aim(struct tdxd_last_will *will, int descriptor);
 
-// A file's lock, without waiting: 0 when it was to be had (and is given back at once), −EWOULDBLOCK while somebody has it,
-// or another −errno.
+// A file's lock, without waiting: 0 when it was to be had (and is given back at once), −EWOULDBLOCK while a process
+// holds it, or another −errno.
 int tdxd_last_will_lock_is_free(int record_fd);

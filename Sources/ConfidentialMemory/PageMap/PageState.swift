@@ -14,8 +14,8 @@ public enum PageState: UInt8, Hashable, Sendable, CaseIterable {
     /// Leaving the private side; the kernel may still treat it as private.
     case convertingToShared = 3
 
-    /// True unless the page is settled on the shared side. Every safety question (who may map it, may it be reclaimed,
-    /// may the host be replaced under it) asks this: a page in transition counts as private.
+    /// True unless the page is settled on the shared side: a page in transition counts as private for every safety
+    /// question (who may map it, may it be released, may the host's kernel be replaced).
     @inlinable public var countsAsPrivate: Bool { self != .shared }
 
     /// True while a conversion has not settled.

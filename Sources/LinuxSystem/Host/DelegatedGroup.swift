@@ -3,16 +3,17 @@ internal import Glibc
 public import MemoryUnits
 internal import SystemPackage
 
-/// A version 2 control group that the service manager has handed over to this service (Delegate=), to divide as it likes.
+/// A version 2 control group that the service manager has handed over to this service (Delegate=), to divide as it
+/// likes.
 public struct DelegatedGroup: Hashable, Sendable {
     /// Absolute path in the mounted hierarchy.
     public let directory: String
-    /// This process is in a group below (DelegateSubgroup=, systemd 254), so that controllers can be enabled: the kernel
-    /// allows that only where a group has no process of its own.
+    /// This process is in a group below (DelegateSubgroup=, systemd 254), so that controllers can be enabled: the
+    /// kernel allows that only where a group has no process of its own.
     public let isInner: Bool
 
-    /// The group of this process, or the one above it, that bears systemd's mark of delegation; nil where there is none: then
-    /// groups are somebody else's business. Call it before the file system is fenced off.
+    /// The group of this process, or the one above it, that bears systemd's mark of delegation; nil where there is
+    /// none: then groups belong to the service manager. Call it before the file system is fenced off.
     ///
     /// - Parameters:
     ///   - root: where control groups are mounted; the hybrid layout has version 2 in `unified` below it.
@@ -84,8 +85,8 @@ public struct DelegatedGroup: Hashable, Sendable {
         }
     }
 
-    /// Memory charged to a group below that only its end or its reuse takes back, as memory.stat has it: nil where memory is
-    /// not accounted by group. File cache that can be dropped is not among it.
+    /// Memory charged to a group below that only its end or its reuse takes back, as memory.stat has it: nil where
+    /// memory is not accounted by group. File cache that can be dropped is not among it.
     public func heldMemory(_ name: String) -> HeldMemory? {
         guard let text = try? TextFile.read("\(directory)/\(name)/memory.stat") else { return nil }
         return HeldMemory(MemoryStatistics(parsing: text))

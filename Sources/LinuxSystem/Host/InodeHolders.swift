@@ -60,10 +60,10 @@ public struct InodeHolders: Hashable, Sendable {
         return result
     }
 
-    /// Looks at every process of this PID namespace: those of root and of the caller's user first, and those that need longer than
-    /// `patience.perProcess` last. Processes that end meanwhile are passed over.
+    /// Looks at every process of this PID namespace: those of root and of the caller's user first, and those that need
+    /// longer than `patience.perProcess` last. Processes that end meanwhile are passed over.
     ///
-    /// A descriptor in flight inside a UNIX socket's message is nobody's and is not found.
+    /// A descriptor in flight inside a UNIX socket's message belongs to no process and is not found.
     /// - Parameters:
     ///   - excluding: process numbers that are not looked into, such as the caller's own.
     ///   - patience: beyond it processes are `unfinished`.
@@ -94,7 +94,7 @@ public struct InodeHolders: Hashable, Sendable {
         return result
     }
 
-    /// Those of root and of this user, which nobody can make many, before all others.
+    /// Those of root and of this user, which no other user can make many, before all others.
     private static func trustedFirst(_ pids: [Int32], _ procDirectory: String) -> [Int32] {
         let own = CurrentProcess.effectiveUID
         var others: [Int32] = []
@@ -117,7 +117,8 @@ public struct InodeHolders: Hashable, Sendable {
             let hasTime = try found.readDescriptors(process, deadline)
             isDone = hasTime ? try found.readMappings(process, deadline) : false
         } catch {
-            // Neither has one that has ended meanwhile, nor the kernel's own threads, descriptors or memory of their own.
+            // Neither has one that has ended meanwhile, nor the kernel's own threads, descriptors or memory of their
+            // own.
             if error.errno != .noSuchFileOrDirectory, error.errno != .noSuchProcess, !Self.isKernelThread(process) {
                 unseen.append(pid)
             }
@@ -174,8 +175,8 @@ public struct InodeHolders: Hashable, Sendable {
         }
     }
 
-    /// Whether /proc/PID/stat, which everyone may read, shows PF_KTHREAD (0x200000) among the flags. They are the seventh
-    /// field after the name, which is in parentheses and may contain anything.
+    /// Whether /proc/PID/stat, which everyone may read, shows PF_KTHREAD (0x200000) among the flags. They are the
+    /// seventh field after the name, which is in parentheses and may contain anything.
     private static func isKernelThread(_ process: String) -> Bool {
         guard let text = try? TextFile.read("\(process)/stat", limit: 64 << 10),
             let name = text.lastIndex(of: ")")

@@ -46,8 +46,8 @@ public struct KexecReadings: Hashable, Sendable {
             kernelRelease: word("/proc/sys/kernel/osrelease"))
     }
 
-    /// Kernels before 7.2 refuse to load an image on a CPU with the erratum where TDX is on (reference: kvm.md §4.8); nil
-    /// where release or CPU are not known.
+    /// Kernels before 7.2 refuse to load an image on a CPU with the erratum where TDX is on (reference: kvm.md §4.8);
+    /// nil where release or CPU are not known.
     public var kernelRefusesToLoad: Bool? {
         guard usesTDX != false else { return false }
         guard usesTDX != nil, let hasPartialWriteErratum, let shutsModuleDown else { return nil }

@@ -2,8 +2,8 @@ internal import SystemPackage
 
 /// Which NUMA nodes this host has.
 public enum NUMANodes {
-    /// Nodes with memory that this process may allocate on: those of sysfs that its cpuset allows, too. Nodes beyond 63 are
-    /// left out. A kernel without NUMA has node 0.
+    /// Nodes with memory that this process may allocate on: those of sysfs that its cpuset allows, too. Nodes beyond 63
+    /// are left out. A kernel without NUMA has node 0.
     public static func usable() throws(LinuxError) -> NodeSet {
         let allowed = try? TextFile.read("/proc/self/status", limit: 1 << 20)
         return usable(present: try present(), status: allowed ?? "")

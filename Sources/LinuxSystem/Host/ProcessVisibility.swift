@@ -10,8 +10,8 @@ public enum ProcessVisibility {
         return !mayTrace(status: status)
     }
 
-    /// Reads the text of /proc/self/mountinfo: the last mount on /proc counts. hidepid 2 and 4, or by name invisible and
-    /// ptraceable, leave processes out; 1 and noaccess only keep them closed.
+    /// Reads the text of /proc/self/mountinfo: the last mount on /proc counts. hidepid 2 and 4, or by name invisible
+    /// and ptraceable, leave processes out; 1 and noaccess only keep them closed.
     static func hidesOthers(mountInfo: String) -> Bool {
         let lines = mountInfo.split(separator: "\n").filter { line in
             let words = line.split(separator: " ")

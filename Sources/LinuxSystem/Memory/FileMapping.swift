@@ -4,7 +4,8 @@ internal import Synchronization
 internal import SystemPackage
 
 /// A shared, writable mapping of a file's part. It is left out of children (MADV_DONTFORK) and core dumps
-/// (MADV_DONTDUMP): a mapping that a child inherits would keep the file's memory, and a guest's memory is nobody's dump.
+/// (MADV_DONTDUMP): a mapping that a child inherits would keep the file's memory, and a guest's memory belongs into
+/// no dump.
 public final class FileMapping: MappedMemory {
     // A mapping is plain memory: the pointer may be used from any thread, what it points to is the users' to order.
     public nonisolated(unsafe) let baseAddress: UnsafeMutableRawPointer

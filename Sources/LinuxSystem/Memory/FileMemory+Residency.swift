@@ -18,8 +18,9 @@ extension FileMemory {
     /// Bytes of a memfd's range that take memory or swap, without cachestat(2).
     ///
     /// A whole file is counted by its blocks: shmem charges each page to them when it comes and takes it off when it
-    /// goes. For a part, lseek(2) walks over data and holes. To lseek(2) a page that fallocate(2) made and nobody has
-    /// touched is a hole, so such pages count for the whole file and not for a part; `MemoryFile.allocate` leaves none.
+    /// goes. For a part, lseek(2) walks over data and holes. To lseek(2) a page that fallocate(2) made and no process
+    /// has touched is a hole, so such pages count for the whole file and not for a part; `MemoryFile.allocate` leaves
+    /// none.
     /// - Parameter length: 0 means to the end of the file.
     /// - Complexity: a part costs one pass over its pages.
     package static func sharedMemoryBytes(

@@ -6,8 +6,8 @@ package import SystemPackage
 public enum FileMemory {
     /// fallocate(KEEP_SIZE): every page of the range becomes present.
     ///
-    /// A guest_memfd's call that a signal interrupts keeps its pages and reports no progress, so it is made again. It is
-    /// made 2 MiB at a time: walking over what is already there takes time too, and signals that come often would
+    /// A guest_memfd's call that a signal interrupts keeps its pages and reports no progress, so it is made again. It
+    /// is made 2 MiB at a time: walking over what is already there takes time too, and signals that come often would
     /// otherwise stop a large range from ever being finished.
     public static func allocate(
         descriptor: Int32, offset: ByteCount, length: ByteCount
@@ -43,8 +43,8 @@ public enum FileMemory {
         }
     }
 
-    /// Bytes of the range that are present: by cachestat(2), and where the kernel lacks it by `sharedMemoryBytes`, which
-    /// knows memfds alone. Pages that come or go meanwhile may be counted or not.
+    /// Bytes of the range that are present: by cachestat(2), and where the kernel lacks it by `sharedMemoryBytes`,
+    /// which knows memfds alone. Pages that come or go meanwhile may be counted or not.
     /// - Parameter length: 0 means to the end of the file.
     /// - Throws: ENOSYS for a guest_memfd on a kernel without cachestat(2).
     /// - Complexity: about 40 ns a page that is present, nothing for others.

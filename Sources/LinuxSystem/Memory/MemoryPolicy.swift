@@ -17,10 +17,10 @@ public struct MemoryPolicy: RawRepresentable, Hashable, Sendable {
 }
 
 extension CurrentThread {
-    /// set_mempolicy(2): where what this thread allocates comes from, and what the threads allocate that it starts from now on.
-    /// A file's or a mapping's own policy comes first.
-    /// - Throws: EINVAL for an unknown policy, no nodes, or nodes that this process may not use; ENOSYS where the kernel has no
-    ///   NUMA policies.
+    /// set_mempolicy(2): where what this thread allocates comes from, and what the threads allocate that it starts from
+    /// now on. A file's or a mapping's own policy comes first.
+    /// - Throws: EINVAL for an unknown policy, no nodes, or nodes that this process may not use; ENOSYS where the
+    ///   kernel has no NUMA policies.
     public static func setMemoryPolicy(_ policy: MemoryPolicy, _ nodes: NodeSet) throws(LinuxError) {
         try LinuxError.check(
             tdxd_set_mempolicy(policy.rawValue, nodes.rawValue), "set_mempolicy",
@@ -37,8 +37,8 @@ extension CurrentThread {
 }
 
 extension FileMapping {
-    /// mbind(2): where pages of a part are allocated from now on. Since Linux 7.x a guest_memfd keeps it in the file, so
-    /// that it holds for every later allocation however it comes; before, it is the mapping's alone. Pages that are
+    /// mbind(2): where pages of a part are allocated from now on. Since Linux 7.x a guest_memfd keeps it in the file,
+    /// so that it holds for every later allocation however it comes; before, it is the mapping's alone. Pages that are
     /// present never move.
     /// - Throws: EINVAL for an unknown policy or a node that does not exist.
     public func setPolicy(

@@ -2,8 +2,8 @@ internal import CLinux
 internal import MemoryUnits
 internal import SystemPackage
 
-/// Four figures that one process keeps up to date in memory which others see, so that who wants to know them need not ask:
-/// also when the process is stopped, hangs or has died.
+/// Four figures that one process keeps up to date in memory which others see, so that who wants to know them need not
+/// ask: also when the process is stopped, hangs or has died.
 ///
 /// Readers see figures that belong together, or none: a sequence lock, whose writers never wait.
 public final class PublishedFigures: Sendable {
@@ -45,8 +45,8 @@ public final class FigureReader: Sendable {
         mapping = try FileMapping(descriptor: descriptor.rawValue, size: PublishedFigures.size, writable: false)
     }
 
-    /// The figures as they were at one moment; nil before the first are published, and where a writer was stopped while it
-    /// wrote.
+    /// The figures as they were at one moment; nil before the first are published, and where a writer was stopped while
+    /// it wrote.
     public func read() -> SIMD4<UInt64>? {
         var figures = SIMD4<UInt64>.zero
         let isWhole = withUnsafeMutableBytes(of: &figures) { bytes in

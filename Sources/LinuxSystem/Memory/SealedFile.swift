@@ -2,8 +2,8 @@ internal import CLinux
 public import MemoryUnits
 internal import SystemPackage
 
-/// Makes a file of memory that one process fills and others read: once it is sealed nobody can change it any more, so that
-/// a reader who has checked what is in it reads the same again.
+/// Makes a file of memory that one process fills and others read: once it is sealed no process can change it, so
+/// that a reader who has checked what is in it reads the same again.
 public struct SealedFileBuilder: ~Copyable {
     private let file: OwnedDescriptor
     public private(set) var size = ByteCount.zero

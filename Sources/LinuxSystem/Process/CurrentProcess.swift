@@ -24,15 +24,15 @@ public enum CurrentProcess {
         return (0...2).filter { closed & 1 << $0 != 0 }
     }
 
-    /// M_ARENA_MAX of mallopt(3): how many heaps the allocator spreads threads over, 1 or more; 8 for each CPU by itself. What
-    /// threads that have ended leave unused stays with their heap.
+    /// M_ARENA_MAX of mallopt(3): how many heaps the allocator spreads threads over, 1 or more; 8 for each CPU by
+    /// itself. What threads that have ended leave unused stays with their heap.
     public static func limitHeaps(_ count: Int32) {
         precondition(count > 0, "a process has a heap")
         _ = tdxd_limit_heaps(count)
     }
 
-    /// malloc_trim(3): gives the kernel back every whole page of freed memory. The allocator by itself does so at a heap's end
-    /// alone, so that one small block keeps all that was freed below it.
+    /// malloc_trim(3): gives the kernel back every whole page of freed memory. The allocator by itself does so at a
+    /// heap's end alone, so that one small block keeps all that was freed below it.
     public static func trimHeaps() { _ = tdxd_trim_heaps() }
 
     /// PR_SET_NAME: the calling thread's name, up to 15 bytes; the main thread's is what ps shows. Longer ones are cut.
@@ -65,6 +65,6 @@ public enum CurrentProcess {
         try LinuxError.check(tdxd_set_file_limit(soft), "setrlimit(RLIMIT_NOFILE)", "\(soft)")
     }
 
-    /// SIGSTOP for every thread of this process, until somebody sends SIGCONT. Returns when it is continued.
+    /// SIGSTOP for every thread of this process, until another process sends SIGCONT. Returns when it is continued.
     public static func stop() { _ = tdxd_tgkill(tdxd_getpid(), tdxd_gettid(), 19) }
 }

@@ -3,8 +3,8 @@ internal import CLinux
 internal import Synchronization
 internal import SystemPackage
 
-/// A process that shares this one's address space and makes one ioctl when this one has died; see `clastwill.h` for how,
-/// and docs/decisions/0006 for what it can and cannot do. Swift code never runs in it.
+/// A process that shares this one's address space and makes one ioctl when this one has died; see `clastwill.h` for
+/// how, and docs/decisions/0006 for what it can and cannot do. Swift code never runs in it.
 ///
 /// It is gone a moment after this process, whatever happened.
 public final class LastWill: Sendable {

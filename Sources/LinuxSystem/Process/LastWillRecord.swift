@@ -7,7 +7,7 @@ public struct LastWillRecord: Hashable, Sendable {
     public enum State: UInt32, Hashable, Sendable {
         /// There was nothing to do when it was written.
         case standingBy = 1
-        /// There was, and nobody has done it.
+        /// There was, and no process has done it.
         case armed
         /// The owner had died, and the ioctl was made.
         case acted

@@ -40,7 +40,8 @@ public struct ProcessHandle: ~Copyable, Sendable {
     /// Gives the pidfd away.
     public consuming func relinquishDescriptor() -> OwnedDescriptor { descriptor }
 
-    /// Reaps any child of this process that has ended; nil when there is none. Whoever waits for a child elsewhere misses it then.
+    /// Reaps any child of this process that has ended; nil when there is none. Whoever waits for a child elsewhere
+    /// misses it then.
     public static func reapAny() throws(LinuxError) -> (pid: Int32, exit: ProcessExit)? {
         var raw = tdxd_child_exit()
         do throws(LinuxError) {
@@ -61,7 +62,7 @@ public struct ProcessHandle: ~Copyable, Sendable {
     }
 
     /// Waits for a child and reaps it: waitid(P_PIDFD).
-    /// - Throws: ECHILD when the process is no child of this one, or was reaped before.
+    /// - Throws: ECHILD when the process is not a child of this one, or was reaped before.
     public func wait() throws(LinuxError) -> ProcessExit {
         while true {
             if let exit = try wait(noHang: false) { return exit }

@@ -1,13 +1,15 @@
 /// The files that the running program came from.
 public enum ProgramFiles {
-    /// The running program's path. The kernel marks one that was replaced while it runs, as an upgrade does; the mark is left out.
+    /// The running program's path. The kernel marks one that was replaced while it runs, as an upgrade does; the mark
+    /// is left out.
     /// - Parameter link: where the kernel tells it.
     public static func own(link: String = "/proc/self/exe") throws(LinuxError) -> String {
         let path = try TextFile.linkTarget(link)
         return path.hasSuffix(" (deleted)") ? String(path.dropLast(10)) : path
     }
 
-    /// Where libraries are, and where those of this process came from as far as /proc tells: what a fence must leave readable.
+    /// Where libraries are, and where those of this process came from as far as /proc tells: what a fence must leave
+    /// readable.
     public static var libraryDirectories: [String] {
         var found: Set<String> = ["/usr", "/lib", "/lib64"]
         for line in ((try? TextFile.read("/proc/self/maps")) ?? "").split(separator: "\n") {

@@ -70,7 +70,7 @@ public struct ProgramStart: Sendable {
         }
         let result = workingDirectory.map { $0.withCString { spawn($0) } } ?? spawn(nil)
         let pid = try LinuxError.check(result, "execve", path)
-        // Nobody but this process can reap the child, so its number still means it.
+        // Only this process can reap the child, so its number still means it.
         return try ProcessHandle(pid: pid)
     }
 }

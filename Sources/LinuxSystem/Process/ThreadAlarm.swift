@@ -1,7 +1,8 @@
 internal import CLinux
 
-/// Bounds a blocking call of the calling thread: from the deadline on, the thread gets `Signal.kick` again and again, so
-/// that the call returns EINTR, until the alarm goes. Repeating closes the gap in which the signal comes just before the call.
+/// Bounds a blocking call of the calling thread: from the deadline on, the thread gets `Signal.kick` again and again,
+/// so that the call returns EINTR, until the alarm goes. Repeating closes the gap in which the signal comes just before
+/// the call.
 public struct ThreadAlarm: ~Copyable {
     /// timer_t, which the door hands out as a pointer.
     private let timer: UnsafeMutableRawPointer?

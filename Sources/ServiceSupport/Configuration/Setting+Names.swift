@@ -1,5 +1,5 @@
-/// Settings that name users and groups. Whether the host knows them is not asked here: one that is made later, or known to
-/// another name service, is no mistake in the file.
+/// Settings that name users and groups. Whether the host knows them is not asked here: one that is made later, or known
+/// to another name service, is no mistake in the file.
 extension Setting {
     /// Most users in one setting.
     static let maximumUsers = 64
@@ -42,7 +42,7 @@ extension Setting {
         }
     }
 
-    /// The largest number, (uid_t)-1, means nobody to the kernel. A zero in front would be a second name of a user.
+    /// The largest number, (uid_t)-1, means no user to the kernel. A zero in front would be a second name of a user.
     private static func isNumber(_ text: String) -> Bool {
         guard text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }), let number = UInt32(text)
         else { return false }

@@ -1,6 +1,6 @@
 /// The kinds of events that the journal can be searched for: what is logged, and its MESSAGE_ID, by which
-/// `journalctl --catalog` finds more about it. A message that is not here has none. The catalog, `systemd/tdxd.catalog`, has the
-/// same ids; a test holds one against the other.
+/// `journalctl --catalog` finds more about it. A message that is not here has none. The catalog,
+/// `systemd/tdxd.catalog`, has the same ids; a test holds one against the other.
 package enum JournalEvents {
     /// By the message's text, which is a constant: what differs is in fields.
     package static let ids: [String: String] = [

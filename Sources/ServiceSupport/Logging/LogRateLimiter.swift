@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// Lets a few messages of one kind through and counts the rest, so that nobody can fill the log: a token bucket for each
-/// key, in bounded memory. May be used from any thread.
+/// Lets a few messages of one kind through and counts the rest, so that no client can fill the log: a token bucket for
+/// each key, in bounded memory. May be used from any thread.
 public final class LogRateLimiter: Sendable {
     private struct Bucket {
         var tokens: Double

@@ -2,12 +2,12 @@ internal import CLinux
 public import LinuxSystem
 internal import SystemPackage
 
-/// A Landlock domain: files that no rule names are out of reach, whatever their permissions say, also for root. It holds
-/// for the thread that enters it and for every thread and program that this thread starts later; nothing takes it away
-/// again. Descriptors that were opened before keep what they could.
+/// A Landlock domain: files that no rule names are out of reach, whatever their permissions say, also for root. It
+/// holds for the thread that enters it and for every thread and program that this thread starts later; nothing takes it
+/// away again. Descriptors that were opened before keep what they could.
 ///
-/// Whoever is inside cannot look into processes outside (ptrace(2), and the entries of /proc that ask as much: fd, maps,
-/// mem), cannot mount, and binds and connects no TCP port where the kernel's Landlock knows of ports.
+/// Whoever is inside cannot look into processes outside (ptrace(2), and the entries of /proc that ask as much: fd,
+/// maps, mem), cannot mount, and binds and connects no TCP port where the kernel's Landlock knows of ports.
 ///
 /// Source: landlock(7) and the kernel's Documentation/userspace-api/landlock.rst.
 public struct FileSystemFence: Hashable, Sendable {
@@ -89,8 +89,8 @@ public struct FileSystemFence: Hashable, Sendable {
 
     /// What came of entering.
     public enum Outcome: Hashable, Sendable, CustomStringConvertible {
-        /// The kernel's version, and paths of rules that do not exist or cannot be reached: they stay out of reach, also
-        /// when they come to be.
+        /// The kernel's version, and paths of rules that do not exist or cannot be reached: they stay out of reach,
+        /// also when they come to be.
         case entered(version: Int, missing: [String])
         /// The kernel has no Landlock; nothing is different.
         case unavailable(LinuxError)
@@ -114,8 +114,8 @@ public struct FileSystemFence: Hashable, Sendable {
 
     /// Puts the calling thread under the fence, with no_new_privs. For the time before other threads are started: those
     /// that exist stay outside.
-    /// - Throws: what opening a rule's path gives other than that it is missing or may not be reached; E2BIG inside 16 other domains. On error
-    ///   the thread is as before, apart from no_new_privs.
+    /// - Throws: what opening a rule's path gives other than that it is missing or may not be reached; E2BIG inside 16
+    ///   other domains. On error the thread is as before, apart from no_new_privs.
     @discardableResult
     public func enter() throws(LinuxError) -> Outcome {
         let version: Int

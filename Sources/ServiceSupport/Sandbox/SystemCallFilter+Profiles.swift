@@ -14,9 +14,9 @@ extension SystemCallFilter {
             ])
     }
 
-    /// What tdxd may do while it starts, and its launcher of holders for good: all that a holder may, because a program inherits the
-    /// filter of whoever starts it, and besides keep files, start holders and tend them. All of KVM's requests are let through:
-    /// the holder's own filter has the numbers.
+    /// What tdxd may do while it starts, and its launcher of holders for good: all that a holder may, because a program
+    /// inherits the filter of whoever starts it, and besides keep files, start holders and tend them. All of KVM's
+    /// requests are let through: the holder's own filter has the numbers.
     public static func daemon(refusing refusal: Refusal = .errno(1)) -> SystemCallFilter {
         SystemCallFilter(
             refusing: refusal,
@@ -28,8 +28,8 @@ extension SystemCallFilter {
     /// The type of KVM's request numbers.
     private static let kvmRequests: UInt8 = 0xae
 
-    /// What tdxd adds to that once its launcher runs: it starts no program any more, and asks nothing of KVM. Of several filters the
-    /// strictest answer holds, so this one only says what is refused.
+    /// What tdxd adds to that once its launcher runs: it starts no program any more, and asks nothing of KVM. Of
+    /// several filters the strictest answer holds, so this one only says what is refused.
     public static var serving: SystemCallFilter {
         SystemCallFilter(
             refusing: .none,
@@ -91,7 +91,8 @@ extension SystemCallFilter {
             when: [1, 2, 3, 4, 15, 16, 23, 36, 37, 38, 39, 0x5356_4d41].map(first),
             because: "names and harmless attributes"),
         .init(["seccomp"], because: "holders, and tdxd once its launcher runs, add a narrower filter"),
-        // landlock_create_ruleset, landlock_add_rule, landlock_restrict_self: by number, as some libseccomp lack the names.
+        // landlock_create_ruleset, landlock_add_rule, landlock_restrict_self: by number, as some libseccomp lack the
+        // names.
         .init(calls: [.number(444), .number(445), .number(446)], because: "and fences itself in further"),
     ]
 

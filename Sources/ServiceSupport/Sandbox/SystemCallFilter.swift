@@ -27,8 +27,8 @@ public struct SystemCallFilter: Hashable, Sendable {
 
     /// Loads the filter into the kernel, with no_new_privs, for all threads at once (SECCOMP_FILTER_FLAG_TSYNC). Calls
     /// that are refused appear in the audit log where the kernel's `actions_logged` has their action.
-    /// - Throws: EINVAL where a rule names a call that libseccomp does not know or conditions twice the same; ESRCH where
-    ///   a thread has a filter of its own; ENOMEM. On error the process is as before, apart from no_new_privs.
+    /// - Throws: EINVAL where a rule names a call that libseccomp does not know or conditions twice the same; ESRCH
+    ///   where a thread has a filter of its own; ENOMEM. On error the process is as before, apart from no_new_privs.
     public func load() throws(LinuxError) {
         guard let filter = seccomp_init(action(refusal)) else {
             throw LinuxError("seccomp_init", .invalidArgument)

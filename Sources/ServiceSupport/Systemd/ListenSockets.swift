@@ -3,12 +3,12 @@ public import LinuxSystem
 internal import SystemPackage
 
 /// The descriptors that the service manager passed: sockets of `tdxd.socket` and what the descriptor store kept,
-/// sd_listen_fds_with_names(3). What nobody takes is closed when this goes.
+/// sd_listen_fds_with_names(3). What is not taken is closed when this goes.
 public struct ListenSockets: ~Copyable, Sendable {
     private var entries: [(name: String, descriptor: Int32)]
 
-    /// Takes over what was passed, makes it close-on-exec, and removes LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES from the
-    /// environment, so that it can be called once. Call it before other threads start: the environment is shared.
+    /// Takes over what was passed, makes it close-on-exec, and removes LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES from
+    /// the environment, so that it can be called once. Call it before other threads start: the environment is shared.
     /// Without a service manager there is nothing.
     public static func takeFromEnvironment() throws(LinuxError) -> ListenSockets {
         var names: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?

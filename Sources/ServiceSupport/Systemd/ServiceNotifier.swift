@@ -39,7 +39,7 @@ public struct ServiceNotifier: Sendable {
 
     /// Hands a copy of a descriptor to the service manager, which gives it back under that name after a restart
     /// (`ListenSockets`). The name has 1–255 bytes, no `:` and no control characters. The unit needs
-    /// FileDescriptorStoreMax=. Descriptors that nobody polls usefully (memfds) are never dropped by the manager.
+    /// FileDescriptorStoreMax=. Descriptors that poll(2) is useless for (memfds) are never dropped by the manager.
     @discardableResult
     public func store(_ descriptor: Int32, name: String) throws(LinuxError) -> Bool {
         try Self.check(name)
