@@ -52,14 +52,18 @@ public final class ModuleServer: Sendable {
     private let log: @Sendable (String) -> Void
     private let guests = Mutex<[UInt64: ScriptedGuest]>([:])
     private let faultsWait: Atomic<Bool>
+    private let trace: CallTrace?
 
-    /// Maps the machine's memory.
+    /// Maps the machine's memory, and makes the recording's file.
     /// - Parameter log: takes lines for people, from any thread.
     public init(_ options: ServerOptions, log: @escaping @Sendable (String) -> Void) throws(ServerError) {
         self.options = options
         self.log = log
         memory = try MachineMemory(files: options.memory, lowLimit: options.lowMemory)
         faultsWait = Atomic(options.busyPermille > 0 || !options.faults.isEmpty)
+        do throws(LinuxError) {
+            trace = try options.trace.map { path throws(LinuxError) in try CallTrace(creating: path) }
+        } catch { throw ServerError("\(error)") }
     }
 
     /// Waits for the machine, loads the module when its kernel announces itself, and serves until the machine has ended.
@@ -113,12 +117,9 @@ public final class ModuleServer: Sendable {
         do { module = try TDXModule(platform: platform, memory: memory) } catch {
             throw ServerError("the module does not load: \(error)")
         }
-        if let trace = options.trace {
-            do throws(LinuxError) {
-                let file = try CallTrace(creating: trace)
-                file.write(TraceEvent.header(module, broughtUp: false))
-                module.record { file.write($0.json()) }
-            } catch { throw ServerError("\(trace): \(error)") }
+        if let trace {
+            trace.write(TraceEvent.header(module, broughtUp: false))
+            module.record { trace.write($0.json()) }
         }
         return module
     }

@@ -70,6 +70,23 @@ import Testing
         #expect(replay.calls == 3 && replay.disagreements.isEmpty, "\(replay.disagreements)")
     }
 
+    @Test func `what cannot be had ends the server before the machine starts, with the file named`() throws {
+        let kernel = try StandInKernel()
+        let file = kernel.directory + "/memory0"
+        let bell = kernel.directory + "/bell"
+        func start(_ memory: [String], trace: String? = nil) throws(ServerError) {
+            _ = try ModuleServer(ServerOptions(memory: memory, lowMemory: .mebibytes(32), bell: bell, trace: trace)) {
+                _ in
+            }
+        }
+        // A recording is never written over.
+        let taken = #expect(throws: ServerError.self) { try start([file], trace: file) }
+        #expect(taken?.description.contains("EEXIST") == true && taken?.description.contains(file) == true)
+        let missing = #expect(throws: ServerError.self) { try start([kernel.directory + "/none"]) }
+        #expect(missing?.description.contains("none: open: ENOENT") == true, "\(missing as Any)")
+        #expect(throws: ServerError.self) { try start([]) }
+    }
+
     @Test func `memory has a hole below 4 GiB, and outside there is open bus`() throws {
         let kernel = try StandInKernel()
         let memory = kernel.memory

@@ -166,7 +166,7 @@ boot() {
             # The module ends with the machine, whose end may be under way.
             for _ in {1..100}; do kill -0 "$job" 2>/dev/null || break; sleep 0.05; done
             kill -KILL -- "-$job" 2>/dev/null || true
-            wait "$job" || status=$?
+            { wait "$job"; } 2>/dev/null || status=$?
         fi
     else
         wait "$job" || status=$?
