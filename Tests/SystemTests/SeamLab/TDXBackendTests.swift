@@ -155,8 +155,8 @@ struct TDXBackendTests {
         try lives(SeamLab.lives)
         let after = try available()
         print("\(SeamLab.lives) lives: MemAvailable \(before) KiB before, \(after) KiB after")
-        // A page lost in each life would be 4 KiB × lives, a TD's control pages ten times that.
-        #expect(before - after < 16 * SeamLab.lives, "\(before) KiB before, \(after) KiB after")
+        // A TD has 24 control pages, 96 KiB, beside its memory; what the rest of the machine does is noise of less.
+        #expect(before - after < 64 * SeamLab.lives, "\(before) KiB before, \(after) KiB after")
         #expect(try SeamLab.keysInUse() == 0)
     }
 
@@ -222,8 +222,8 @@ enum SeamLab {
     /// scripts/test-tdx gives the kernel one more, which becomes the module's own.
     static let keyIDs: UInt64 = 4
 
-    /// Lives of TDs one after the other: TDXD_SEAM_LIVES, or 20, which take about 20 s.
-    static let lives = getenv("TDXD_SEAM_LIVES").flatMap { Int(String(cString: $0)) } ?? 20
+    /// Lives of TDs one after the other: TDXD_SEAM_LIVES, or 10, which take about 20 s.
+    static let lives = getenv("TDXD_SEAM_LIVES").flatMap { Int(String(cString: $0)) } ?? 10
     /// The fault that scripts/test-tdx has let the module's process plan, if any.
     static let fault = getenv("TDXD_SEAM_FAULT").map { String(cString: $0) }
 
