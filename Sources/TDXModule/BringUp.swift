@@ -42,20 +42,10 @@ extension TDXModule {
 
     /// Memory that can become private after `bringUp()`: the TDMRs without their reserved areas, ascending.
     public var usableMemory: [HostPhysicalRange] {
-        var result: [HostPhysicalRange] = []
-        func add(_ from: UInt64, _ to: UInt64) {
-            guard to > from else { return }
-            result.append(HostPhysicalRange(start: HostPhysicalAddress(from), size: ByteCount(to - from)))
+        system.withLock { $0.tdmrs }.flatMap(\.available).map { part in
+            HostPhysicalRange(
+                start: HostPhysicalAddress(part.lowerBound), size: ByteCount(part.upperBound - part.lowerBound))
         }
-        for tdmr in system.withLock({ $0.tdmrs }) {
-            var at = tdmr.base
-            for area in tdmr.reserved {
-                add(at, area.lowerBound)
-                at = area.upperBound
-            }
-            add(at, tdmr.end)
-        }
-        return result
     }
 }
 

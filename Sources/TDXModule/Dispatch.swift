@@ -25,8 +25,7 @@ extension TDXModule {
         let state = systemState.get()
         if state != SystemState.ready.rawValue {
             if state == SystemState.shutdown.rawValue {
-                // SYS.LP.SHUTDOWN passes here, and is then found to be unknown: the model has no such leaf.
-                if number != 44 { return .sysShutdown }
+                if number != SeamcallLeaf.sysLpShutdown.rawValue { return .sysShutdown }
             } else if !worksBeforeReady(number) {
                 return .sysNotReady
             }
@@ -78,6 +77,9 @@ extension TDXModule {
         case .vpWr: return vpWr(&r, processor)
         case .sysConfig: return sysConfig(&r, memory)
         case .sysShutdown: return sysShutdown(&r)
+        case .sysLpShutdown: return .success
+        case .sysUpdate: return sysUpdate(version: version)
+        case .sysDisable: return sysDisable()
         case .phymemPamtAdd: return phymemPamtAdd(&r)
         case .phymemPamtRemove: return phymemPamtRemove(&r)
         }
@@ -87,17 +89,32 @@ extension TDXModule {
     private func acceptsVersions(_ number: UInt16) -> Bool {
         switch SeamcallLeaf(rawValue: number) {
         case .memPagePromote, .memSeptAdd, .memSeptRemove, .mngRd, .vpRd: true
-        case .vpInit, .sysInit, .sysConfig: isLate
-        default: false
+        case .vpInit, .sysInit, .sysConfig, .sysUpdate: isLate
+        case .vpEnter, .mngAddcx, .memPageAdd, .vpAddcx, .memPageRelocate, .memPageAug, .memRangeBlock, .mngKeyConfig,
+            .mngCreate, .vpCreate, .memRd, .mngWr, .memWr, .memPageDemote, .mrExtend, .mrFinalize, .vpFlush,
+            .mngVpflushdone, .mngKeyFreeid, .mngInit, .phymemPageRdmd, .memSeptRd, .mngKeyReclaimid, .phymemPageReclaim,
+            .memPageRemove, .sysKeyConfig, .sysInfo, .sysRd, .sysLpInit, .sysTdmrInit, .sysRdall, .memTrack,
+            .memRangeUnblock, .phymemCacheWb, .phymemPageWbinvd, .vpWr, .sysLpShutdown, .sysShutdown, .phymemPamtAdd,
+            .phymemPamtRemove, .sysDisable, nil:
+            false
         }
     }
 
     /// Leaves that work before the module is ready (reference §0.1, step 4).
     private func worksBeforeReady(_ number: UInt16) -> Bool {
         switch SeamcallLeaf(rawValue: number) {
-        case .sysInfo, .sysInit, .sysRd, .sysRdall, .sysLpInit, .sysConfig, .sysKeyConfig: true
-        // SYS.LP.SHUTDOWN and SYS.UPDATE pass too; the model does not know them.
-        default: number == 44 || number == 53
+        case .sysInfo, .sysInit, .sysRd, .sysRdall, .sysLpInit, .sysConfig, .sysKeyConfig, .sysLpShutdown, .sysUpdate:
+            true
+        // Linux calls it at power-off and kexec, whatever state the module is in.
+        case .sysDisable: isLate
+        case .vpEnter, .mngAddcx, .memPageAdd, .memSeptAdd, .vpAddcx, .memPageRelocate, .memPageAug, .memRangeBlock,
+            .mngKeyConfig, .mngCreate, .vpCreate, .mngRd, .memRd, .mngWr, .memWr, .memPageDemote, .mrExtend,
+            .mrFinalize,
+            .vpFlush, .mngVpflushdone, .mngKeyFreeid, .mngInit, .vpInit, .memPagePromote, .phymemPageRdmd, .memSeptRd,
+            .vpRd, .mngKeyReclaimid, .phymemPageReclaim, .memPageRemove, .memSeptRemove, .sysTdmrInit, .memTrack,
+            .memRangeUnblock, .phymemCacheWb, .phymemPageWbinvd, .vpWr, .sysShutdown, .phymemPamtAdd, .phymemPamtRemove,
+            nil:
+            false
         }
     }
 }

@@ -7,7 +7,9 @@ extension TDXModule {
     func dispatchGuest(_ r: inout Registers, _ tdvpr: UInt64) -> TDCallOutcome {
         guard let (vcpu, td) = insideVCPU(tdvpr) else { return .notInside }
         let outcome: TDCallOutcome
-        if r.rax >> 16 == 0, let leaf = TDCallLeaf(rawValue: UInt16(truncatingIfNeeded: r.rax)) {
+        let version = r.rax >> 16
+        let leaf = TDCallLeaf(rawValue: UInt16(truncatingIfNeeded: r.rax))
+        if let leaf, version == 0 || (leaf == .vmRd && version <= 0xFF) {
             switch leaf {
             case .memPageAccept: outcome = tdgMemPageAccept(&r, vcpu, td)
             case .vpVmcall: outcome = tdgVpVmcall(&r, td)
@@ -15,13 +17,22 @@ extension TDXModule {
             case .mrRtmrExtend: outcome = tdgMrRtmrExtend(&r, td)
             case .vpVeinfoGet: outcome = tdgVpVeinfoGet(&r, vcpu)
             case .mrReport: outcome = tdgMrReport(&r, td)
-            case .memPageAttrRd: outcome = tdgMemPageAttrRd(&r, td)
+            case .vmRd: outcome = tdgVmRd(&r, vcpu, td, version: version)
+            case .vmWr: outcome = tdgVmWr(&r, vcpu, td)
+            case .vpRd: outcome = tdgVpRd(&r, vcpu, td)
+            case .vpWr: outcome = tdgVpWr(&r, vcpu, td)
+            case .sysRd: outcome = tdgSysRd(&r)
+            case .sysRdall: outcome = tdgSysRdall(&r, td)
+            case .memPageAttrRd: outcome = tdgMemPageAttrRd(&r, vcpu, td)
             case .memPageAttrWr: outcome = tdgMemPageAttrWr(&r, vcpu, td)
             }
         } else {
             outcome = .completed(.operandInvalid.with(.rax))
         }
-        if case .completed(let status) = outcome { r.rax = status.rawValue }
+        if case .completed(let status) = outcome {
+            r.rax = status.rawValue
+            noteProgress(vcpu)
+        }
         return outcome
     }
 
@@ -50,14 +61,12 @@ extension TDXModule {
             let mask = (UInt64(1) << (12 + 9 * found.level)) - 1
             let host = Entry.address(found.raw) & ~mask | gpa & mask
             if faults.isPoisoned(host) { return .exit(.machineCheck) }
+            noteProgress(vcpu)
             return .memory(HostPhysicalAddress(host), key: KeyID(state.key))
         }
         guard entryState == .pending || entryState == .pendingExportedDirty else { return violation() }
         if td.details.contents.withLock({ $0.controls & 1 }) != 0 {
-            return violation(
-                ExtendedQualification(
-                    kind: .pendingViolation, entryLevel: UInt8(found.level), entryState: entryState.publicValue,
-                    isLeaf: true))
+            return violation(ExtendedQualification(kind: .pendingViolation))
         }
         vcpu.details.contents.withLock {
             $0.exception = VirtualizationException(qualification: qualification, gpa: gpa)

@@ -166,7 +166,8 @@ public final class ModuleServer: Sendable {
         _ registers: inout Registers, _ box: Mailbox, _ processor: LogicalProcessorID, _ module: TDXModule
     ) {
         let tdvpr = HostPhysicalAddress(registers.rcx & 0x000F_FFFF_FFFF_F000)
-        guard module.enter(&registers, on: processor).isSuccess else { return }
+        // An exit in the guest's place (reason 48) is an answer, too.
+        guard module.enter(&registers, on: processor) == .success else { return }
         // The vCPU is inside: this thread alone runs its guest.
         var guest = guests.withLock { $0.removeValue(forKey: tdvpr.rawValue) } ?? ScriptedGuest(options.guest)
         let log = log

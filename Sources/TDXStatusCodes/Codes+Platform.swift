@@ -24,5 +24,73 @@ extension StatusRow {
             0xC000_0921, "INCORRECT_MSR_VALUE",
             cause: "The MSR that the low 32 bits name has a value the module refuses.",
             nextStep: "Correct the firmware's set-up."),
+        StatusRow(
+            0xC000_0900, "INCORRECT_CPUID_VALUE",
+            cause: "A CPUID value of the processor is not what the module needs; RCX names the leaf.",
+            nextStep: "Use a processor and firmware that the module supports."),
+        StatusRow(
+            0xC000_0902, "INCONSISTENT_CPUID_FIELD",
+            cause: "A CPUID value differs among logical processors; RCX names the leaf.",
+            nextStep: "Update the firmware and microcode of all packages."),
+        StatusRow(
+            0xC000_0903, "CPUID_MAX_SUBLEAVES_UNRECOGNIZED",
+            cause: "A CPUID leaf has more sub-leaves than the module knows.",
+            nextStep: "Use a module of this processor's generation."),
+        StatusRow(
+            0xC000_0904, "CPUID_LEAF_1F_FORMAT_UNRECOGNIZED",
+            cause: "CPUID leaf 0x1F describes a topology that the module does not know.",
+            nextStep: "Use a module of this processor's generation."),
+        StatusRow(
+            0xC000_0905, "INVALID_WBINVD_SCOPE",
+            cause: "WBINVD does not reach all caches of a package.",
+            nextStep: "Correct the topology that the firmware configures."),
+        StatusRow(
+            0xC000_0906, "INVALID_PKG_ID",
+            cause: "The package number exceeds what the module holds.",
+            nextStep: "Use a machine of at most 8 packages."),
+        StatusRow(
+            0xC000_0907, "ENABLE_MONITOR_FSM_NOT_SET",
+            cause: "IA32_MISC_ENABLE switches MONITOR and MWAIT off.",
+            nextStep: "Enable the monitor in the firmware."),
+        StatusRow(
+            0xC000_0908, "CPUID_LEAF_NOT_SUPPORTED",
+            cause: "The processor lacks a CPUID leaf that the module needs.",
+            nextStep: "Use a processor that the module supports."),
+        StatusRow(
+            0xC000_0910, "SMRR_NOT_LOCKED",
+            cause: "The system-management range registers are not locked.",
+            nextStep: "Update the firmware."),
+        StatusRow(
+            0xC000_0911, "INVALID_SMRR_CONFIGURATION",
+            cause: "The system-management range registers are not configured as the module needs.",
+            nextStep: "Update the firmware."),
+        StatusRow(
+            0xC000_0912, "SMRR_OVERLAPS_CMR",
+            cause: "System-management memory overlaps convertible memory.",
+            nextStep: "Update the firmware."),
+        StatusRow(
+            0xC000_0913, "SMRR_LOCK_NOT_SUPPORTED",
+            cause: "The processor cannot lock the system-management range registers.",
+            nextStep: "Use a processor that the module supports."),
+        StatusRow(
+            0xC000_0914, "SMRR_NOT_SUPPORTED",
+            cause: "The processor has no system-management range registers.",
+            nextStep: "Use a processor that the module supports."),
+        StatusRow(
+            0xC000_0930, "SEAMREPORT_NOT_AVAILABLE",
+            cause: "The processor cannot make SEAM reports.",
+            nextStep: "Use a processor that the module supports."),
+        StatusRow(
+            0xC000_0931, "SEAMDB_GETREF_NOT_AVAILABLE",
+            cause: "The processor has no SEAM database references.",
+            nextStep: "Use a processor that the module supports."),
+        StatusRow(
+            0xC000_0932, "SEAMDB_REPORT_NOT_AVAILABLE",
+            cause: "The processor cannot report from its SEAM database.",
+            nextStep: "Use a processor that the module supports."),
+        StatusRow(
+            0xC000_0933, "SEAMVERIFYREPORT_NOT_AVAILABLE",
+            cause: "The processor cannot verify SEAM reports.",
+            nextStep: "Do without local attestation."),
     ]
 }

@@ -45,6 +45,7 @@ struct StatusRow: Sendable {
 
     static let all: [StatusRow] = [
         general, operand, busy, pageMetadata, system, trustDomain, vcpu, key, platform, tdmr, secureEPT, metadata,
+        serviceTD, migration, attestation, nested,
     ].flatMap { $0 }
 
     static let byUpperHalf: [UInt32: StatusRow] = Dictionary(
@@ -55,6 +56,16 @@ extension TDXStatus {
     /// Every condition that has a name, as its base status.
     public static var allKnown: [TDXStatus] {
         StatusRow.all.map { TDXStatus(UInt64($0.upperHalf) << 32) }
+    }
+
+    /// The condition that a name means, such as `EPT_WALK_FAILED`, in any case, with or without Linux's prefix `TDX_`; an
+    /// operand or detail is not part of it. Nil for an unknown name.
+    public init?(name: String) {
+        var wanted = name.uppercased()
+        if wanted.starts(with: "TDX_") { wanted.removeFirst(4) }
+        // Exits have a second code without the error bit.
+        guard let upperHalf = StatusRow.all.filter({ $0.name == wanted }).map(\.upperHalf).max() else { return nil }
+        self.init(UInt64(upperHalf) << 32)
     }
 
     /// The condition's name as the module's documentation spells it; nil for an unknown code.
@@ -123,6 +134,7 @@ extension TDXStatus {
         case 0x0000_0B0A, 0xC000_0B0B: return "level \(details)"
         case 0xC000_0608: return details == 0 ? nil : "operation state \(details)"
         case 0xC000_0621: return "x2APIC id \(details)"
+        case 0xC000_0908 where details != 0: return "CPUID leaf 0x" + String(details, radix: 16, uppercase: true)
         case 0xC000_0920, 0xC000_0921: return "MSR 0x" + String(details, radix: 16, uppercase: true)
         case 0xC000_0A00, 0xC000_0A01, 0xC000_0A02: return "TDMR \(details & 0xFF)"
         case 0xC000_0A10, 0xC000_0A11: return "TDMR \(details & 0xFF), PAMT of \(pamtSize)"

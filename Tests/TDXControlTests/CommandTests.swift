@@ -396,6 +396,18 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         ] {
             #expect(parseStatus(text)?.rawValue == 0xc000_0300_0000_0001, "\(text)")
         }
+        // Names, and numbers that could be either: 16 digits are hexadecimal, a code that has a name is decimal.
+        for (text, value) in [
+            ("OPERAND_BUSY", 0x8000_0200_0000_0000), ("tdx_operand_busy", 0x8000_0200_0000_0000), ("SUCCESS", 0),
+            ("77", 77), ("0x77", 0x77), ("8000020000000092", 0x8000_0200_0000_0092),
+            ("9223374235878031360", 0x8000_0200_0000_0000), ("8886287335424", 0x0000_0815_0000_0000),
+            ("000081500000000", 0x0000_0815_0000_0000),
+        ] as [(String, UInt64)] {
+            #expect(parseStatus(text)?.rawValue == value, "\(text)")
+        }
+        for text in ["", "0x", "0x12345678123456789", "OPERAND", "+1", "99999999999999999999"] {
+            #expect(parseStatus(text) == nil, "\(text)")
+        }
     }
 
     private func run(_ arguments: [String]) -> Outcome {

@@ -171,7 +171,7 @@ private final class SharedList: Sendable {
         let version = seen.first { $0.function == 1 }
         #expect(version?.eax == 0x8_06F8 && (version?.ecx ?? 0) & 0x3104_4D88 == 0x0100_0000)
         #expect((seen.first { $0.function == 7 && $0.index == 0 }?.ebx ?? .max) & 0xDC2B_9B18 == 0)
-        #expect(seen.first { $0.function == 0x8000_0008 }?.eax == 52 << 16 | 48 << 8 | 52)
+        #expect(seen.first { $0.function == 0x8000_0008 }?.eax == 0x34_3034)
         #expect(td.vm.inspection.seamcalls["TDH.MNG.RD"] == UInt64(2 * seen.count))
         try td.vm.tdxFinalize()
         expectErrno(.invalidArgument) { _ = try td.vcpus[0].tdxCPUID() }

@@ -4,9 +4,19 @@ import TDXModule
 extension NaiveModel {
     mutating func memory(_ leaf: UInt64, _ r: inout Registers) -> UInt64 {
         let version = r.rax >> 16 & 0xFF
-        if version > 1 { return Self.invalid }
         let (target, operand) = (r.rcx, r.rdx)
         (r.rcx, r.rdx) = (0, 0)
+        // SEPT.REMOVE and PROMOTE return pages of nested machines, of which there are none.
+        if version > 0, leaf == 30 || leaf == 23 { (r.r9, r.r10, r.r11) = (.max, .max, .max) }
+        if version > 1 { return Self.invalid }
+        // SEPT.ADD returns the pages that it did not use; bit 63 of an input means nothing.
+        let given = r.r8 == .max ? r.r8 : r.r8 & ~(1 << 63)
+        if leaf == 3, version == 1 {
+            r.r8 = given
+            if r.r9 != .max { r.r9 &= ~(1 << 63) }
+            if r.r10 != .max { r.r10 &= ~(1 << 63) }
+            if r.r11 != .max { r.r11 &= ~(1 << 63) }
+        }
         // SEPT.ADD and DEMOTE have a flag in bit 0 of RDX and check its other bits first; SEPT.RD has one too.
         let hasFlag = leaf == 3 || leaf == 15
         if hasFlag, operand & 0xFFE != 0 || operand >> 52 != 0 { return Self.invalid + 2 }
@@ -36,13 +46,13 @@ extension NaiveModel {
             return leaf == 7 && entry.state.isBlocked ? 0x0000_0B07_0000_0001 : 0xC000_0B0D_0000_0001
         }
         switch leaf {
-        case 3: return septAdd(&r, root, place, entry, allowsExisting: operand & 1 != 0, version)
+        case 3: return septAdd(&r, root, place, entry, given, allowsExisting: operand & 1 != 0, version)
         case 6: return aug(&r, root, place)
         case 7: return block(root, place, entry)
         case 39: return unblock(root, place, entry)
         case 29: return remove(&r, root, place, entry)
-        case 30: return septRemove(&r, root, place, entry, version)
-        case 23: return promote(&r, root, place, entry, version)
+        case 30: return septRemove(&r, root, place, entry)
+        case 23: return promote(&r, root, place, entry)
         case 15: return demote(&r, root, place, entry)
         case 5: return relocate(&r, root, place, entry)
         default:
@@ -53,9 +63,9 @@ extension NaiveModel {
     }
 
     private mutating func septAdd(
-        _ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry, allowsExisting: Bool, _ version: UInt64
+        _ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry, _ page: UInt64, allowsExisting: Bool,
+        _ version: UInt64
     ) -> UInt64 {
-        let page = r.r8
         if page == .max {
             if version == 0 { return Self.invalid + 8 }
             if entry.state != .nlMapped {
@@ -65,12 +75,15 @@ extension NaiveModel {
         }
         if entry.state == .free {
             if let problem = privatePage(page, .nda, exclusive: true, 8) { return problem }
-        } else if !allowsExisting {
-            details(&r, place, entry)
-            return 0xC000_0B0D_0000_0001
+        } else if page != .max {
+            if !allowsExisting {
+                details(&r, place, entry)
+                return 0xC000_0B0D_0000_0001
+            }
+            if version == 1 { r.r8 = page | 1 << 63 }
         }
         if version == 1 {
-            for (value, id) in [(r.r9, 9 as UInt64), (r.r10, 10), (r.r11, 11)] where value | 1 << 63 != .max {
+            for (value, id) in [(r.r9, 9 as UInt64), (r.r10, 10), (r.r11, 11)] where value != .max {
                 return Self.invalid + id
             }
         }
@@ -78,8 +91,7 @@ extension NaiveModel {
             tds[root]!.entries[place] = Entry(state: .nlMapped, hpa: page)
             tds[root]!.children += 1
             pages[page] = Page(kind: .ept, owner: root)
-        } else if page != .max {
-            r.r8 = page | 1 << 63
+            if version == 1 { r.r8 = .max }
         }
         return 0
     }
@@ -147,9 +159,7 @@ extension NaiveModel {
         return (0..<512).map { Place(level: place.level - 1, gpa: place.gpa + $0 * size) }
     }
 
-    private mutating func septRemove(
-        _ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry, _ version: UInt64
-    ) -> UInt64 {
+    private mutating func septRemove(_ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry) -> UInt64 {
         if let problem = trackProblem(tds[root]!, place, entry, pages[entry.hpa]!.bepoch, &r) { return problem }
         if below(place).contains(where: { tds[root]!.entries[$0] != nil }) {
             details(&r, place, entry)
@@ -159,13 +169,10 @@ extension NaiveModel {
         pages[entry.hpa]!.kind = .nda
         tds[root]!.children -= 1
         r.rcx = entry.hpa
-        if version == 1 { (r.r9, r.r10, r.r11) = (.max, .max, .max) }
         return 0
     }
 
-    private mutating func promote(
-        _ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry, _ version: UInt64
-    ) -> UInt64 {
+    private mutating func promote(_ r: inout Registers, _ root: UInt64, _ place: Place, _ entry: Entry) -> UInt64 {
         if let problem = trackProblem(tds[root]!, place, entry, pages[entry.hpa]!.bepoch, &r) { return problem }
         let children = below(place).map { tds[root]!.entries[$0] ?? Entry() }
         let first = children[0]
@@ -181,12 +188,12 @@ extension NaiveModel {
         }
         for child in below(place) { tds[root]!.entries[child] = nil }
         for child in children { change(child.hpa, place.level - 1) { $0.kind = .nda } }
-        change(first.hpa, place.level) { $0 = Page(kind: .reg, owner: root) }
+        // The epoch of the large page's last block stays.
+        change(first.hpa, place.level) { ($0.kind, $0.owner) = (.reg, root) }
         tds[root]!.entries[place] = first
         pages[entry.hpa]!.kind = .nda
         tds[root]!.children -= 1
         r.rcx = entry.hpa
-        if version == 1 { (r.r9, r.r10, r.r11) = (.max, .max, .max) }
         return 0
     }
 

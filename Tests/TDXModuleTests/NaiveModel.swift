@@ -241,7 +241,7 @@ struct NaiveModel {
     private mutating func leaf(_ r: inout Registers, _ lp: Int) -> UInt64 {
         let number = r.rax & 0xFFFF
         if r.rax >> 24 != 0 { return Self.invalid }
-        if r.rax >> 16 & 0xFF != 0, !([23, 3, 30, 11, 26] + (isLate ? [22] : [])).contains(number) {
+        if r.rax >> 16 & 0xFF != 0, !([23, 3, 30, 11, 26] + (isLate ? [22, 33, 45, 53] : [])).contains(number) {
             return Self.invalid
         }
         switch number {
@@ -405,9 +405,12 @@ struct NaiveModel {
         if vcpu.pages < 6 { return 0xC000_0610_0000_0000 }
         if vcpu.state != 2 { return 0xC000_0700_0000_0000 }
         if vcpu.lp != nil, vcpu.lp != lp { return 0x8000_0701_0000_0000 }
-        if r.rcx >> 52 & 1 != 0, vcpu.lastExit != 1 { return Self.invalid + 1 }
+        // The vCPU is associated before its flags are looked at.
         if vcpu.lp == nil { tds[owner]!.associated += 1 }
         vcpus[tdvpr]!.lp = lp
+        if r.rcx >> 52 & 1 != 0, vcpu.lastExit != 1 { return Self.invalid + 1 }
+        // Nothing is to be resumed but L1.
+        if r.rcx >> 53 & 1 != 0 { return Self.invalid + 1 }
         vcpus[tdvpr]!.state = 4
         vcpus[tdvpr]!.epoch = tds[owner]!.epoch
         tds[owner]!.inside[Int(tds[owner]!.epoch & 1)] += 1

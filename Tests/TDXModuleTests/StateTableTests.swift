@@ -102,8 +102,12 @@ enum LiteralTables {
                 }
             let isAllowed = row[Int(state.rawValue)] == "x"
             let isBlocked = [EntryState.tableBlocked, .blocked, .pendingBlocked].contains(state)
+            // MEM.RD and MEM.WR walk to a page with rights, and refuse what has none before the table is asked.
+            let isAccess = leaf == .memRd || leaf == .memWr
             let refusal: TDXStatus =
-                leaf == .memRangeBlock && isBlocked ? .gpaRangeAlreadyBlocked : .eptEntryStateIncorrect
+                leaf == .memRangeBlock && isBlocked
+                ? .gpaRangeAlreadyBlocked
+                : isAccess && !Self.statesWithRights.contains(state) ? .eptEntryNotPresent : .eptEntryStateIncorrect
             #expect((status.base != refusal) == isAllowed, "\(leaf) on \(state): \(status)")
             if !isAllowed {
                 #expect(status == refusal.with(.rcx))
@@ -111,6 +115,10 @@ enum LiteralTables {
             }
         }
     }
+
+    private static let statesWithRights: Set<EntryState> = [
+        .mapped, .blockedForWriting, .exportedBlockedForWriting, .exportedDirty, .exportedDirtyBlockedForWriting,
+    ]
 
     @Test(arguments: EntryState.allCases) func `give each state its public value and raw bits`(state: EntryState) throws
     {

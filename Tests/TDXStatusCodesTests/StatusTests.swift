@@ -83,8 +83,19 @@ import Testing
     @Test func `has one row in the table for each value`() {
         let values = TDXStatus.allKnown
         #expect(Set(values).count == values.count)
-        #expect(values.count > 110)
+        #expect(values.count > 170)
         for value in values { #expect(value.name != nil && value.base == value) }
+    }
+
+    @Test func `has the published name, and is found by it`() {
+        #expect(publishedNames.count == 164)
+        for (upperHalf, name) in publishedNames {
+            let status = TDXStatus(UInt64(upperHalf) << 32)
+            #expect(status.name == name)
+            #expect(TDXStatus(name: name) == status && TDXStatus(name: "tdx_" + name.lowercased()) == status)
+        }
+        #expect(TDXStatus(name: "OPERAND_BUSY") == .operandBusy && TDXStatus(name: "SUCCESS") == .success)
+        #expect(TDXStatus(name: "") == nil && TDXStatus(name: "OPERAND") == nil)
     }
 
     @Test func `reads as number, name and operand`() {

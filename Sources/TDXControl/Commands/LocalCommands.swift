@@ -8,10 +8,11 @@ struct ExplainCommand: ControlCommand {
         commandName: "explain", abstract: "Tells what a status of the TDX module means. Needs no daemon.")
 
     @Argument(
-        help: "The 64-bit status, such as 0xc000030000000001.",
+        help: "The 64-bit status, such as 0xc000030000000001, or its name, such as OPERAND_BUSY.",
         transform: { text in
             guard let status = parseStatus(text) else {
-                throw ValidationError("“\(printable(text))” is no 64-bit status: that is up to 16 hexadecimal digits")
+                throw ValidationError(
+                    "“\(printable(text))” is not a 64-bit status (up to 16 hexadecimal digits) and not the name of one")
             }
             return status
         })

@@ -67,13 +67,27 @@ private func severityInFull(_ severity: StatusSeverity) -> String {
     }
 }
 
-/// Reads a status as people paste it: hexadecimal with or without 0x and with _ between digits, or what a log prints
-/// as a signed or unsigned decimal with more than 16 digits.
+/// Reads a status as people paste it: its name, hexadecimal with or without 0x and with _ between digits, or the signed or
+/// unsigned decimal that a log prints. Statuses are large: all but SUCCESS, given as 0, and the exits of VP.ENTER, below 2^16,
+/// have bits above 31 set. A number of decimal digits alone is therefore decimal when it is one of these, or too long for 16
+/// hexadecimal digits; else it is the hexadecimal number that an error message shows.
 func parseStatus(_ text: String) -> TDXStatus? {
+    if let status = TDXStatus(name: text) { return status }
     let plain = text.lowercased().filter { $0 != "_" }
-    if plain.hasPrefix("-"), let value = Int64(plain) { return TDXStatus(UInt64(bitPattern: value)) }
-    let digits = plain.hasPrefix("0x") ? String(plain.dropFirst(2)) : plain
-    if !plain.hasPrefix("0x"), plain.count > 16 { return UInt64(plain).map { TDXStatus($0) } }
-    guard digits.utf8.allSatisfy({ $0 != UInt8(ascii: "+") && $0 != UInt8(ascii: "-") }) else { return nil }
+    if let digits = plain.utf8.first, digits == UInt8(ascii: "-") {
+        return Int64(plain).map { TDXStatus(UInt64(bitPattern: $0)) }
+    }
+    let isPrefixed = plain.starts(with: "0x")
+    let digits = isPrefixed ? plain.dropFirst(2) : Substring(plain)
+    guard !digits.isEmpty, digits.utf8.allSatisfy({ $0 != UInt8(ascii: "+") && $0 != UInt8(ascii: "-") }) else {
+        return nil
+    }
+    let isDecimal = digits.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+    if !isPrefixed, isDecimal, let value = UInt64(digits) {
+        // 16 digits are a whole status in hexadecimal; of fewer or more, one that names a condition is decimal.
+        if digits.utf8.count != 16, digits.utf8.count > 16 || value < 1 << 16 || TDXStatus(value).name != nil {
+            return TDXStatus(value)
+        }
+    }
     return UInt64(digits, radix: 16).map { TDXStatus($0) }
 }

@@ -35,9 +35,13 @@ extension TDXMachine {
                 sched_yield()
                 continue
             }
-            let status = enterGuest(vcpu)
+            let (status, refusal) = enterGuest(vcpu)
             if status.isBusy { continue }
             guard status.isSuccess else { return .internalError(subcode: 4, data: [status.rawValue]) }
+            if let refusal {
+                if let exit = try handle(refusal, vcpu) { return exit }
+                continue
+            }
             switch guest.resume() {
             case .interrupted: continue
             case .finished: return .halt
@@ -62,8 +66,8 @@ extension TDXMachine {
         return guest
     }
 
-    /// VP.ENTER, with the answers to the guest's last VMCALL.
-    private func enterGuest(_ vcpu: VCPUCore) -> TDXStatus {
+    /// VP.ENTER, with the answers to the guest's last VMCALL. The exit is one that the module makes in the guest's place.
+    private func enterGuest(_ vcpu: VCPUCore) -> (status: TDXStatus, exit: TDExit?) {
         vcpu.guestLock.withLock {
             var registers = Registers(.vpEnter, rcx: vcpu.tdvpr!.rawValue)
             let leaf = registers.rax
@@ -72,8 +76,10 @@ extension TDXMachine {
             counts.add(.vpEnter)
             vcpu.mayBeAssociated = true
             let status = host.module.enter(&registers, on: vcpu.processor)
-            vcpu.isInGuest = status.isSuccess
-            return status
+            vcpu.isInGuest = status == .success
+            guard status.isSuccess, status != .success else { return (status, nil) }
+            let address = GuestPhysicalAddress(registers.r8)
+            return (status, .eptViolation(gpa: address, qualification: registers.rcx, extended: .none))
         }
     }
 

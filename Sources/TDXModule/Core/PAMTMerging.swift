@@ -39,7 +39,8 @@ extension TDXModule {
             let word = child.get()
             overwrite(child, keepsStaleOwners ? word & ~(PageWord.typeMask | Sharex.mask) : 0, second: 0)
         }
-        unlock(parent, as: .regular, owner: owner, second: 0)
+        // BEPOCH of the large entry stays; with dynamic PAMT the word held the pages.
+        unlock(parent, as: .regular, owner: owner, second: usesDynamicPAMT ? 0 : parent.entry.at(1).get())
     }
 
     /// Demote: 512 children become regular pages of the parent's owner, never blocked; the parent is free, or

@@ -14,7 +14,23 @@ struct VCPUBlock: ~Copyable {
     let context = Atomic<UInt64>(0)
     /// Since when the guest keeps meeting host priority, in nanoseconds of the module's clock; 0 when it does not.
     let priorityWaitSince = Atomic<UInt64>(0)
-    private let padding = (UInt64(0), UInt64(0))
+    /// See `SteppingState`.
+    let stepping = Atomic<UInt64>(0)
+    private let padding = UInt64(0)
+}
+
+/// `VCPUBlock.stepping`, taken apart: what the module knows of a host that stops a guest at the same instruction again and
+/// again (zero-step attack).
+enum SteppingState {
+    /// EPT violations in a row without progress of the guest, up to `threshold`.
+    static let countMask: UInt64 = 0xFF
+    static let threshold: UInt64 = 6
+    /// Pages whose violation came after that, in `VCPUContext.Contents.faultingPages`.
+    static let listedShift: UInt64 = 8
+    static let listedMask: UInt64 = 0xFF << 8
+    static let maximumListed = 32
+    /// The guest did something since it was entered.
+    static let progress: UInt64 = 1 << 16
 }
 
 typealias VCPU = UnsafeMutablePointer<VCPUBlock>
@@ -51,6 +67,11 @@ struct VCPUState {
 
     var condition: UInt8 { UInt8(truncatingIfNeeded: raw) }
     var pages: Int { Int(raw >> 8 & 0xFF) }
+    /// Kinds of exits.
+    static let faultExit: UInt8 = 0
+    static let trapExit: UInt8 = 1
+    static let vmcallExit: UInt8 = 2
+
     /// 0 fault, 1 trap, 2 VMCALL.
     var lastExit: UInt8 { UInt8(truncatingIfNeeded: raw >> 16) }
     /// The logical processor it is associated with, or `noProcessor`.
@@ -72,6 +93,8 @@ final class VCPUContext: Sendable {
         var exception: VirtualizationException?
         /// Pages of TDVPS: TDVPR, then those of VP.ADDCX.
         var pages: [UInt64] = []
+        /// Private pages that the guest met too often without progress (`SteppingState`).
+        var faultingPages: [UInt64] = []
         /// What VP.INIT and VP.WR wrote.
         var fields = VCPUFieldStore()
     }

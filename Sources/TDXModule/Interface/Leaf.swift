@@ -45,10 +45,15 @@ public enum SeamcallLeaf: UInt16, Hashable, Sendable, CaseIterable {
     case phymemCacheWb = 40
     case phymemPageWbinvd = 41
     case vpWr = 43
+    /// Kept for hosts of earlier modules; does nothing.
+    case sysLpShutdown = 44
     case sysConfig = 45
     case sysShutdown = 52
+    case sysUpdate = 53
     case phymemPamtAdd = 58
     case phymemPamtRemove = 59
+    /// [late]
+    case sysDisable = 69
 
     /// The name as the module's documentation spells it, such as `TDH.MEM.PAGE.AUG`.
     public var name: String {
@@ -98,6 +103,9 @@ public enum SeamcallLeaf: UInt16, Hashable, Sendable, CaseIterable {
         case .vpWr: "TDH.VP.WR"
         case .sysConfig: "TDH.SYS.CONFIG"
         case .sysShutdown: "TDH.SYS.SHUTDOWN"
+        case .sysUpdate: "TDH.SYS.UPDATE"
+        case .sysLpShutdown: "TDH.SYS.LP.SHUTDOWN"
+        case .sysDisable: "TDH.SYS.DISABLE"
         case .phymemPamtAdd: "TDH.PHYMEM.PAMT.ADD"
         case .phymemPamtRemove: "TDH.PHYMEM.PAMT.REMOVE"
         }
@@ -113,6 +121,12 @@ public enum TDCallLeaf: UInt16, Hashable, Sendable, CaseIterable {
     case vpVeinfoGet = 3
     case mrReport = 4
     case memPageAccept = 6
+    case vmRd = 7
+    case vmWr = 8
+    case vpRd = 9
+    case vpWr = 10
+    case sysRd = 11
+    case sysRdall = 12
     case memPageAttrRd = 23
     case memPageAttrWr = 24
 
@@ -125,6 +139,12 @@ public enum TDCallLeaf: UInt16, Hashable, Sendable, CaseIterable {
         case .vpVeinfoGet: "TDG.VP.VEINFO.GET"
         case .mrReport: "TDG.MR.REPORT"
         case .memPageAccept: "TDG.MEM.PAGE.ACCEPT"
+        case .vmRd: "TDG.VM.RD"
+        case .vmWr: "TDG.VM.WR"
+        case .vpRd: "TDG.VP.RD"
+        case .vpWr: "TDG.VP.WR"
+        case .sysRd: "TDG.SYS.RD"
+        case .sysRdall: "TDG.SYS.RDALL"
         case .memPageAttrRd: "TDG.MEM.PAGE.ATTR.RD"
         case .memPageAttrWr: "TDG.MEM.PAGE.ATTR.WR"
         }

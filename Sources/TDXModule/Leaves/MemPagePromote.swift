@@ -5,10 +5,11 @@ internal import TDXStatusCodes
 extension TDXModule {
     /// MEM.PAGE.PROMOTE (reference §1.5): 512 contiguous pages become one of the next larger size.
     func memPagePromote(_ r: inout Registers, version: UInt64) -> TDXStatus {
-        if version > 1 { return .operandInvalid.with(.rax) }
         let (target, root) = (r.rcx, r.rdx)
         r.rcx = 0
         r.rdx = 0
+        if version > 0 { (r.r9, r.r10, r.r11) = (Self.noPage, Self.noPage, Self.noPage) }
+        if version > 1 { return .operandInvalid.with(.rax) }
         var access: TDAccess?
         var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
         guard let access else { return status }
@@ -28,7 +29,6 @@ extension TDXModule {
             access.td.pointee.children.minus(1)
             free(table)
             r.rcx = tables.address(Entry.slot(found.raw))
-            if version == 1 { (r.r9, r.r10, r.r11) = (.max, .max, .max) }
             return .success
         }
     }
@@ -68,7 +68,12 @@ extension TDXModule {
                 LockedEntry(entry: child).release(child.get())
             }
         }
-        let first = children.get() & ~(Entry.hostPriority | Entry.lock)
+        // A pending page's count of accepted chunks does not matter.
+        func comparable(_ raw: UInt64) -> UInt64 {
+            let value = raw & ~(Entry.hostPriority | Entry.lock)
+            return found.level > 1 && value & Entry.pending != 0 ? value & ~Entry.acceptCounterMask : value
+        }
+        let first = comparable(children.get())
         var isUniform =
             (decode(first) == .mapped || decode(first) == .pending)
             && Entry.address(first) & (size * 512 - 1) == 0
@@ -78,10 +83,11 @@ extension TDXModule {
             let raw = child.get()
             guard lockEntry(Walk(entry: child, raw: raw, level: found.level - 1), &ignored) != nil else {
                 giveChildren()
+                report(found, &r)
                 return refuse(.operandBusy.with(.rcx))
             }
             locked += 1
-            let value = raw & ~(Entry.hostPriority | Entry.lock)
+            let value = comparable(raw)
             if value != first &+ UInt64(locked - 1) * size { isUniform = false }
             if !isUniform { break }
         }

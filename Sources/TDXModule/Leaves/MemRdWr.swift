@@ -13,6 +13,7 @@ extension TDXModule {
         let (gpa, root) = (r.rcx, r.rdx)
         r.rcx = 0
         r.rdx = 0
+        r.r8 = 0
         var access: TDAccess?
         var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
         guard let access else { return status }
@@ -20,13 +21,16 @@ extension TDXModule {
         status = checkState(access, leaf, locksOpState: true)
         if !status.isSuccess { return status }
         guard access.state.isDebug else { return .tdNonDebug }
-        guard gpa & 7 == 0, gpa >> 52 == 0, isPrivate(gpa, access) else { return .operandInvalid.with(.rcx) }
+        if gpa & 7 != 0 { return .operandInvalid.with(.rcx) }
         if isTreeBusy(access) { return .operandBusy.with(.septTree) }
+        guard gpa >> 52 == 0, isPrivate(gpa, access) else { return .operandInvalid.with(.rcx) }
         let found = walk(access.td, gpa, to: 0, root: access.state.rootLevel)
-        if found.level != 0, !Entry.isLeaf(found.raw) {
+        guard Entry.isLeaf(found.raw), found.raw & Entry.rights != 0 else {
             report(found, &r)
-            return .eptWalkFailed.with(.rcx)
+            return .eptEntryNotPresent.with(.rcx)
         }
+        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        defer { entry.release(found.raw) }
         guard permissions.allows(leaf, on: decode(found.raw)) else {
             report(found, &r)
             return .eptEntryStateIncorrect.with(.rcx)

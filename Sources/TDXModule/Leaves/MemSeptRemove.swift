@@ -5,10 +5,11 @@ internal import TDXStatusCodes
 extension TDXModule {
     /// MEM.SEPT.REMOVE (reference §1.5): takes an empty table out.
     func memSeptRemove(_ r: inout Registers, version: UInt64) -> TDXStatus {
-        if version > 1 { return .operandInvalid.with(.rax) }
         let (target, root) = (r.rcx, r.rdx)
         r.rcx = 0
         r.rdx = 0
+        if version > 0 { (r.r9, r.r10, r.r11) = (Self.noPage, Self.noPage, Self.noPage) }
+        if version > 1 { return .operandInvalid.with(.rax) }
         var access: TDAccess?
         var status = open(root, .tdrShared + .opStateShared + .treeExclusive, tdr: .tdrShared, .rdx, into: &access)
         guard let access else { return status }
@@ -45,11 +46,6 @@ extension TDXModule {
         access.td.pointee.children.minus(1)
         free(page!)
         r.rcx = address
-        if version == 1 {
-            r.r9 = .max
-            r.r10 = .max
-            r.r11 = .max
-        }
         return .success
     }
 }

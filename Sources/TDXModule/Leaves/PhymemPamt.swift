@@ -28,12 +28,14 @@ extension TDXModule {
             return refuse(.hpaRangeNotFree.with(.rcx))
         }
         if pages.0 == pages.1 { return refuse(.pageNotFree.with(.r8)) }
-        for (page, operand) in [(pages.0, Operand.rdx), (pages.1, .r8)] {
-            if page >> 21 != address >> 21, let refusal = checkPAMTPage(page, operand) { return refuse(refusal) }
-            if !backing.insert(page) {
-                if page == pages.1 { backing.remove(pages.0) }
-                return refuse(.pageNotFree.with(operand))
-            }
+        // Both pages are checked before either is taken.
+        for (page, operand) in [(pages.0, Operand.rdx), (pages.1, .r8)] where page >> 21 != address >> 21 {
+            if let refusal = checkPAMTPage(page, operand) { return refuse(refusal) }
+        }
+        if !backing.insert(pages.0) { return refuse(.pageNotFree.with(.rdx)) }
+        if !backing.insert(pages.1) {
+            backing.remove(pages.0)
+            return refuse(.pageNotFree.with(.r8))
         }
         memory.zeroPage(HostPhysicalAddress(pages.0), key: globalKey)
         memory.zeroPage(HostPhysicalAddress(pages.1), key: globalKey)

@@ -19,23 +19,18 @@ extension TDXModule {
         guard let keyID = UInt16(exactly: key), platform.privateKeyIDs.contains(keyID) else {
             return .operandInvalid.with(.r8)
         }
-        var infos: [[UInt64]] = []
+        // The key id stays reserved when a TDMR is refused.
+        keys.withLock { $0[Int(keyID)].state = .reserved }
+        system.withLock { $0.globalKey = keyID }
+        var checks = TDMRChecks(platform, usesDynamicPAMT: wantsDynamic)
         for index in 0..<count {
             let pointer = memory.word(list.address + 8 * index, key: list.key)
             guard let info = sharedOperand(pointer, alignment: 512) else { return .operandInvalid.with(.rcx) }
-            infos.append((0..<40).map { memory.word(info.address + 8 * $0, key: info.key) })
+            do {
+                try checks.add((0..<40).map { memory.word(info.address + 8 * $0, key: info.key) })
+            } catch { return error.status }
         }
-        let tdmrs: [TDMR]
-        do {
-            tdmrs = try TDMRChecks(
-                infos: infos, convertible: platform.convertibleMemory, usesDynamicPAMT: wantsDynamic
-            ).run()
-        } catch { return error.status }
-        keys.withLock { $0[Int(keyID)].state = .reserved }
-        system.withLock { system in
-            system.tdmrs = tdmrs
-            system.globalKey = keyID
-        }
+        system.withLock { [checks] in $0.tdmrs = checks.accepted }
         parentWord.store(wantsDynamic ? UInt64(PageType.pamt.rawValue) << 16 : 0, ordering: .relaxed)
         systemState.set(SystemState.configDone.rawValue)
         return .success

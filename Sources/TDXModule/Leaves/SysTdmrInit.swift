@@ -3,12 +3,12 @@ internal import Synchronization
 internal import TDXStatusCodes
 
 extension TDXModule {
-    /// SYS.TDMR.INIT (reference §1.7): the PAMT entries of the next 4 MiB ([late] 16 MiB). Free entries are zero, as
+    /// SYS.TDMR.INIT (reference §1.7): the PAMT entries of the next 4 MiB. Free entries are zero, as
     /// untouched memory is, so only reserved areas cost anything.
     func sysTdmrInit(_ r: inout Registers) -> TDXStatus {
         let base = r.rcx
         guard base % (1 << 30) == 0 else { return .operandInvalid.with(.rcx) }
-        let chunk: UInt64 = isLate ? 16 << 20 : 4 << 20
+        let chunk: UInt64 = 4 << 20
         enum Step {
             case unknown, busy, finished
             case work(Range<UInt64>, [Range<UInt64>], Int)

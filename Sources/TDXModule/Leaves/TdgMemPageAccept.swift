@@ -18,7 +18,7 @@ extension TDXModule {
             }
             return .exit(acceptExit(gpa, level, found))
         }
-        guard lockForGuest(&found) else { return priorityBusy(vcpu, td, .rcx) }
+        guard lockForGuest(&found) else { return busy(found.raw, vcpu, td, .rcx) }
         vcpu.pointee.priorityWaitSince.set(0)
         let entryState = decode(found.raw)
         func give(_ value: UInt64) { LockedEntry(entry: found.entry).release(value) }
@@ -66,13 +66,19 @@ extension TDXModule {
     }
 
     /// The guest's lock of an entry: refused while the host holds it or has asked for priority.
-    @inline(__always) private func lockForGuest(_ found: inout Walk) -> Bool {
+    @inline(__always) func lockForGuest(_ found: inout Walk) -> Bool {
         while true {
             let raw = found.raw
             if raw & (Entry.lock | Entry.hostPriority) != 0 { return false }
             if found.entry.replace(raw, by: raw | Entry.lock) { return true }
             found.raw = found.entry.get()
         }
+    }
+
+    /// What the guest gets for an entry that it could not lock: only the host's priority starts the timer.
+    func busy(_ raw: UInt64, _ vcpu: VCPU, _ td: TD, _ operand: Operand) -> TDCallOutcome {
+        raw & Entry.hostPriority == 0
+            ? .completed(.operandBusy.with(operand)) : priorityBusy(vcpu, td, operand)
     }
 
     /// BUSY for the guest; after a time of nothing else, a TD exit (reference §7.3).

@@ -10,7 +10,7 @@ extension TDXModule {
         guard gpa & 63 == 0, gpa & td.pointee.forbiddenGPABits.get() == 0, gpa >> 52 == 0 else {
             return .completed(.operandInvalid.with(.rcx))
         }
-        guard let (address, key) = translate(gpa, td) else { return .exit(missing(gpa, write: false)) }
+        guard let (address, key) = translate(gpa, td) else { return .exit(missing(gpa, td, write: false)) }
         guard index <= 3 else { return .completed(.operandInvalid.with(.rdx)) }
         guard td.pointee.rtmrLock.replace(0, by: Sharex.exclusive) else { return .completed(.operandBusy.with(.rtmr)) }
         defer { td.pointee.rtmrLock.minus(Sharex.exclusive) }
@@ -25,14 +25,17 @@ extension TDXModule {
     func tdgMrReport(_ r: inout Registers, _ td: TD) -> TDCallOutcome {
         let (output, input, subtype) = (r.rcx, r.rdx, r.r8)
         let forbidden = td.pointee.forbiddenGPABits.get()
-        func isOperand(_ gpa: UInt64, _ alignment: UInt64) -> Bool {
-            gpa % alignment == 0 && gpa & forbidden == 0 && gpa >> 52 == 0
-        }
-        guard isOperand(output, 1024) else { return .completed(.operandInvalid.with(.rcx)) }
-        guard isOperand(input, 64) else { return .completed(.operandInvalid.with(.rdx)) }
+        // Shared buffers are legal, too; the host's EPT, which the model has not, would translate them.
+        func isOperand(_ gpa: UInt64) -> Bool { gpa >> 52 == 0 && gpa & forbidden == 0 }
+        guard output % 1024 == 0 else { return .completed(.operandInvalid.with(.rcx)) }
+        guard input % 64 == 0, isOperand(input) else { return .completed(.operandInvalid.with(.rdx)) }
+        guard let (source, key) = translate(input, td) else { return .exit(missing(input, td, write: false)) }
         guard subtype == 0 else { return .completed(.operandInvalid.with(.r8)) }
-        guard let (target, key) = translate(output, td) else { return .exit(missing(output, write: true)) }
-        guard let (source, _) = translate(input, td) else { return .exit(missing(input, write: false)) }
+        guard td.pointee.rtmrLock.replace(0, by: Sharex.exclusive) else { return .completed(.operandBusy.with(.rtmr)) }
+        defer { td.pointee.rtmrLock.minus(Sharex.exclusive) }
+        if faults.takes(.interrupt) { return .exit(.externalInterrupt) }
+        guard isOperand(output) else { return .completed(.operandInvalid.with(.rcx)) }
+        guard let (target, _) = translate(output, td) else { return .exit(missing(output, td, write: true)) }
         let information = td.details.contents.withLock { ReportLayout.tdInfo($0) }
         let data = memory.bytes(source, count: 64, key: key)
         memory.store(ReportLayout.report(data: data, tdInfo: information, key: reportKey), at: target, key: key)
@@ -55,8 +58,13 @@ extension TDXModule {
         return (Entry.address(found.raw) & ~mask | gpa & mask, KeyID(state.key))
     }
 
-    func missing(_ gpa: UInt64, write: Bool) -> TDExit {
-        .eptViolation(gpa: GuestPhysicalAddress(gpa & ~0xFFF), qualification: write ? 2 : 1, extended: .none)
+    /// The exit for a page that a call of the guest needs and cannot reach; a pending one is named so.
+    func missing(_ gpa: UInt64, _ td: TD, write: Bool) -> TDExit {
+        let state = decode(walk(td, gpa, to: 0, root: TDState(td.pointee.state.get()).rootLevel).raw)
+        let isPending = state.isIn(EntryState.acceptableSet)
+        return .eptViolation(
+            gpa: GuestPhysicalAddress(gpa & ~0xFFF), qualification: write ? 2 : 1,
+            extended: isPending ? ExtendedQualification(kind: .pendingViolation) : .none)
     }
 }
 

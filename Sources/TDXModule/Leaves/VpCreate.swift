@@ -22,6 +22,7 @@ extension TDXModule {
         vcpu.pointee.epoch.set(0)
         vcpu.pointee.address.set(address)
         vcpu.pointee.priorityWaitSince.set(0)
+        vcpu.pointee.stepping.set(0)
         let details = VCPUContext()
         details.contents.withLock { $0.pages = [address] }
         let context = Unmanaged.passRetained(details)

@@ -7,17 +7,20 @@ extension TDXModule {
     func vpEnter(_ r: inout Registers, _ processor: LogicalProcessorID, staysInside: Bool) -> TDXStatus {
         let tdvpr = r.rcx & 0x000F_FFFF_FFFF_F000
         let status = enterGuest(&r, processor)
-        if !status.isSuccess || staysInside { return status }
+        // An exit in the guest's place is a success with a reason.
+        if status != .success || staysInside { return status }
         return leave(.externalInterrupt, tdvpr, &r) ?? .success
     }
 
     private func enterGuest(_ r: inout Registers, _ processor: LogicalProcessorID) -> TDXStatus {
         let operand = r.rcx
         if faults.takes(.cpuidLimit) { return .limitCPUIDMaxvalSet }
-        if operand & ~(0x000F_FFFF_FFFF_F000 | 3 << 52) != 0 { return .operandInvalid.with(.rcx) }
+        if operand & ~(Self.enterAddress | Self.recoverabilityHint | Self.resumeL1) != 0 {
+            return .operandInvalid.with(.rcx)
+        }
         var access: VCPUAccess?
         var status = openVCPU(
-            operand & 0x000F_FFFF_FFFF_F000, exclusive: false, .tdrShared + .opStateShared + .epochShared, .rcx,
+            operand & Self.enterAddress, exclusive: false, .tdrShared + .opStateShared + .epochShared, .rcx,
             into: &access)
         guard let access else { return status }
         let vcpu = access.vcpu
@@ -28,25 +31,31 @@ extension TDXModule {
         }
         status = checkState(access.owner, .vpEnter, locksOpState: true)
         if !status.isSuccess { return refuse(status) }
+        if VCPUState(vcpu.pointee.state.get()).pages < ModuleLimits.minimumVCPUPages {
+            return refuse(.tdcxNumIncorrect)
+        }
+        // The vCPU stays associated whatever follows.
+        status = associate(access, processor)
+        if !status.isSuccess { return refuse(status) }
         let old = vcpu.pointee.state.get()
         let state = VCPUState(old)
-        if state.pages < 6 { return refuse(.tdcxNumIncorrect) }
-        if state.condition != VCPUCondition.ready.rawValue { return refuse(.vcpuStateIncorrect) }
-        if state.processor != VCPUState.noProcessor, state.processor != processor.rawValue {
-            return refuse(.vcpuAssociated)
+        if operand & Self.recoverabilityHint != 0, state.lastExit != VCPUState.trapExit {
+            return refuse(.operandInvalid.with(.rcx))
         }
-        if operand & 1 << 52 != 0, state.lastExit != 1 { return refuse(.operandInvalid.with(.rcx)) }
-        // Bit 53 resumes the L1 machine; the model has no other, so it changes nothing.
-        if faults.takes(.tscAdjust) { return refuse(.inconsistentMSR.with(details: 0x3B)) }
+        // Only an exit from a nested VM can be resumed to L1, and the model has none.
+        if operand & Self.resumeL1 != 0 { return refuse(.operandInvalid.with(.rcx)) }
+        if faults.takes(.tscAdjust) { return refuse(.inconsistentMSR.with(details: InconsistentMSR.tscAdjust)) }
         if faults.takes(.tscRollback) { return refuse(.tscRollback) }
         if access.owner.conflict & (Sharex.mask << TDLockRequest.epochShift) != 0 {
             return refuse(.operandBusy.with(.tdEpoch))
         }
-        let active =
-            old & ~(VCPUState.conditionMask | VCPUState.processorMask) | UInt64(VCPUCondition.active.rawValue)
-            | UInt64(processor.rawValue) << 32
+        let stepping = vcpu.pointee.stepping.get()
+        if stepping & SteppingState.listedMask != 0 {
+            if let refusal = filterSteps(access, &r) { return refuse(refusal) }
+        }
+        if stepping & SteppingState.progress != 0 { vcpu.pointee.stepping.set(stepping & ~SteppingState.progress) }
+        let active = old & ~VCPUState.conditionMask | UInt64(VCPUCondition.active.rawValue)
         if !vcpu.pointee.state.replace(old, by: active) { return refuse(.vcpuStateIncorrect) }
-        if state.processor == VCPUState.noProcessor { changeAssociated(td, by: 1) }
         let epoch = td.pointee.epoch.get()
         td.pointee.inside.plus(1 << (32 * (epoch & 1)))
         vcpu.pointee.epoch.set(epoch)
@@ -54,6 +63,67 @@ extension TDXModule {
         td.pointee.locks.minus(TDLockRequest.opStateShared.amount + TDLockRequest.epochShared.amount)
         answer(r, vcpu)
         return .success
+    }
+
+    /// RCX of VP.ENTER: TDVPR's page, the host's hint that a busy lock may be free now, and the wish to resume L1.
+    private static let enterAddress: UInt64 = 0x000F_FFFF_FFFF_F000
+    private static let recoverabilityHint: UInt64 = 1 << 52
+    private static let resumeL1: UInt64 = 1 << 53
+
+    /// A host that let a guest fault at one instruction over and over must first have mapped the pages that it met: else
+    /// VP.ENTER exits at once, as if the guest had met one again. Nil to enter.
+    private func filterSteps(_ access: VCPUAccess, _ r: inout Registers) -> TDXStatus? {
+        let td = access.owner.td
+        let tree: TDLockRequest = .treeExclusive
+        if tryLock(td, tree) != 0 { return .operandBusy.with(.septTree) }
+        defer { td.pointee.locks.minus(tree.amount) }
+        let pages = access.vcpu.details.contents.withLock { $0.faultingPages }
+        guard let page = pages.first(where: { isFaultExpected($0, access.owner) }) else { return nil }
+        clearRegisters(&r, keepsRBP: true)
+        let writeAccess: UInt64 = 2
+        r.rcx = writeAccess
+        r.r8 = page & ~0xFFF
+        return .success.with(details: TDXModule.eptViolationReason)
+    }
+
+    static let eptViolationReason: UInt32 = 48
+
+    private func isFaultExpected(_ gpa: UInt64, _ access: TDAccess) -> Bool {
+        let found = walk(access.td, gpa, to: 0, root: access.state.rootLevel)
+        let state = decode(found.raw)
+        return !state.isIn(EntryState.accessibleLeafSet) || found.raw & Entry.rights != Entry.rights
+    }
+
+    /// Counts an EPT violation on a private page; many in a row without progress of the guest list the page.
+    private func logStep(_ vcpu: VCPU, _ gpa: UInt64) {
+        var state = vcpu.pointee.stepping.get()
+        if state & SteppingState.progress != 0 {
+            vcpu.details.contents.withLock { $0.faultingPages = [] }
+            state = 0
+        }
+        if state & SteppingState.countMask < SteppingState.threshold {
+            vcpu.pointee.stepping.set(state + 1)
+            return
+        }
+        let listed = vcpu.details.contents.withLock { contents in
+            if contents.faultingPages.count < SteppingState.maximumListed, !contents.faultingPages.contains(gpa) {
+                contents.faultingPages.append(gpa)
+            }
+            return UInt64(contents.faultingPages.count)
+        }
+        vcpu.pointee.stepping.set(state & ~SteppingState.listedMask | listed << SteppingState.listedShift)
+    }
+
+    /// The guest got on: what it met before is no sign of an attack.
+    @inline(__always) func noteProgress(_ vcpu: VCPU) {
+        let state = vcpu.pointee.stepping.get()
+        if state & SteppingState.progress == 0 { vcpu.pointee.stepping.set(state | SteppingState.progress) }
+    }
+
+    /// All general registers but RAX are 0, as TD exits leave them.
+    private func clearRegisters(_ r: inout Registers, keepsRBP: Bool = false) {
+        let (rax, rbp) = (r.rax, r.rbp)
+        r = Registers(rax: rax, rbp: keepsRBP ? rbp : 0)
     }
 
     /// The guest's registers after VMCALL: what it passed comes from the host, RAX is 0, the rest is its own.
@@ -95,21 +165,28 @@ extension TDXModule {
         var condition = VCPUCondition.ready
         var kind: UInt64 = 0
         let status: TDXStatus
-        r.rcx = 0
-        r.rdx = 0
-        r.r8 = 0
-        r.r9 = 0
+        // A TD with NO_RBP_MOD leaves the host's RBP in VMCALL exits.
+        var keepsRBP = false
+        if case .vmcall = exit {
+            keepsRBP = td.details.contents.withLock { $0.parameters.noRBPModification }
+        }
+        clearRegisters(&r, keepsRBP: keepsRBP)
         switch exit {
         case .externalInterrupt: status = .success.with(details: 1)
-        case .halt: status = .success.with(details: 12)
+        case .halt:
+            status = .success.with(details: 12)
+            noteProgress(vcpu)
         case .eptViolation(let gpa, let qualification, let extended):
-            status = .success.with(details: 48)
+            status = .success.with(details: Self.eptViolationReason)
             r.rcx = qualification
             r.rdx = extended.rawValue
             r.r8 = gpa.rawValue & ~0xFFF
+            let isAccess = extended.kind == .none || extended.kind == .pendingViolation
+            if isAccess, gpa.rawValue & td.pointee.forbiddenGPABits.get() == 0 { logStep(vcpu, gpa.rawValue) }
         case .vmcall(let guest):
             status = .success.with(details: 77)
-            kind = 2
+            kind = UInt64(VCPUState.vmcallExit)
+            noteProgress(vcpu)
             r.rcx = guest.rcx
             copyPassed(guest.rcx, from: guest, to: &r)
             vcpu.details.contents.withLock { $0.pendingVMCall = guest }
@@ -122,8 +199,10 @@ extension TDXModule {
             status = .nonRecoverableTDNonAccessible.with(details: 41)
         case .hostPriorityTimeout:
             status = .hostPriorityBusyTimeout
-            kind = 1
+            kind = UInt64(VCPUState.trapExit)
         }
+        // The last exit stays what it was when the vCPU or its TD cannot go on.
+        if status.isFatal || condition == .disabled { kind = UInt64(VCPUState(old).lastExit) }
         if status.isFatal { td.pointee.state.update(TDState.fatalBit, to: TDState.fatalBit) }
         let new =
             old & ~(VCPUState.conditionMask | VCPUState.lastExitMask) | UInt64(condition.rawValue) | kind << 16

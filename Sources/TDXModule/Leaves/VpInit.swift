@@ -5,6 +5,8 @@ internal import TDXStatusCodes
 extension TDXModule {
     /// VP.INIT (reference §1.3); [late] version 1 gives the x2APIC id in R8.
     func vpInit(_ r: inout Registers, _ processor: LogicalProcessorID, version: UInt64) -> TDXStatus {
+        // [late] looks at IA32_TSC_ADJUST before anything else.
+        if isLate, faults.takes(.tscAdjust) { return .inconsistentMSR.with(details: InconsistentMSR.tscAdjust) }
         if version > 1 { return .operandInvalid.with(.rax) }
         let (initialValue, apicID) = (r.rdx, r.r8)
         let tdr: TDLockRequest = version == 1 ? .tdrExclusive : .tdrShared
@@ -14,7 +16,6 @@ extension TDXModule {
         defer { close(access) }
         status = checkState(access.owner, .vpInit, locksOpState: true)
         if !status.isSuccess { return status }
-        if isLate, faults.takes(.tscAdjust) { return .inconsistentMSR.with(details: 0x3B) }
         let vcpu = access.vcpu
         let td = access.owner.td
         let state = VCPUState(vcpu.pointee.state.get())
@@ -22,13 +23,13 @@ extension TDXModule {
         guard state.condition == VCPUCondition.uninitialized.rawValue else { return .vcpuStateIncorrect }
         let context = td.details
         let limit = context.contents.withLock { UInt64($0.parameters.maxVCPUs) }
-        // NUM_VCPUS is taken at once, as TDR is only shared; it is given back when a later check refuses.
+        // NUM_VCPUS is taken at once, as TDR is only shared. A changed IA32_TSC_ADJUST leaves it counted.
         guard let index = takeVCPU(td, limit: limit) else { return .maxVCPUsExceeded }
         func refuse(_ status: TDXStatus) -> TDXStatus {
             td.pointee.vcpus.minus(1)
             return status
         }
-        if !isLate, faults.takes(.tscAdjust) { return refuse(.inconsistentMSR.with(details: 0x3B)) }
+        if !isLate, faults.takes(.tscAdjust) { return .inconsistentMSR.with(details: InconsistentMSR.tscAdjust) }
         if version == 1 {
             guard let id = UInt32(exactly: apicID) else { return refuse(.operandInvalid.with(.r8)) }
             if !context.contents.withLock({ $0.apicIDs.insert(id).inserted }) {
@@ -57,4 +58,9 @@ extension TDXModule {
             if td.pointee.vcpus.replace(old, by: old + 1) { return count }
         }
     }
+}
+
+/// MSRs that calls name in their status.
+enum InconsistentMSR {
+    static let tscAdjust: UInt32 = 0x3B
 }

@@ -1,108 +1,169 @@
 internal import MemoryUnits
 internal import TDXStatusCodes
 
-/// The checks that SYS.CONFIG makes on TDMR_INFO structures, in its order (reference §1.7).
+/// The checks that SYS.CONFIG makes on TDMR_INFO structures, in its order: each TDMR completely before the next is read
+/// (reference §1.7).
 struct TDMRChecks {
     struct Refusal: Error {
         var status: TDXStatus
+        init(_ status: TDXStatus, _ bytes: UInt8...) {
+            self.status =
+                switch bytes.count {
+                case 1: status.with(bytes: bytes[0])
+                case 2: status.with(bytes: bytes[0], bytes[1])
+                default: status.with(bytes: bytes[0], bytes[1], bytes[2])
+                }
+        }
     }
 
-    /// 40 words each: base, size, PAMT base and size for 1 GiB, 2 MiB, 4 KiB, then 16 reserved areas.
-    var infos: [[UInt64]]
-    var convertible: [HostPhysicalRange]
-    var usesDynamicPAMT: Bool
+    let convertible: [Range<UInt64>]
+    let usesDynamicPAMT: Bool
+    /// Address bits that hold no key id.
+    let addressBits: UInt64
+    /// The TDMRs that passed.
+    private(set) var accepted: [TDMR] = []
 
-    func run() throws(Refusal) -> [TDMR] {
-        var result: [TDMR] = []
-        for index in infos.indices { result.append(try tdmr(index, after: result.last)) }
-        for index in result.indices { try placement(index, result) }
-        return result
+    private static let gibibyte: UInt64 = 1 << 30
+
+    init(_ platform: PlatformDescription, usesDynamicPAMT: Bool) {
+        // Neighbouring regions are one.
+        var ranges: [Range<UInt64>] = []
+        for region in platform.convertibleMemory {
+            let range = region.start.rawValue..<region.end.rawValue
+            if let last = ranges.last, last.upperBound == range.lowerBound {
+                ranges[ranges.count - 1] = last.lowerBound..<range.upperBound
+            } else {
+                ranges.append(range)
+            }
+        }
+        convertible = ranges
+        self.usesDynamicPAMT = usesDynamicPAMT
+        addressBits = 52 - UInt64(platform.keyIDBits)
     }
 
-    private func tdmr(_ index: Int, after previous: TDMR?) throws(Refusal) -> TDMR {
-        let info = infos[index]
-        let number = UInt8(index)
+    /// Checks the next TDMR, 40 words: base, size, PAMT base and size for 1 GiB, 2 MiB, 4 KiB, then 16 reserved areas.
+    mutating func add(_ info: [UInt64]) throws(Refusal) {
+        let number = UInt8(accepted.count)
         let (base, size) = (info[0], info[1])
-        let gibibyte: UInt64 = 1 << 30
-        guard size > 0, base % gibibyte == 0, size % gibibyte == 0, base <= UInt64.max - size, base + size <= 1 << 52
-        else { throw Refusal(status: .invalidTDMR.with(bytes: number)) }
-        if let previous, base < previous.end { throw Refusal(status: .nonOrderedTDMR.with(bytes: number)) }
+        guard base <= UInt64.max - size else { throw Refusal(.invalidTDMR, number) }
+        if let previous = accepted.last, base < previous.end { throw Refusal(.nonOrderedTDMR, number) }
+        guard size > 0, base % Self.gibibyte == 0, size % Self.gibibyte == 0, isAddress(base),
+            isAddress(base + size - 1)
+        else { throw Refusal(.invalidTDMR, number) }
         var tdmr = TDMR(base: base, size: size, next: base)
-        var behind: UInt64 = 0
-        var isEnded = false
-        for area in 0..<16 {
-            let (offset, length) = (info[8 + 2 * area], info[9 + 2 * area])
-            if length == 0 {
-                isEnded = true
+        try addReserved(info, number, &tdmr)
+        for (code, word) in [(PageSizeCode.huge, 2), (PageSizeCode.large, 4), (PageSizeCode.small, 6)] {
+            let (start, length) = (info[word], info[word + 1])
+            guard start <= UInt64.max - length, start % 4096 == 0, length % 4096 == 0, isAddress(start),
+                isAddress(start &+ length &- 1),
+                length >= Self.pamtBytes(of: size, code, usesDynamicPAMT: usesDynamicPAMT)
+            else { throw Refusal(.invalidPAMT, number, UInt8(code)) }
+            tdmr.pamtBase[code] = start
+            tdmr.pamtSize[code] = length
+        }
+        try checkAreas(tdmr, number)
+        try checkOverlap(tdmr, number)
+        for code in [PageSizeCode.huge, PageSizeCode.large, PageSizeCode.small] where !isConvertible(tdmr.pamt(code)) {
+            throw Refusal(.pamtOutsideCMRs, number, UInt8(code))
+        }
+        if tdmr.available.contains(where: { !isConvertible($0) }) { throw Refusal(.tdmrOutsideCMRs, number) }
+        accepted.append(tdmr)
+    }
+
+    private func isAddress(_ value: UInt64) -> Bool { value >> addressBits == 0 }
+
+    private func addReserved(_ info: [UInt64], _ number: UInt8, _ tdmr: inout TDMR) throws(Refusal) {
+        let limit = ModuleLimits.reservedAreas
+        func area(_ index: Int) -> (offset: UInt64, size: UInt64) { (info[8 + 2 * index], info[9 + 2 * index]) }
+        for index in 0..<limit {
+            let (offset, size) = area(index)
+            let place = UInt8(index)
+            if size == 0 {
+                // An empty area may only be followed by empty ones.
+                if index + 1 < limit, area(index + 1).size != 0 {
+                    throw Refusal(.nonOrderedReservedInTDMR, number, place)
+                }
                 continue
             }
-            guard !isEnded, offset % 4096 == 0, length % 4096 == 0, offset <= size, length <= size - offset else {
-                throw Refusal(status: .invalidReservedInTDMR.with(bytes: number, UInt8(area)))
-            }
-            guard offset >= behind else {
-                throw Refusal(status: .nonOrderedReservedInTDMR.with(bytes: number, UInt8(area)))
-            }
-            behind = offset + length
-            tdmr.reserved.append(base + offset..<base + offset + length)
-        }
-        for (code, word) in [(2, 2), (1, 4), (0, 6)] {
-            let (pamtBase, pamtSize) = (info[word], info[word + 1])
-            guard pamtBase % 4096 == 0, pamtSize % 4096 == 0, pamtBase <= UInt64.max - pamtSize,
-                pamtSize >= Self.pamtSize(of: size, code, usesDynamicPAMT: usesDynamicPAMT)
-            else { throw Refusal(status: .invalidPAMT.with(bytes: number, UInt8(code))) }
-            tdmr.pamtBase[code] = pamtBase
-            tdmr.pamtSize[code] = pamtSize
-        }
-        return tdmr
-    }
-
-    private func placement(_ index: Int, _ all: [TDMR]) throws(Refusal) {
-        let tdmr = all[index]
-        let number = UInt8(index)
-        for code in [2, 1, 0] {
-            let area = tdmr.pamtBase[code]..<tdmr.pamtBase[code] + tdmr.pamtSize[code]
-            for (other, theirs) in all.enumerated() {
-                let span = theirs.base..<theirs.end
-                if area.overlaps(span), !isCovered(area.clamped(to: span), by: theirs.reserved) {
-                    throw Refusal(status: .pamtOverlap.with(bytes: number, UInt8(code), UInt8(other)))
-                }
-                for otherCode in 0...2 where other < index || (other == index && otherCode > code) {
-                    let otherArea =
-                        theirs.pamtBase[otherCode]..<theirs.pamtBase[otherCode] + theirs.pamtSize[otherCode]
-                    if area.overlaps(otherArea) {
-                        throw Refusal(status: .pamtOverlap.with(bytes: number, UInt8(code), UInt8(other)))
-                    }
+            guard offset <= UInt64.max - size else { throw Refusal(.invalidReservedInTDMR, number, place) }
+            if index > 0 {
+                let previous = area(index - 1)
+                if offset < previous.offset || offset < previous.offset + previous.size {
+                    throw Refusal(.nonOrderedReservedInTDMR, number, place)
                 }
             }
-            if !isCovered(area, by: convertibleRanges) {
-                throw Refusal(status: .pamtOutsideCMRs.with(bytes: number, UInt8(code)))
+            guard offset % 4096 == 0, size % 4096 == 0, offset + size <= tdmr.size else {
+                throw Refusal(.invalidReservedInTDMR, number, place)
+            }
+            tdmr.reserved.append(tdmr.base + offset..<tdmr.base + offset + size)
+        }
+    }
+
+    private static let sizes = [PageSizeCode.small, PageSizeCode.large, PageSizeCode.huge]
+
+    /// PAMT areas may overlap no other PAMT area.
+    private func checkAreas(_ tdmr: TDMR, _ number: UInt8) throws(Refusal) {
+        for (index, other) in accepted.enumerated() {
+            for code in Self.sizes {
+                for otherCode in Self.sizes where tdmr.pamt(code).overlaps(other.pamt(otherCode)) {
+                    throw Refusal(.pamtOverlap, number, UInt8(code), UInt8(index))
+                }
             }
         }
-        if !isCovered(tdmr.base..<tdmr.end, by: convertibleRanges + tdmr.reserved) {
-            throw Refusal(status: .tdmrOutsideCMRs.with(bytes: number))
+        let pairs = [
+            (PageSizeCode.small, PageSizeCode.large), (PageSizeCode.small, PageSizeCode.huge),
+            (PageSizeCode.large, PageSizeCode.huge),
+        ]
+        for (code, other) in pairs where tdmr.pamt(code).overlaps(tdmr.pamt(other)) {
+            throw Refusal(.pamtOverlap, number, UInt8(code), number)
         }
     }
 
-    private var convertibleRanges: [Range<UInt64>] { convertible.map { $0.start.rawValue..<$0.end.rawValue } }
-
-    /// Whether the ranges together contain all of `range`.
-    private func isCovered(_ range: Range<UInt64>, by ranges: [Range<UInt64>]) -> Bool {
-        var at = range.lowerBound
-        for part in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
-            if part.lowerBound > at { break }
-            at = max(at, part.upperBound)
+    /// PAMT areas may overlap no usable part of a TDMR.
+    private func checkOverlap(_ tdmr: TDMR, _ number: UInt8) throws(Refusal) {
+        for (index, other) in (accepted + [tdmr]).enumerated() {
+            for code in Self.sizes where other.available.contains(where: { $0.overlaps(tdmr.pamt(code)) }) {
+                throw Refusal(.pamtOverlap, number, UInt8(code), UInt8(index))
+            }
+            guard index < accepted.count else { continue }
+            for code in Self.sizes where tdmr.available.contains(where: { $0.overlaps(other.pamt(code)) }) {
+                throw Refusal(.pamtOverlap, UInt8(index), UInt8(code), number)
+            }
         }
-        return at >= range.upperBound
     }
 
-    /// Bytes of a PAMT area, rounded up to 4 KiB (reference §5.2 and §5.4).
-    static func pamtSize(of size: UInt64, _ code: Int, usesDynamicPAMT: Bool) -> UInt64 {
-        let bytes: UInt64
+    private func isConvertible(_ range: Range<UInt64>) -> Bool {
+        convertible.contains { $0.lowerBound <= range.lowerBound && range.upperBound <= $0.upperBound }
+    }
+
+    /// Bytes that a PAMT area must have at least (reference §5.2 and §5.4).
+    private static func pamtBytes(of size: UInt64, _ code: Int, usesDynamicPAMT: Bool) -> UInt64 {
+        let entry = UInt64(ModuleLimits.pamtEntrySize)
         switch code {
-        case 0: bytes = usesDynamicPAMT ? size / 4096 / 8 : size / 4096 * 16
-        case 1: bytes = size >> 21 * 16
-        default: bytes = size >> 30 * 16
+        case PageSizeCode.small: return usesDynamicPAMT ? size / 4096 / 8 : size / 4096 * entry
+        case PageSizeCode.large: return size >> 21 * entry
+        default: return size >> 30 * entry
         }
-        return (bytes + 4095) & ~4095
+    }
+
+    /// Bytes of a PAMT area, rounded up to 4 KiB.
+    static func pamtSize(of size: UInt64, _ code: Int, usesDynamicPAMT: Bool) -> UInt64 {
+        (pamtBytes(of: size, code, usesDynamicPAMT: usesDynamicPAMT) + 4095) & ~4095
+    }
+}
+
+extension TDMR {
+    func pamt(_ code: Int) -> Range<UInt64> { pamtBase[code]..<pamtBase[code] + pamtSize[code] }
+
+    /// The parts between reserved areas.
+    var available: [Range<UInt64>] {
+        var result: [Range<UInt64>] = []
+        var at = base
+        for area in reserved {
+            if area.lowerBound > at { result.append(at..<area.lowerBound) }
+            at = area.upperBound
+        }
+        if end > at { result.append(at..<end) }
+        return result
     }
 }
