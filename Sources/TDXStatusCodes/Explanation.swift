@@ -58,8 +58,8 @@ extension TDXStatus {
         StatusRow.all.map { TDXStatus(UInt64($0.upperHalf) << 32) }
     }
 
-    /// The condition that a name means, such as `EPT_WALK_FAILED`, in any case, with or without Linux's prefix `TDX_`; an
-    /// operand or detail is not part of it. Nil for an unknown name.
+    /// The condition that a name means, such as `EPT_WALK_FAILED`, in any case, with or without Linux's prefix `TDX_`;
+    /// an operand or detail is not part of it. Nil for an unknown name.
     public init?(name: String) {
         var wanted = name.uppercased()
         if wanted.starts(with: "TDX_") { wanted.removeFirst(4) }
