@@ -147,6 +147,10 @@ let package = Package(
 
         // What tests of several rooms share.
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
+        // Answers of hostile programs, for tests on both sides of an interface.
+        .target(
+            name: "InterfaceTestSupport", dependencies: ["TestSupport", "Varlink"], path: "Tests/InterfaceTestSupport",
+            swiftSettings: strict),
         tests("MemoryUnits", ["MemoryUnits"]),
         tests("TDXStatusCodes", ["TDXStatusCodes"]),
         tests("Hashing", ["Hashing"]),
@@ -188,8 +192,8 @@ let package = Package(
         tests(
             "TDXControl",
             [
-                "TDXControl", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Varlink",
-                argumentParser, system,
+                "TDXControl", "ControlInterface", "InterfaceTestSupport", "LinuxSystem", "MemoryUnits",
+                "TDXStatusCodes", "TestSupport", "Varlink", argumentParser, system,
             ]),
         // What documents state about the code.
         tests(
@@ -207,8 +211,8 @@ let package = Package(
         tests(
             "TDXDaemon",
             [
-                "TDXDaemon", "ControlInterface", "HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport",
-                "TestSupport", "Varlink", logging, system,
+                "TDXDaemon", "ControlInterface", "HolderLaunch", "InterfaceTestSupport", "LinuxSystem", "MemoryUnits",
+                "ServiceSupport", "TestSupport", "Varlink", logging, system,
             ]),
         tests(
             "System",

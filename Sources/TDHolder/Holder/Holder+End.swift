@@ -97,7 +97,7 @@ extension Holder {
         }
         guard
             let (built, report) = state.withLock({ state in state.built.flatMap { b in state.halted.map { (b, $0) } } })
-        else { preconditionFailure("halted without a TD") }
+        else { return (ended(Self.failed("no memory of a TD is held")), false) }
         var policy = policy
         if let chunk { policy.chunk = chunk }
         return release(built, report, policy, progress)
@@ -134,8 +134,13 @@ extension Holder {
             }
             return (reply, true)
         } catch {
-            preconditionFailure("a halted TD is not released: \(error)")
+            return (ended(Self.failed("the memory could not be released: \(error)")), false)
         }
+    }
+
+    /// What is told of an end that could not be gone through with.
+    private static func failed(_ reason: String) -> HolderInterface.Stop.Reply {
+        HolderInterface.Stop.Reply(phases: [], proofs: [], path: "unknown", releasedBytes: 0, failure: reason)
     }
 
     /// Loud, because tdxd may not be there to hear it.

@@ -54,7 +54,9 @@ extension Holder {
         do throws(OperationRefused) { try now.lifecycle.useBacking("GetBacking") } catch {
             throw ControlError(error, name: now.order?.name ?? "")
         }
-        guard let built = now.built else { preconditionFailure("backing without a TD") }
+        guard let built = now.built else {
+            throw .holderFailed(name: now.order?.name ?? "", reason: "it has no TD whose files could be given")
+        }
         var files: [HolderInterface.BackingFile] = []
         var descriptors: [RetainedDescriptor] = []
         var failure: LinuxError?

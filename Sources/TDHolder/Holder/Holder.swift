@@ -93,7 +93,9 @@ final class Holder: Sendable {
         do throws(OperationRefused) { try now.lifecycle.use(operation) } catch {
             throw ControlError(error, name: now.order?.name ?? "")
         }
-        guard let built = now.built else { preconditionFailure("runnable without a TD") }
+        guard let built = now.built else {
+            throw .holderFailed(name: now.order?.name ?? "", reason: "it is runnable and has no TD")
+        }
         return built
     }
 

@@ -109,6 +109,8 @@ struct Metrics {
                 case "\\": result += "\\\\"
                 case "\"": result += "\\\""
                 case "\n": result += "\\n"
+                // A terminal would act upon it; the format has no escape of its own for it.
+                case _ where isControl(scalar): result += "\\\\u{" + String(scalar.value, radix: 16) + "}"
                 default: result.unicodeScalars.append(scalar)
                 }
             }

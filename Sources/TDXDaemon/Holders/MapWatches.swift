@@ -26,12 +26,16 @@ final class MapWatches: @unchecked Sendable {
         var waiters: [Waiter] = []
         /// The number from which on the holder has been asked for changes; nil while it is not asked.
         var askedSince: Int64?
+        /// When it was asked last.
+        var askedAt: MonotonicInstant?
     }
 
     /// How long one question to a holder waits. It is not withdrawn when the last call leaves: the next one finds it there.
     private static let questionPatience = Duration.seconds(10)
     /// How long a holder that did not answer is left alone.
     private static let pause = Duration.milliseconds(100)
+    /// Between two questions to a holder: one that answers at once whatever it is asked keeps no one busy.
+    private static let interval = Duration.milliseconds(20)
 
     private let loop: EventLoop
     /// Key: the TD's id.
@@ -50,8 +54,6 @@ final class MapWatches: @unchecked Sendable {
         then: @escaping @Sendable (Wake) -> Void
     ) {
         let id = holder.id
-        // The change has been told to somebody since this call looked.
-        if let asked = watches[id]?.askedSince, asked > since { return then(.look) }
         let number = nextNumber
         nextNumber += 1
         let timer = loop.schedule(after: max(deadline - .now, .zero)) { [weak self] in
@@ -59,6 +61,12 @@ final class MapWatches: @unchecked Sendable {
         }
         watches[id, default: Watch()].waiters.append(Waiter(number: number, since: since, then: then, timer: timer))
         call.onDisconnect { [weak self] in _ = self?.remove(number, of: id) }
+        // What this call waits for may have been told to somebody since it looked, or another call knows a number that there is not.
+        if let asked = watches[id]?.askedSince, asked > since {
+            loop.schedule(after: Self.pause) { [weak self] in
+                if let waiter = self?.remove(number, of: id) { waiter.then(.look) }
+            }
+        }
         ask(holder, since: since, silence: silence)
     }
 
@@ -81,6 +89,13 @@ final class MapWatches: @unchecked Sendable {
         let id = holder.id
         guard let watch = watches[id], watch.askedSince == nil else { return }
         watches[id]?.askedSince = since
+        let rest = watch.askedAt.map { $0 + Self.interval - .now } ?? .zero
+        guard rest > .zero else { return send(holder, since: since, silence: silence) }
+        loop.schedule(after: rest) { [weak self] in self?.send(holder, since: since, silence: silence) }
+    }
+
+    private func send(_ holder: LiveHolder, since: Int64, silence: Duration) {
+        watches[holder.id]?.askedAt = .now
         let isAsked = holder.link.followMap(since: since, wait: Self.questionPatience, silence: silence, on: loop) {
             [weak self] result in
             self?.answered(holder, result, silence: silence)
@@ -96,7 +111,7 @@ final class MapWatches: @unchecked Sendable {
         watches[id]?.askedSince = nil
         // A whole map comes where the numbers begin anew, too.
         wake(id) { reply.snapshot || $0.since < reply.sequence }
-        if let next = watches[id]?.waiters.map(\.since).max() {
+        if let next = watches[id]?.waiters.map(\.since).min() {
             ask(holder, since: next, silence: silence)
         } else {
             dropIfUnused(id)

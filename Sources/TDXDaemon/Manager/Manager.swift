@@ -60,8 +60,9 @@ final class Manager: Sendable {
     let inventories = WorkerPool(name: "inventory", limit: 8)
     /// For creations, also while they wait to be let in; as many again as may wait can be built.
     let creators = WorkerPool(name: "create", limit: 2 * AdmissionQueue.limit)
-    /// For other calls that change something or take long.
-    let workers = WorkerPool(name: "work", limit: 64)
+    /// For other calls that change something or take long. With those above operators and observers together never have all of a
+    /// holder's 64 connections.
+    let workers = WorkerPool(name: "work", limit: 48)
     /// For the log of conversions.
     let lines: DeferredLines
 

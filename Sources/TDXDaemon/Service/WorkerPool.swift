@@ -106,8 +106,8 @@ final class WorkerPool: Sendable {
     private func work() {
         while let next = next() {
             next.job()
-            // What this client's share kept waiting may run now.
-            state.update(waking: .one) { $0.running.remove(next.beneficiary) }
+            // What this client's share kept waiting may run now: one job, which this thread looks for itself.
+            state.update(waking: .nobody) { $0.running.remove(next.beneficiary) }
         }
     }
 
