@@ -263,6 +263,13 @@ static inline int tdxd_is_shmem(int fd) {
     return s.f_type == 0x01021994;  // TMPFS_MAGIC
 }
 
+// f_type of the file system that a file is on, as fstatfs(2) has it, or -errno.
+static inline int64_t tdxd_file_system(int fd) {
+    struct statfs s;
+    if (fstatfs(fd, &s) != 0) return -errno;
+    return (int64_t)s.f_type;
+}
+
 // lseek(2) for SEEK_DATA (data = 1) or SEEK_HOLE (data = 0): the place found, or -errno; ENXIO: none before the end.
 static inline int64_t tdxd_seek_content(int fd, uint64_t from, int data) {
     off_t found = lseek(fd, (off_t)from, data ? 3 : 4);

@@ -7,6 +7,14 @@ public enum TrustDomainState: String, Codable, Hashable, Sendable, CaseIterable 
     case draining
 }
 
+/// Whose process a TD's holder is.
+public enum HolderKind: String, Codable, Hashable, Sendable, CaseIterable {
+    /// tdxd's own `tdx-holder`.
+    case held
+    /// Somebody else's, which has attached its TD: a VMM.
+    case attached
+}
+
 /// One TD, as `list` and `show` give it. Sizes in bytes.
 public struct TrustDomain: Codable, Hashable, Sendable {
     public var name: String
@@ -37,12 +45,15 @@ public struct TrustDomain: Codable, Hashable, Sendable {
     public var numa: NUMAPlacement?
     /// What happens when the holder is killed; nil for nothing.
     public var lastWill: LastWillState?
+    /// Nil from a tdxd that knows one kind only: `held`.
+    public var kind: HolderKind?
 
     public init(
         name: String, id: String, state: TrustDomainState, reason: String?, backend: Backend, memoryBytes: UInt64,
         privateBytes: UInt64, sharedBytes: UInt64, convertingBytes: UInt64, residentPrivateBytes: UInt64?,
         residentSharedBytes: UInt64?, vcpus: Int, keyID: UInt16?, holderPID: Int32, mrtd: String?, firmware: String?,
-        createdAt: String, ownerUID: UInt32, numa: NUMAPlacement? = nil, lastWill: LastWillState? = nil
+        createdAt: String, ownerUID: UInt32, numa: NUMAPlacement? = nil, lastWill: LastWillState? = nil,
+        kind: HolderKind? = nil
     ) {
         self.name = name
         self.id = id
@@ -54,7 +65,12 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         self.privateBytes = privateBytes
         self.sharedBytes = sharedBytes
         self.convertingBytes = convertingBytes
-        self.residentBytes = residentPrivateBytes.flatMap { own in residentSharedBytes.map { own + $0 } }
+        self.residentBytes = residentPrivateBytes.flatMap { own in
+            residentSharedBytes.flatMap { other in
+                let sum = own.addingReportingOverflow(other)
+                return sum.overflow ? nil : sum.partialValue
+            }
+        }
         self.residentPrivateBytes = residentPrivateBytes
         self.residentSharedBytes = residentSharedBytes
         self.vcpus = vcpus
@@ -66,6 +82,7 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         self.ownerUID = ownerUID
         self.numa = numa
         self.lastWill = lastWill
+        self.kind = kind
     }
 
     enum CodingKeys: String, CodingKey {
@@ -85,5 +102,6 @@ public struct TrustDomain: Codable, Hashable, Sendable {
         case ownerUID = "owner_uid"
         case numa
         case lastWill = "last_will"
+        case kind
     }
 }

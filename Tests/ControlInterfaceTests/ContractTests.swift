@@ -45,6 +45,7 @@ private let contracts: [Contract] = {
     return [
         method(manager, "Check", NoParameters.self, M.Check.Reply.self),
         method(manager, "Create", M.Create.Parameters.self, M.Create.Reply.self),
+        method(manager, "Attach", M.Attach.Parameters.self, M.Attach.Reply.self),
         method(manager, "List", NoParameters.self, M.List.Reply.self),
         method(manager, "Show", M.Show.Parameters.self, M.Show.Reply.self),
         method(manager, "Convert", M.Convert.Parameters.self, M.Convert.Reply.self),

@@ -150,10 +150,30 @@ import Testing
         record.vmCreators = [1, 2]
         record.ending = true
         try DurableFile.write(try record.encoded(), name: Places.record, in: place.path)
-        #expect(DomainRecord.read(in: place.path) == record)
-        try DurableFile.write(Array("{".utf8), name: Places.record, in: place.path)
-        #expect(DomainRecord.read(in: place.path) == nil)
-        #expect(DomainRecord.read(in: place.path + "/missing") == nil)
+        func found(_ directory: String = place.path, _ id: String = record.id) -> DomainRecord.Found {
+            DomainRecord.find(in: directory, id: id)
+        }
+        guard case .record(record) = found() else {
+            Issue.record("\(found())")
+            return
+        }
+        guard case .damaged = found(place.path, String(repeating: "0", count: 32)) else {
+            Issue.record("another TD's record is taken")
+            return
+        }
+        guard case .missing = found(place.path + "/missing") else {
+            Issue.record("a record that is not there")
+            return
+        }
+        var huge = record
+        huge.memoryBytes = .max
+        for bytes in [Array("{".utf8), [], try huge.encoded()] {
+            try DurableFile.write(bytes, name: Places.record, in: place.path)
+            guard case .damaged = found() else {
+                Issue.record("\(found())")
+                return
+            }
+        }
     }
 
     @Test func `a group's number is read from its line`() {

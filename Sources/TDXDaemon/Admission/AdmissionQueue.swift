@@ -8,27 +8,40 @@ internal import MemoryUnits
 struct AdmissionQueue: Sendable {
     /// More than that are refused.
     static let limit = 64
+    /// Of one user who is not tdxd's own or root.
+    static let limitPerUser = 16
+    /// Of all such users together; the rest is for root and tdxd's own user.
+    static let limitOfUsers = 48
 
     typealias Ticket = UInt64
 
-    private var tickets: [Ticket] = []
+    private var waiting: [(ticket: Ticket, uid: UInt32?)] = []
     private var next: Ticket = 0
 
+    /// - Parameter uid: of a user with a share; nil for root and tdxd's own user.
     /// - Throws: `ControlError.limitReached` when too many wait; nothing is changed then.
-    mutating func enter() throws(ControlError) -> Ticket {
-        guard tickets.count < Self.limit else {
-            throw .limitReached(
-                resource: .waitingCreations, needed: 1, available: 0, limit: "\(Self.limit) creations wait already")
+    mutating func enter(for uid: UInt32? = nil) throws(ControlError) -> Ticket {
+        func refuse(_ limit: String) -> ControlError {
+            .limitReached(resource: .waitingCreations, needed: 1, available: 0, limit: limit)
+        }
+        guard waiting.count < Self.limit else { throw refuse("\(Self.limit) creations wait already") }
+        if let uid {
+            guard waiting.count(where: { $0.uid == uid }) < Self.limitPerUser else {
+                throw refuse("\(Self.limitPerUser) creations of user \(uid) wait already")
+            }
+            guard waiting.count(where: { $0.uid != nil }) < Self.limitOfUsers else {
+                throw refuse("\(Self.limitOfUsers) creations of users wait already; the other places are root's")
+            }
         }
         defer { next += 1 }
-        tickets.append(next)
+        waiting.append((next, uid))
         return next
     }
 
-    mutating func leave(_ ticket: Ticket) { tickets.removeAll { $0 == ticket } }
+    mutating func leave(_ ticket: Ticket) { waiting.removeAll { $0.ticket == ticket } }
 
     /// How many are before it.
-    func position(of ticket: Ticket) -> Int { tickets.firstIndex(of: ticket) ?? 0 }
+    func position(of ticket: Ticket) -> Int { waiting.firstIndex { $0.ticket == ticket } ?? 0 }
 }
 
 extension ControlError {

@@ -1,5 +1,6 @@
 internal import ControlInterface
 internal import LinuxSystem
+internal import Terms
 internal import Varlink
 
 extension HolderLink {
@@ -14,8 +15,7 @@ extension HolderLink {
         since: Int64, wait: Duration, silence: Duration, on loop: EventLoop,
         then: @escaping (Result<HolderInterface.MapChanges.Reply, ControlError>) -> Void
     ) -> Bool {
-        guard let client = idle.take() ?? (try? VarlinkClient.connect(socket, limits: Self.limits, timeout: .zero))
-        else { return false }
+        guard let client = takeAtOnce() else { return false }
         return client.call(
             HolderInterface.MapChanges.method,
             HolderInterface.MapChanges.Parameters(since: since, waitMilliseconds: wait.wholeMilliseconds),
@@ -23,8 +23,13 @@ extension HolderLink {
         ) { result in
             switch result {
             case .success(let reply):
-                idle.putBack(client)
-                then(.success(reply))
+                putBack(client)
+                do throws(ControlError) {
+                    try checking { () throws(Refusal) in try claims.check(reply.runs) }
+                    then(.success(reply))
+                } catch {
+                    then(.failure(error))
+                }
             case .failure(let error): then(.failure(failure(of: error, client)))
             }
         }

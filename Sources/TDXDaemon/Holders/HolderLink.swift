@@ -1,19 +1,53 @@
 internal import ControlInterface
 internal import LinuxSystem
 internal import MemoryUnits
+internal import Terms
 internal import Varlink
 
-/// Calls of io.tdxd.Holder on one holder's socket. Each call has a connection to itself, so that a long one does not make
-/// others wait; one that is over leaves it to the next. All of them block, up to their time-outs.
+/// Calls of io.tdxd.Holder on one holder. Each call has a connection to itself, so that a long one does not make others
+/// wait; one that is over leaves it to the next. All of them block, up to their time-outs. What an answer says is checked
+/// against what the TD can have.
 struct HolderLink: Sendable {
+    /// Where connections come from.
+    enum Source: Sendable {
+        /// The path of the holder's socket: tdxd connects as often as it needs to.
+        case path(String)
+        /// The holder has made them, and makes more when it wants to be called again.
+        case given(GivenConnections)
+    }
+
     /// The TD's name, for errors.
     let name: String
-    let socket: String
-    let idle = IdleConnections()
+    private let source: Source
+    let claims: HolderClaims
+    private let idle = IdleConnections()
 
-    init(name: String, socket: String) {
+    init(_ record: DomainRecord, _ source: Source) {
+        name = record.name
+        claims = HolderClaims(record)
+        self.source = source
+    }
+
+    /// Of a TD whose record is not known.
+    init(name: String, guestBytes: UInt64, _ source: Source) {
         self.name = name
-        self.socket = socket
+        claims = HolderClaims(guestBytes: guestBytes)
+        self.source = source
+    }
+
+    /// Takes over connections that the holder has made; ignored where tdxd makes them.
+    func add(_ connections: [VarlinkClient]) {
+        if case .given(let given) = source { given.add(connections) }
+    }
+
+    /// Pages by state where they can be the TD's; nil otherwise.
+    func checked(_ pages: SIMD4<UInt64>?) -> SIMD4<UInt64>? { pages.flatMap { claims.admit($0) ? $0 : nil } }
+
+    /// - Throws: `holderFailed` that names the number and what it can be.
+    func checking(_ body: () throws(Refusal) -> Void) throws(ControlError) {
+        do throws(Refusal) { try body() } catch {
+            throw .holderFailed(name: name, reason: "its answer is not credible: \(error)")
+        }
     }
 
     /// As many backing files as one message can carry.
@@ -29,6 +63,7 @@ struct HolderLink: Sendable {
     func waitUntilServing(_ process: HolderProcess, limit: Duration) throws(ControlError) {
         let deadline = MonotonicInstant.now + limit
         while true {
+            guard case .path(let socket) = source else { return }
             if UnixSocket.isAnswering(socket) { return }
             if let exit = process.waitForEnd(.milliseconds(5)) {
                 throw .holderFailed(name: name, reason: "\(exit) before it served")
@@ -41,7 +76,8 @@ struct HolderLink: Sendable {
 
     /// Who serves the socket; nil when nobody does.
     func servingProcess() -> Int32? {
-        guard let client = try? VarlinkClient.connect(socket, timeout: .seconds(2)), let peer = try? client.peer()
+        guard case .path(let socket) = source,
+            let client = try? VarlinkClient.connect(socket, timeout: .seconds(2)), let peer = try? client.peer()
         else {
             return nil
         }
@@ -54,16 +90,19 @@ struct HolderLink: Sendable {
     ) throws(ControlError) -> HolderInterface.Description {
         let last: HolderInterface.Build.Reply = try following(
             HolderInterface.Build.method, parameters, descriptor: firmware, silence: silence
-        ) { if let step = $0.progress { progress(step) } }
+        ) { if let step = $0.progress, (try? claims.check(step)) != nil { progress(step) } }
         guard let description = last.description else { throw incomplete("Build") }
+        try checking { () throws(Refusal) in try claims.check(description) }
         return description
     }
 
     func describe(timeout: Duration) throws(ControlError) -> HolderInterface.Description {
-        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+        let description = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(
                 HolderInterface.Describe.method, as: HolderInterface.Describe.Reply.self, timeout: timeout)
         }.description
+        try checking { () throws(Refusal) in try claims.check(description) }
+        return description
     }
 
     /// - Parameters:
@@ -74,12 +113,18 @@ struct HolderLink: Sendable {
         progress: (HolderInterface.Convert.Reply) -> Void
     ) throws(ControlError) -> HolderInterface.Convert.Reply {
         let method = HolderInterface.Convert.method
-        guard parameters.bytes > HolderInterface.Convert.chunkBytes else {
-            return try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
-                try client.call(method, parameters, timeout: silence)
+        let reply: HolderInterface.Convert.Reply =
+            if parameters.bytes > HolderInterface.Convert.chunkBytes {
+                try following(method, parameters, silence: silence, while: { !isLeft() }) { step in
+                    if (try? claims.check(step)) != nil { progress(step) }
+                }
+            } else {
+                try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
+                    try client.call(method, parameters, timeout: silence)
+                }
             }
-        }
-        return try following(method, parameters, silence: silence, while: { !isLeft() }, step: progress)
+        try checking { () throws(Refusal) in try claims.check(reply) }
+        return reply
     }
 
     /// As `convert`, of so little that no progress is told; the event loop waits for the answer. On the loop's thread.
@@ -96,40 +141,56 @@ struct HolderLink: Sendable {
         ) { [self] result in
             switch result {
             case .success(let reply):
-                idle.putBack(client)
-                then(.success(reply))
+                putBack(client)
+                do throws(ControlError) {
+                    try checking { () throws(Refusal) in try claims.check(reply) }
+                    then(.success(reply))
+                } catch {
+                    then(.failure(error))
+                }
             case .failure(let error): then(.failure(failure(of: error, client)))
             }
         }
     }
 
     func map(timeout: Duration) throws(ControlError) -> [MemoryRun] {
-        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+        let runs = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(HolderInterface.Map.method, as: HolderInterface.Map.Reply.self, timeout: timeout)
         }.runs
+        try checking { () throws(Refusal) in try claims.check(runs) }
+        return runs
     }
 
     func mapChanges(
         _ parameters: HolderInterface.MapChanges.Parameters, timeout: Duration
     ) throws(ControlError) -> HolderInterface.MapChanges.Reply {
-        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+        let changes: HolderInterface.MapChanges.Reply = try calling(timeout) {
+            (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(HolderInterface.MapChanges.method, parameters, timeout: timeout)
         }
+        try checking { () throws(Refusal) in try claims.check(changes.runs) }
+        return changes
     }
 
     func conversions(last: Int, timeout: Duration) throws(ControlError) -> HolderInterface.Conversions.Reply {
-        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+        let found: HolderInterface.Conversions.Reply = try calling(timeout) {
+            (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(
                 HolderInterface.Conversions.method, HolderInterface.Conversions.Parameters(last: Int64(last)),
                 timeout: timeout)
         }
+        try checking { () throws(Refusal) in try claims.check(found) }
+        return found
     }
 
     func verify(reclaim: Bool, timeout: Duration) throws(ControlError) -> HolderInterface.Verify.Reply {
-        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+        let found: HolderInterface.Verify.Reply = try calling(timeout) {
+            (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(
                 HolderInterface.Verify.method, HolderInterface.Verify.Parameters(reclaim: reclaim), timeout: timeout)
         }
+        try checking { () throws(Refusal) in try claims.check(found) }
+        return found
     }
 
     /// Duplicates of the TD's backing files, each checked to be the file that the holder says it is.
@@ -141,17 +202,12 @@ struct HolderLink: Sendable {
         var files: [Backing.File] = []
         for file in answer.reply.files {
             guard let descriptor = answer.descriptors.takeFirst() else { throw incomplete("GetBacking") }
-            let identity: FileIdentity
-            do throws(LinuxError) { identity = try descriptor.status().identity } catch {
-                throw .holderFailed(name: name, reason: "\(error)")
-            }
-            guard identity.inode == file.inode else {
-                throw .holderFailed(
-                    name: name, reason: "a backing file has inode \(identity.inode), not \(file.inode) as announced")
-            }
+            var found: (size: ByteCount, identity: FileIdentity)?
+            try checking { () throws(Refusal) in found = try claims.checkBacking(descriptor, claimed: file.inode) }
+            guard let found else { throw incomplete("GetBacking") }
             files.append(
                 Backing.File(
-                    side: file.kind, size: ByteCount(file.bytes), identity: identity,
+                    side: file.kind, size: found.size, identity: found.identity,
                     descriptor: SharedDescriptor(descriptor)))
         }
         return Backing(files: files)
@@ -183,11 +239,14 @@ struct HolderLink: Sendable {
     }
 
     func planStop(_ policy: StopPolicy, timeout: Duration) throws(ControlError) -> HolderInterface.PlanStop.Reply {
-        try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+        let plan: HolderInterface.PlanStop.Reply = try calling(timeout) {
+            (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(
                 HolderInterface.PlanStop.method, HolderInterface.PlanStop.Parameters(policy: policy.rawValue),
                 timeout: timeout)
         }
+        try checking { () throws(Refusal) in try claims.check(plan) }
+        return plan
     }
 
     /// Ends the TD as far as its memory, which the holder keeps.
@@ -209,9 +268,10 @@ struct HolderLink: Sendable {
         _ method: String, _ parameters: some Encodable, silence: Duration, progress: (Progress) -> Void
     ) throws(ControlError) -> HolderInterface.Stop.Reply {
         let last: HolderInterface.Stop.Reply = try following(method, parameters, silence: silence) {
-            if let step = $0.progress { progress(step) }
+            if let step = $0.progress, (try? claims.check(step)) != nil { progress(step) }
         }
         guard last.phases != nil else { throw incomplete(method) }
+        try checking { () throws(Refusal) in try claims.check(last) }
         return last
     }
 
@@ -256,11 +316,15 @@ struct HolderLink: Sendable {
                 if let known = idle.take() {
                     known
                 } else {
-                    try VarlinkClient.connect(socket, limits: Self.limits, timeout: min(timeout, .seconds(2)))
+                    switch source {
+                    case .path(let socket):
+                        try VarlinkClient.connect(socket, limits: Self.limits, timeout: min(timeout, .seconds(2)))
+                    case .given(let connections): try connections.take(within: timeout)
+                    }
                 }
             client = usable
             let result = try body(usable)
-            idle.putBack(usable)
+            putBack(usable)
             return result
         } catch {
             throw failure(of: error, client)
@@ -271,10 +335,26 @@ struct HolderLink: Sendable {
     func failure(of error: VarlinkClientError, _ client: VarlinkClient?) -> ControlError {
         guard case .reply(let reply) = error else { return .holderFailed(name: name, reason: "\(error)") }
         // An error reply is an answer like any other.
-        if let client { idle.putBack(client) }
+        if let client { putBack(client) }
         let refusal = ControlError(reply)
         guard case .other = refusal else { return refusal }
         return .holderFailed(name: name, reason: "\(refusal)")
+    }
+
+    /// A connection for a call that lasts, without waiting for one; nil where there is none to spare.
+    func takeAtOnce() -> VarlinkClient? {
+        switch source {
+        case .path(let socket):
+            idle.take() ?? (try? VarlinkClient.connect(socket, limits: Self.limits, timeout: .zero))
+        case .given(let connections): connections.takeSpare()
+        }
+    }
+
+    func putBack(_ client: VarlinkClient) {
+        switch source {
+        case .path: idle.putBack(client)
+        case .given(let connections): connections.putBack(client)
+        }
     }
 
     private func incomplete(_ method: String) -> ControlError {

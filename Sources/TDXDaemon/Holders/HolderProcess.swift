@@ -8,12 +8,15 @@ final class HolderProcess: Sendable {
     private let handle: ProcessHandle
     /// Nil for one that was found.
     private let exit: HolderExit?
+    /// Somebody else's, which has attached its TD: tdxd sends it no signal.
+    let isAttached: Bool
 
     /// - Parameter exit: what the launcher tells; nil for a process that was found.
-    init(_ handle: consuming ProcessHandle, exit: HolderExit? = nil) {
+    init(_ handle: consuming ProcessHandle, exit: HolderExit? = nil, isAttached: Bool = false) {
         pid = handle.pid
         self.handle = handle
         self.exit = exit
+        self.isAttached = isAttached
     }
 
     /// This tdxd had it started, and so was there all its life; otherwise a former one had.
@@ -45,7 +48,7 @@ final class HolderProcess: Sendable {
     }
 
     private func words(_ exit: ProcessExit?) -> String {
-        "holder process \(pid) \(exit.map { "\($0)" } ?? "has ended")"
+        "\(isAttached ? "attached" : "holder") process \(pid) \(exit.map { "\($0)" } ?? "has ended")"
     }
 
     /// Waits for the end.
@@ -58,11 +61,11 @@ final class HolderProcess: Sendable {
     /// The exit status of one that has ended; nil where nobody knows it.
     func status() -> ProcessExit? { exit?.wait(Self.patience) }
 
-    /// SIGTERM. Nothing happens when it has ended.
-    func terminate() { try? handle.send(.terminate) }
+    /// SIGTERM. Nothing happens when it has ended, or is attached.
+    func terminate() { if !isAttached { try? handle.send(.terminate) } }
 
-    /// SIGKILL. Nothing happens when it has ended.
-    func kill() { try? handle.send(.kill) }
+    /// SIGKILL. Nothing happens when it has ended, or is attached.
+    func kill() { if !isAttached { try? handle.send(.kill) } }
 }
 
 /// How a process ended that the launcher has started, as the launcher tells it.

@@ -26,11 +26,12 @@ final class LiveHolder: Sendable {
     let process: HolderProcess?
     private let state = Mutex(State())
 
-    init(name: String, id: String, directory: String, process: HolderProcess?) {
-        self.id = id
+    /// - Parameter link: nil for the socket in its directory.
+    init(_ record: DomainRecord, directory: String, process: HolderProcess?, link: HolderLink? = nil) {
+        id = record.id
         self.directory = directory
         self.process = process
-        link = HolderLink(name: name, socket: Places.socket(inHolder: directory))
+        self.link = link ?? HolderLink(record, .path(Places.socket(inHolder: directory)))
     }
 
     var backing: Backing? {
@@ -43,6 +44,9 @@ final class LiveHolder: Sendable {
         get { state.withLock { $0.pages } }
         set { state.withLock { $0.pages = newValue } }
     }
+
+    /// Pages by state as they are published at this moment; nil where they are not, or cannot be the TD's.
+    var publishedPages: SIMD4<UInt64>? { link.checked(pages?.read()) }
 
     /// The TD's private ranges at this moment.
     /// - Parameter memory: of the TD, in bytes.
@@ -108,7 +112,7 @@ extension TrustDomain {
             residentSharedBytes: description.residentSharedBytes, vcpus: record.vcpus, keyID: description.keyID,
             holderPID: description.pid, mrtd: description.mrtd, firmware: record.firmware,
             createdAt: record.createdAt, ownerUID: record.ownerUID, numa: description.numa,
-            lastWill: description.lastWill)
+            lastWill: description.lastWill, kind: record.kind ?? .held)
     }
 }
 

@@ -22,7 +22,7 @@ extension Manager {
         let total = (try? MemoryInformation.ofHost())?.total
         let ticket = try core.withLock { (core: inout sending Core) throws(ControlError) in
             try core.registry.checkName(order.name, for: uid)
-            return try core.queue.enter()
+            return try core.queue.enter(for: uid == 0 || uid == ownUID ? nil : uid)
         }
         defer { core.withLock { $0.queue.leave(ticket) } }
         var refusal: ControlError?
@@ -102,7 +102,7 @@ extension Manager {
     ) throws(ControlError) -> DomainRecord {
         let id = Self.freshID()
         let room = try HostMemory.room(reserve: configuration.memory.reserve)
-        try StateDisk.admit(places.stateDirectory)
+        try disk.admit()
         let descriptors = DescriptorRoom.ofThisProcess(connections: configuration.limits.connections)
         return try core.withLock { (core: inout sending Core) throws(ControlError) -> DomainRecord in
             guard !core.isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }

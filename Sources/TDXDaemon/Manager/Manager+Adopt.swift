@@ -14,7 +14,9 @@ extension Manager {
     /// few seconds at most for each holder that does not answer.
     ///
     /// - Parameter stored: duplicates that the former tdxd had left with the service manager; key: the TD's id.
-    func adoptAll(stored: [String: Backing]) {
+    /// - Throws: when the directory of holders cannot be read: whatever is in it would be lost sight of.
+    func adoptAll(stored: [String: Backing]) throws(LinuxError) {
+        let ids = try TextFile.list(places.holders).sorted()
         var stored = stored
         defer {
             // Of TDs that nothing is known of any more: they would keep their memory for ever.
@@ -24,23 +26,28 @@ extension Manager {
                 backing.close()
             }
         }
-        for id in DirectoryTree.names(in: places.holders) {
+        var unknown: [(id: String, reason: String?, isDamaged: Bool)] = []
+        for id in ids {
             let directory = places.holder(id)
-            guard let record = DomainRecord.read(in: directory), record.id == id else {
-                // The record is written before the holder is started: without one there is none.
-                log.warning("removing a holder's directory without a record", metadata: ["id": "\(id)"])
-                try? DirectoryTree.remove(directory)
-                continue
+            switch DomainRecord.find(in: directory, id: id) {
+            case .record(let record): adopt(record, directory, stored.removeValue(forKey: id))
+            // Last, since they take key ids that nobody else has.
+            case .missing: unknown.append((id, nil, false))
+            case .damaged(let reason): unknown.append((id, reason, true))
+            case .unread(let error): unknown.append((id, "\(error)", false))
             }
-            adopt(record, directory, stored.removeValue(forKey: id))
+        }
+        for (id, reason, isDamaged) in unknown {
+            adoptUnknown(id, because: reason, isDamaged: isDamaged, stored.removeValue(forKey: id))
         }
         groups?.sweep(keeping: core.withLock { core in Set(core.registry.domains.values.map(\.record.name)) })
     }
 
     private func adopt(_ record: DomainRecord, _ directory: String, _ stored: Backing?) {
-        let link = HolderLink(name: record.name, socket: Places.socket(inHolder: directory))
-        let process = findProcess(record, directory, link)
-        let holder = LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
+        let link = HolderLink(
+            record, record.isAttached ? .given(GivenConnections()) : .path(Places.socket(inHolder: directory)))
+        let process = record.isAttached ? attachedProcess(record) : findProcess(record, directory, link)
+        let holder = LiveHolder(record, directory: directory, process: process, link: link)
         holder.backing = stored
         let conflict = core.withLock { core in core.ledger.adopt(KeyID(record.keyID), for: record.id) }
         if let conflict {
@@ -49,6 +56,8 @@ extension Manager {
                 metadata: ["td": "\(record.name)", "id": "\(record.id)", "other": "\(conflict)"])
         }
         guard process != nil else { return bury(record, holder) }
+        if let reason = record.unreadable { return keepUnreadable(record, holder, reason) }
+        if record.isAttached { return awaitReturn(record, holder) }
         let answer: HolderInterface.Description?
         do throws(ControlError) {
             answer = try holder.figures(timeout: min(configuration.deadlines.holderReply, Self.adoptionPatience))
@@ -64,7 +73,7 @@ extension Manager {
     }
 
     /// The holder's process: who serves its socket, or else who was started with its directory.
-    private func findProcess(_ record: DomainRecord, _ directory: String, _ link: HolderLink) -> HolderProcess? {
+    func findProcess(_ record: DomainRecord, _ directory: String, _ link: HolderLink) -> HolderProcess? {
         if let pid = link.servingProcess(), let handle = try? ProcessHandle(pid: pid) {
             // The connection is still there, so the number was still that process's when it was opened.
             return HolderProcess(handle)
@@ -125,6 +134,7 @@ extension Manager {
         }
         do throws(ControlError) {
             let backing = try holder.link.backing(timeout: configuration.deadlines.holderReply)
+            try checkFiles(backing, of: record)
             hold(backing, of: holder)
             // It may have ended meanwhile.
             guard let domain = core.withLock({ $0.registry[holder.id] }) else { return }
@@ -147,7 +157,7 @@ extension Manager {
         }
     }
 
-    private func register(_ domain: Registry.Domain, _ holder: LiveHolder) throws(ControlError) {
+    func register(_ domain: Registry.Domain, _ holder: LiveHolder) throws(ControlError) {
         try core.withLock { (core: inout sending Core) throws(ControlError) in
             try core.registry.adopt(domain)
             core.holders[domain.record.id] = holder
@@ -297,7 +307,8 @@ extension Manager {
             return keepInQuarantine(record, holder, certificate, reason)
         }
         if (try? store.read(name: record.name, id: record.id))?.complete == true { return clearUp(record, holder) }
-        let died = record.soFar?.holderDied == true || Self.hasDied(holder)
+        let died =
+            record.soFar?.holderDied == true || (record.isAttached ? record.stop == nil : Self.hasDied(holder))
         var domain = Registry.Domain(
             record: record, state: died ? .failed : .stopping,
             reason: died ? "its holder ended while no tdxd was running" : nil)

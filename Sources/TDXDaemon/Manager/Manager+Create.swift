@@ -66,7 +66,7 @@ extension Manager {
         }
     }
 
-    private static func check(_ order: CreateOrder, limits: TDXDConfiguration.Limits) throws(ControlError) {
+    static func check(_ order: CreateOrder, limits: TDXDConfiguration.Limits) throws(ControlError) {
         guard order.memory <= limits.trustDomainMemory else {
             throw .invalidField(
                 field: "memory_bytes", value: String(order.memory.rawValue),
@@ -97,7 +97,7 @@ extension Manager {
         do throws(HolderLauncher.Failure) {
             let process = try launcher.startHolder(id: record.id, configuration)
             groups?.enter(process.pid, record.name)
-            return LiveHolder(name: record.name, id: record.id, directory: directory, process: process)
+            return LiveHolder(record, directory: directory, process: process)
         } catch {
             throw .holderFailed(name: record.name, reason: "it cannot be started: \(error)")
         }
@@ -132,10 +132,11 @@ extension Manager {
     }
 
     /// A TD that is built becomes ours: duplicates, the record on disk, the registry.
-    private func take(
+    func take(
         _ description: HolderInterface.Description, _ built: DomainRecord, _ holder: LiveHolder, timeout: Duration
     ) throws(ControlError) -> TrustDomain {
         let backing = try holder.link.backing(timeout: timeout)
+        try checkFiles(backing, of: built)
         hold(backing, of: holder)
         adoptPages(of: holder)
         let record = completed(built, description, backing)
@@ -160,6 +161,21 @@ extension Manager {
         return figures
     }
 
+    /// - Throws: `holderFailed` for a file that another TD has: it would be emptied with the first of them that ends.
+    func checkFiles(_ backing: Backing, of record: DomainRecord) throws(ControlError) {
+        let files = backing.identities
+        let other = core.withLock { core in
+            core.registry.domains.values.first { domain in
+                domain.record.id != record.id
+                    && domain.record.backing.contains {
+                        files.contains(FileIdentity(device: $0.device, inode: $0.inode))
+                    }
+            }
+        }
+        guard let other else { return }
+        throw .holderFailed(name: record.name, reason: "it gives a file of “\(other.record.name)” for its own memory")
+    }
+
     /// The record with what is known once the TD is built.
     func completed(
         _ record: DomainRecord, _ description: HolderInterface.Description, _ backing: Backing
@@ -177,15 +193,15 @@ extension Manager {
         return record
     }
 
-    /// How long a holder whose build failed may take to go by itself.
-    private static let patience = Duration.seconds(2)
     /// How long a killed process may take to end: the kernel may have much to tear down.
     static let killPatience = Duration.seconds(30)
 
     /// A TD that was not built leaves nothing: no process, no memory, no directory, no key id, no name.
     func abandon(_ record: DomainRecord, _ holder: LiveHolder, reason: String) {
         letGo(holder)
-        if let process = holder.process, process.waitForEnd(Self.patience) == nil {
+        // An attached process may have other work than the TD that it did not make.
+        if let process = holder.process, !process.isAttached {
+            // It has nothing left to do: who waits for the refusal need not wait for its idle time.
             process.kill()
             if process.waitForEnd(Self.killPatience) == nil {
                 // It may still hold memory and, on hardware, the key id.

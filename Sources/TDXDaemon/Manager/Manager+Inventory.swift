@@ -44,7 +44,7 @@ extension Manager {
         }
         do throws(ControlError) {
             let figures =
-                if let counts = holder.pages?.read() {
+                if let counts = holder.publishedPages {
                     domain.report(fallbackBackend: backend).with(counts)
                 } else {
                     TrustDomain(try holder.figures(timeout: timeout), record: domain.record)

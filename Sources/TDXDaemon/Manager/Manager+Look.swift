@@ -42,7 +42,7 @@ extension Manager {
             guard domain.state == .runnable, let holder = holders[domain.record.id] else {
                 return domain.report(fallbackBackend: backend)
             }
-            if let counts = holder.pages?.read() {
+            if let counts = holder.publishedPages {
                 answered.insert(domain.record.id)
                 return domain.report(fallbackBackend: backend).with(counts)
             }
@@ -86,7 +86,7 @@ extension Manager {
             let why: String
             if case .holderFailed(_, let reason) = error { why = reason } else { why = "\(error)" }
             guard now.state == .runnable else { return now.report(fallbackBackend: backend) }
-            guard let counts = holder.pages?.read() else {
+            guard let counts = holder.publishedPages else {
                 return now.report(
                     remark: "last known figures: its holder does not answer (\(why))", fallbackBackend: backend)
             }
@@ -148,6 +148,7 @@ extension Manager {
         progress: (ManagerInterface.Convert.Reply) -> Void = { _ in }
     ) throws(ControlError) -> ManagerInterface.Convert.Reply {
         let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
+        try refuseIfAttached(domain.record, "convert")
         let answer = try holder.link.convert(
             .init(order, to: side), silence: conversionSilence, isLeft: isLeft
         ) { progress(.init(order, to: side, of: domain, $0)) }
@@ -164,6 +165,7 @@ extension Manager {
     ) throws(ControlError) -> Bool {
         guard order.range.size <= .mebibytes(2) else { return false }
         let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
+        try refuseIfAttached(domain.record, "convert")
         forwarded.add(1, ordering: .relaxed)
         let isAsked = holder.link.convert(.init(order, to: side), silence: conversionSilence, on: loop) {
             [self] result in
@@ -199,6 +201,7 @@ extension Manager {
         _ name: DomainName, reclaim: Bool, as principal: Principal = .admin
     ) throws(ControlError) -> ManagerInterface.Verify.Reply {
         let (domain, holder) = try findRunnable(name, "verify", as: principal)
+        if reclaim { try refuseIfAttached(domain.record, "reclaim") }
         // Every backing file is counted through: it is given the time of other long work.
         let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
         let found = try holder.link.verify(reclaim: reclaim, timeout: timeout)

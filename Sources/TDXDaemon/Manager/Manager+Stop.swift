@@ -27,6 +27,7 @@ extension Manager {
         case .stop(let domain):
             let holder = try self.holder(of: domain)
             if let deadline = resolved.deadline { arm(deadline, domain.record.id, watcher) }
+            if domain.record.isAttached { return try endAttached(domain, holder, resolved, watcher) }
             end(domain, holder, resolved, aftermath: .forget, watcher)
         case .reclaim(let domain): reclaim(domain, pace: resolved.pace, chunk: resolved.chunk, watcher)
         case .proveAgain(let domain):
@@ -192,7 +193,7 @@ extension Manager {
         guard let process = holder.process else { return }
         let start = MonotonicInstant.now
         var exit = process.waitForEnd(ending.holderDied ? Self.killPatience : Self.exitPatience)
-        if exit == nil, !ending.holderDied {
+        if exit == nil, !ending.holderDied, !process.isAttached {
             ending.holderDied = true
             process.kill()
             exit = process.waitForEnd(Self.killPatience)
@@ -200,7 +201,10 @@ extension Manager {
         ending.phases.append(
             TeardownPhase(
                 name: "exit", milliseconds: MonotonicInstant.now.milliseconds(since: start),
-                detail: exit ?? "the holder's process does not end"))
+                detail: exit
+                    ?? (process.isAttached
+                        ? "process \(process.pid), which had attached the TD, goes on"
+                        : "the holder's process does not end")))
     }
 
     /// Gives back what a holder that died by itself has left.

@@ -32,6 +32,8 @@ final class Manager: Sendable {
     let core: Mutex<Core>
     let places: Places
     let launcher: HolderLauncher
+    /// Where certificates and records are written.
+    let disk: StateDisk
     let events = VMEventLog()
     let descriptors: DescriptorStore
     /// Nil where no control group is delegated.
@@ -71,6 +73,7 @@ final class Manager: Sendable {
         log: Logger, groups: HolderGroups? = nil, ownUID: UInt32 = CurrentProcess.effectiveUID
     ) {
         self.places = places
+        disk = StateDisk([places.stateDirectory, places.certificates, places.holders])
         self.launcher = launcher
         self.lookout = lookout
         self.loop = loop
@@ -196,7 +199,10 @@ final class Manager: Sendable {
             if case .reap = decision { core.ledger.mark(.draining, holder: holder.id) }
             return decision
         }
-        guard case .reap(let domain) = decision else { return }
+        guard case .reap(let domain) = decision else {
+            if holder.process?.isAttached == true { workers.submit { self.dropAttached(holder, exit) } }
+            return
+        }
         log.error(
             "a holder has died; its TD is failed and is being reaped",
             metadata: ["td": "\(domain.record.name)", "id": "\(holder.id)", "reason": "\(exit)"])

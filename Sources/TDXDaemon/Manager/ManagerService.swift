@@ -25,6 +25,7 @@ final class ManagerService: Sendable {
             "MapChanges": { self.mapChanges($0) },
             "Conversions": { self.conversions($0) },
             "Create": { self.create($0) },
+            "Attach": { self.attach($0) },
             "Convert": { self.convert($0) },
             "Stop": { self.stop($0) },
             "Reclaim": { self.reclaim($0) },
@@ -220,6 +221,25 @@ final class ManagerService: Sendable {
                 call.replyContinues(ManagerInterface.Create.Reply(progress: meter.completed($0)))
             }
             return ManagerInterface.Create.Reply(domain: domain)
+        }
+    }
+
+    private func attach(_ call: VarlinkCall) {
+        answer(call, ManagerInterface.Attach.Parameters.self, on: manager.creators) {
+            manager, parameters throws(ControlError) in
+            let order = try CreateOrder(
+                name: parameters.name, memoryBytes: parameters.memoryBytes, vcpus: parameters.vcpus, firmware: nil,
+                mrConfigID: nil, mrOwner: nil, mrOwnerConfig: nil)
+            let descriptors = call.receivedDescriptors
+            let limit = ManagerInterface.Attach.connections
+            guard limit.contains(descriptors.count) else {
+                throw .invalidField(
+                    field: "descriptors", value: "\(descriptors.count)",
+                    limit: "\(limit.lowerBound) to \(limit.upperBound) connected sockets")
+            }
+            var sockets: [RetainedDescriptor] = []
+            while let descriptor = descriptors.takeFirst() { sockets.append(RetainedDescriptor(descriptor)) }
+            return try manager.attach(order, id: parameters.id, sockets, of: call.peer)
         }
     }
 

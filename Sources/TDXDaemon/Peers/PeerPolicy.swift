@@ -20,7 +20,8 @@ enum Role: Int, Hashable, Sendable, CaseIterable, Comparable {
         "Conversions": .observe,
         "PlanStop": .observe, "ListCertificates": .observe, "GetCertificate": .observe, "GetKeys": .observe,
         "GetDrain": .observe, "CheckKexec": .observe, "Inventory": .observe,
-        "Create": .operate, "Convert": .operate, "Verify": .operate, "Stop": .operate, "Reclaim": .operate,
+        "Create": .operate, "Attach": .operate, "Convert": .operate, "Verify": .operate, "Stop": .operate,
+        "Reclaim": .operate,
         "Drain": .admin, "Undrain": .admin, "SelfTest": .admin,
     ]
 }

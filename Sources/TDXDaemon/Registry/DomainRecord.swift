@@ -22,6 +22,10 @@ struct DomainRecord: Codable, Hashable, Sendable {
     /// Inode numbers of the backing files; empty until the TD is built.
     var backing: [BackingIdentity] = []
     var holderPID: Int32?
+    /// Whose process the holder is; nil, in a record from before there were others, for tdxd's own.
+    var kind: HolderKind?
+    /// When the process of an attached TD was started, in clock ticks since boot: with its number it is no other process.
+    var holderStart: UInt64?
     /// The threads that were seen to create a VM, as KVM names them when it is destroyed.
     var vmCreators: [Int32] = []
     /// Set once an end has begun: the TD is never offered again.
@@ -31,6 +35,10 @@ struct DomainRecord: Codable, Hashable, Sendable {
     /// Why neither its memory nor its key id may be given to anybody, nil in the ordinary case. Only a restart of the
     /// host ends it, and takes this record away.
     var quarantine: String?
+
+    /// Why the record that was here could not be read; this one has what the holder said. The TD is listed as quarantined until
+    /// it is stopped.
+    var unreadable: String?
 
     /// What is known of the end, once there is something: nobody says it twice.
     var soFar: Ending.SoFar?
@@ -64,6 +72,9 @@ struct DomainRecord: Codable, Hashable, Sendable {
         var inode: UInt64
     }
 
+    /// The process that holds the TD is somebody else's.
+    var isAttached: Bool { kind == .attached }
+
     /// RAM and firmware.
     var guestMemory: ByteCount { MemoryDemand.sum([ByteCount(memoryBytes), ByteCount(firmwareBytes ?? 0)]) }
 
@@ -77,8 +88,10 @@ struct DomainRecord: Codable, Hashable, Sendable {
         case keyID = "key_id"
         case backend, backing
         case holderPID = "holder_pid"
+        case kind
+        case holderStart = "holder_start"
         case vmCreators = "vm_creators"
-        case ending, stop, quarantine
+        case ending, stop, quarantine, unreadable
         case soFar = "so_far"
     }
 }

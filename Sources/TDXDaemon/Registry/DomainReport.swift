@@ -14,13 +14,14 @@ extension Registry.Domain {
             known.reason = joined ?? known.reason
             return known
         }
-        let isGone = state == .failed || state == .draining
+        let isGone = (state == .failed || state == .draining) && record.unreadable == nil
         return TrustDomain(
             name: record.name, id: record.id, state: state, reason: joined,
             backend: record.backend ?? fallbackBackend, memoryBytes: record.memoryBytes,
             privateBytes: isGone ? 0 : record.memoryBytes, sharedBytes: 0, convertingBytes: 0,
             residentPrivateBytes: nil,
             residentSharedBytes: nil, vcpus: record.vcpus, keyID: record.keyID, holderPID: record.holderPID ?? 0,
-            mrtd: nil, firmware: record.firmware, createdAt: record.createdAt, ownerUID: record.ownerUID)
+            mrtd: nil, firmware: record.firmware, createdAt: record.createdAt, ownerUID: record.ownerUID,
+            kind: record.kind ?? .held)
     }
 }

@@ -73,6 +73,8 @@ struct Registry: Sendable {
         return id
     }
 
+    func hasName(_ name: String) -> Bool { idByName[name] != nil }
+
     /// Enters a TD that was found at start.
     /// - Throws: `ControlError.nameTaken` when another one has the name, nothing changed.
     mutating func adopt(_ domain: Domain) throws(ControlError) {
@@ -109,6 +111,13 @@ struct Registry: Sendable {
         let domain = try find(name: name)
         let id = domain.record.id
         if domain.isQuarantined, let certificate = domain.certificate { return .known(certificate) }
+        if domain.isQuarantined, domain.record.unreadable != nil {
+            domains[id]?.isQuarantined = false
+            domains[id]?.isEnding = true
+            domains[id]?.state = .stopping
+            domains[id]?.reason = nil
+            return .stop(domain)
+        }
         guard !domain.isEnding, domain.state != .building, domain.state != .stopping else {
             let state = domain.isEnding && domain.state == .failed ? "being reaped" : domain.state.rawValue
             throw .wrongState(name: name.text, state: state, operation: "stop")
@@ -126,6 +135,15 @@ struct Registry: Sendable {
         guard domain.state == .runnable else { return .proveAgain(domain) }
         domains[id]?.state = .stopping
         return .stop(domain)
+    }
+
+    /// The holder does not end its TD, which goes on as it was.
+    /// - Returns: false where another end has come first.
+    mutating func stopRefused(id: String) -> Bool {
+        guard domains[id]?.state == .stopping else { return false }
+        domains[id]?.state = .runnable
+        domains[id]?.isEnding = false
+        return true
     }
 
     /// What a client who wants held memory back is to get.

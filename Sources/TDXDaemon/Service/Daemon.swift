@@ -187,7 +187,9 @@ public final class Daemon {
         _ passed: Sockets.Passed, _ signals: SignalBox
     ) throws(StartFailure) {
         watchKernelEvents()
-        manager.adoptAll(stored: passed.backing)
+        do throws(LinuxError) { try manager.adoptAll(stored: passed.backing) } catch {
+            throw StartFailure("the TDs of a former tdxd cannot be looked for: \(error)")
+        }
         manager.resumeDrain()
         let service = ManagerService(manager)
         do {
