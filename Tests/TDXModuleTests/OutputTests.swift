@@ -272,3 +272,27 @@ import Testing
         #expect(try attempt(2) == .completed(.success))
     }
 }
+
+@Suite struct `A recording that states some registers` {
+    private static let header =
+        #"{"trace": 1, "version": "1.5.01", "packages": 1, "processors_per_package": 2, "mktme_keys": 31, "#
+        + #""tdx_keys": 32, "key_id_bits": 6, "convertible": [["0x100000000", "0x100000000"], "#
+        + #"["0x200000000", "0x40000000"]], "brought_up": 1}"#
+
+    private func line(_ out: String) -> String {
+        #"{"kind": "seamcall", "in": {"rax": "0x22", "rdx": "0xa00000300000008"}, "out": {"rax": "0x0", \#(out)}, "#
+            + #""processor": 0}"#
+    }
+
+    @Test func `is compared by these alone`() throws {
+        // RDX became the next field's identifier, of which the recording says nothing.
+        let right = try TraceReplay(lines: [Self.header, line(#""r8": "0xf0ebf""#)])
+        #expect(right.calls == 1 && right.disagreements.isEmpty)
+        let wrong = try TraceReplay(lines: [Self.header, line(#""r8": "0xf0ebf", "rdx": "0x1""#)])
+        #expect(wrong.disagreements.map(\.what) == ["rdx"])
+        // A complete recording, as the module writes it, names all that changed.
+        let complete = Self.header.replacing(#""trace": 1"#, with: #""trace": 2"#)
+        let missing = try TraceReplay(lines: [complete, line(#""r8": "0xf0ebf""#)])
+        #expect(missing.disagreements.map(\.what) == ["rdx"])
+    }
+}

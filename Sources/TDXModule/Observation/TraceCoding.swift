@@ -20,7 +20,8 @@ extension TraceFormatError: CustomStringConvertible {
 }
 
 struct TraceHeader: Codable {
-    var trace = 1
+    /// 2: a call's "out" lists every register that changed. 1: only those that the recording states.
+    var trace = 2
     var version: String
     var packages: Int
     var processors_per_package: Int

@@ -24,12 +24,13 @@ public struct TraceReplay: Sendable {
     /// Makes every call of a recording again: a header line, then one JSON line for each call. Empty lines are skipped.
     public init(lines: some Sequence<some StringProtocol>) throws {
         var module: TDXModule?
+        var isComplete = true
         let memory = SimulatedMemory()
         let decoder = JSONDecoder()
         for (index, line) in lines.enumerated() where !line.isEmpty {
             let data = Data(line.utf8)
             guard let module else {
-                module = try Self.start(data, decoder, memory)
+                (module, isComplete) = try Self.start(data, decoder, memory)
                 continue
             }
             let decoded: TraceLine
@@ -39,12 +40,15 @@ public struct TraceReplay: Sendable {
             guard let event = TraceEvent(decoded) else {
                 throw TraceFormatError.badLine(index + 1, "a field has an unknown name or value")
             }
-            try replay(event, index + 1, module, memory)
+            let stated = isComplete ? nil : Set(decoded.out.keys)
+            try replay(event, index + 1, module, memory, stated)
         }
         guard module != nil else { throw TraceFormatError.badHeader("the recording is empty") }
     }
 
-    private static func start(_ data: Data, _ decoder: JSONDecoder, _ memory: SimulatedMemory) throws -> TDXModule {
+    private static func start(
+        _ data: Data, _ decoder: JSONDecoder, _ memory: SimulatedMemory
+    ) throws -> (module: TDXModule, isComplete: Bool) {
         let header: TraceHeader
         do { header = try decoder.decode(TraceHeader.self, from: data) } catch {
             throw TraceFormatError.badHeader("\(error)")
@@ -55,11 +59,12 @@ public struct TraceReplay: Sendable {
             let status = module.bringUp(dynamicPAMT: header.brought_up == 2)
             guard status.isSuccess else { throw TraceFormatError.badHeader("the module does not start: \(status)") }
         }
-        return module
+        return (module, header.trace >= 2)
     }
 
+    /// `stated` are the registers that the recording's "out" names; nil when it names all that changed.
     private mutating func replay(
-        _ event: TraceEvent, _ line: Int, _ module: TDXModule, _ memory: SimulatedMemory
+        _ event: TraceEvent, _ line: Int, _ module: TDXModule, _ memory: SimulatedMemory, _ stated: Set<String>?
     ) throws {
         for contents in event.contents {
             // Checked one by one: the sum may exceed 64 bits.
@@ -95,7 +100,7 @@ public struct TraceReplay: Sendable {
         if exit != event.exit { note(line, call, "exit", "\(event.exit as Any)", "\(exit as Any)") }
         // An exit's outputs start from the host's registers, which the recording does not hold.
         let compared = event.kind == .exit ? ["rax", "rcx", "rdx"] : Registers.names.map(\.name)
-        for (name, path) in Registers.names where compared.contains(name) {
+        for (name, path) in Registers.names where compared.contains(name) && stated?.contains(name) != false {
             let (recorded, replayed) = (event.after[keyPath: path], registers[keyPath: path])
             if recorded != replayed { note(line, call, name, describe(name, recorded), describe(name, replayed)) }
         }
