@@ -78,6 +78,9 @@ let package = Package(
         room("Terms", ["MemoryUnits"]),
         room("LinuxSystem", ["CLastWill", "CLinux", "MemoryUnits", system]),
 
+        // Every process of the host that holds a VM, from outside.
+        room("HostVMs", ["CLinux", "LinuxSystem", "MemoryUnits", system]),
+
         // The kernel's uAPI, the module, and the kernel's half in software.
         room("KVM", ["CKVM", "CLinux", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
         room("TDXModule", ["Hashing", "MemoryUnits", "TDXStatusCodes"]),
@@ -156,6 +159,7 @@ let package = Package(
         tests("Hashing", ["Hashing"]),
         tests("Terms", ["Terms"]),
         tests("LinuxSystem", ["CLinux", "LinuxSystem", "MemoryUnits", "TestSupport", system]),
+        tests("HostVMs", ["HostVMs", "LinuxSystem"], exclude: ["stand-in-vmm.py"]),
         tests("KVM", ["KVM", "CKVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
         tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", "TestSupport"]),
         tests(

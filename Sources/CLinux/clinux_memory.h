@@ -175,6 +175,39 @@ static inline int tdxd_list_directory(const char *path, void *context, void (*ea
     return result;
 }
 
+// Calls `each` with the name and the target of every symbolic link of a directory whose target contains `part`. Links that
+// go meanwhile are passed over; targets are cut after 255 bytes. Gives the number of links looked at, or -errno.
+static inline int64_t tdxd_find_links(
+    const char *path, const char *part, void *context, void (*each)(void *, const char *, const char *)) {
+    DIR *directory = opendir(path);
+    if (!directory) return -errno;
+    int64_t result = 0;
+    for (;;) {
+        errno = 0;
+        struct dirent *entry = readdir(directory);
+        if (!entry) {
+            if (errno) result = -errno;
+            break;
+        }
+        if (entry->d_name[0] == '.') continue;
+        char target[256];
+        ssize_t length = readlinkat(dirfd(directory), entry->d_name, target, sizeof target - 1);
+        if (length < 0) {
+            // A process that may be listed but not looked into: its links cannot be read at all.
+            if (errno == EACCES || errno == EPERM) {
+                result = -errno;
+                break;
+            }
+            continue;
+        }
+        result++;
+        target[length] = 0;
+        if (strstr(target, part)) each(context, entry->d_name, target);
+    }
+    closedir(directory);
+    return result;
+}
+
 // glibc declares these under _GNU_SOURCE only.
 int fallocate(int, int, off_t, off_t);
 int memfd_create(const char *, unsigned);

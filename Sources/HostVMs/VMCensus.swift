@@ -1,0 +1,59 @@
+public import LinuxSystem
+
+/// How many VMs a host has, as KVM's announcements tell: no right is needed to hear them.
+///
+/// Each announcement carries the number of VMs that exist, so that one is enough to know all, also those that were there
+/// before. Which of them have private memory, no announcement tells.
+public struct VMCensus: Hashable, Sendable {
+    /// How many VMs are not the caller's own.
+    public enum Others: Hashable, Sendable {
+        case exactly(UInt64)
+        /// Nothing was announced yet, or announcements were lost since the last one.
+        case unknown(String)
+    }
+
+    /// VMs that exist, as the last announcement says; nil before the first one and after a loss.
+    public private(set) var live: UInt64?
+    /// VMs that were seen to appear and not to go. Key: the thread that made them. Value: their processes.
+    private var seen: [Int32: [Int32?]] = [:]
+    private var hasLost = false
+
+    public init() {}
+
+    /// - Parameter process: of the creating thread; nil where it is not known.
+    public mutating func note(_ event: VMEvent, process: Int32?) {
+        live = event.live
+        hasLost = false
+        switch event.kind {
+        case .created: seen[event.creatorPID, default: []].append(process)
+        case .destroyed:
+            guard var processes = seen[event.creatorPID] else { return }
+            processes.removeLast()
+            seen[event.creatorPID] = processes.isEmpty ? nil : processes
+        }
+        // What exists bounds what was seen, also after a loss: then which of them went is not known.
+        if UInt64(seen.values.reduce(0) { $0 + $1.count }) > event.live { seen = [:] }
+    }
+
+    /// Announcements were lost: the next one tells the number again.
+    public mutating func noteLoss() {
+        live = nil
+        hasLost = true
+        seen = [:]
+    }
+
+    /// VMs that do not belong to the caller's processes.
+    /// - Parameters:
+    ///   - own: processes whose VMs are the caller's.
+    ///   - known: VMs of the caller's processes in all, seen to appear or not; those that were not seen count as own up to it.
+    public func others(own: Set<Int32>, known: Int) -> Others {
+        guard let live else {
+            return .unknown(
+                hasLost ? "announcements of VMs were lost" : "KVM has announced no VM since tdxd was started")
+        }
+        let ownSeen = seen.values.joined().count { process in process.map { own.contains($0) } ?? false }
+        // A VM that is known to be the caller's and was not seen to appear was there before.
+        let mine = UInt64(max(ownSeen, known, 0))
+        return .exactly(live > mine ? live - mine : 0)
+    }
+}
