@@ -127,13 +127,13 @@ let package = Package(
         room(
             "TDXDaemon",
             [
-                "CLinux", "ControlInterface", "HolderLaunch", "LinuxSystem", "MemoryUnits", "ServiceSupport",
+                "CLinux", "ControlInterface", "HolderLaunch", "HostVMs", "LinuxSystem", "MemoryUnits", "ServiceSupport",
                 "TDXStatusCodes", "Terms", "Varlink", logging, system,
             ]),
         room(
             "TDXControl",
             [
-                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Terms",
+                "CLinux", "ControlInterface", "HostVMs", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Terms",
                 "TransitionModel",
                 "Varlink",
                 argumentParser, system,
@@ -196,7 +196,7 @@ let package = Package(
         tests(
             "TDXControl",
             [
-                "TDXControl", "ControlInterface", "InterfaceTestSupport", "LinuxSystem", "MemoryUnits",
+                "TDXControl", "ControlInterface", "HostVMs", "InterfaceTestSupport", "LinuxSystem", "MemoryUnits",
                 "TDXStatusCodes", "TestSupport", "Varlink", argumentParser, system,
             ]),
         // What documents state about the code.
@@ -215,7 +215,8 @@ let package = Package(
         tests(
             "TDXDaemon",
             [
-                "TDXDaemon", "ControlInterface", "HolderLaunch", "InterfaceTestSupport", "LinuxSystem", "MemoryUnits",
+                "TDXDaemon", "ControlInterface", "HostVMs", "HolderLaunch", "InterfaceTestSupport", "LinuxSystem",
+                "MemoryUnits",
                 "ServiceSupport", "TestSupport", "Varlink", logging, system,
             ]),
         tests(

@@ -132,15 +132,22 @@ extension ManagerInterface {
         public struct Reply: Codable, Hashable, Sendable {
             public var backend: Backend
             public var emulated: Bool
-            /// No check fails.
+            /// No check fails, and what other programs' VMs hold is known.
             public var safe: Bool
             public var checks: [HostCheck]
             public var answers: [KexecAnswer]
 
+            /// The check that, skipped, leaves the whole answer open.
+            public static let otherVMs = "other_vms"
+            /// Neither safe nor known not to be.
+            public var isUnknown: Bool { !safe && !checks.contains { $0.result == .fail } }
+
             public init(backend: Backend, checks: [HostCheck], answers: [KexecAnswer]) {
                 self.backend = backend
                 self.emulated = backend.isEmulated
-                self.safe = !checks.contains { $0.result == .fail }
+                self.safe = !checks.contains {
+                    $0.result == .fail || ($0.name == Self.otherVMs && $0.result == .skip)
+                }
                 self.checks = checks
                 self.answers = answers
             }

@@ -11,6 +11,11 @@ public struct HostVMs: Hashable, Sendable {
     public struct Unseen: Hashable, Sendable {
         public var pid: Int32
         public var program: String?
+
+        public init(pid: Int32, program: String?) {
+            self.pid = pid
+            self.program = program
+        }
     }
 
     /// In order of process numbers.

@@ -1,4 +1,5 @@
 public import LinuxSystem
+internal import MemoryUnits
 
 /// A process that holds KVM VMs or their guest_memfds, as /proc shows it.
 ///
@@ -70,6 +71,12 @@ public struct VMProcess: Hashable, Sendable {
 
     /// The unit of systemd that it runs in, such as `machine-qemu\x2d1\x2dweb1.scope`; nil without one.
     public var unit: String? { controlGroup.flatMap { ControlGroupNames.unit(of: $0) } }
+
+    /// "qemu-system-x86 (pid 123, web1): guest_memfds of 256 MiB"
+    public var words: String {
+        let size = unreadable > 0 ? "of unknown size" : "of \(ByteCount(guestBytes))"
+        return "\(program) (pid \(pid)\(name.map { ", \($0)" } ?? "")): guest_memfds \(size)"
+    }
 
     package static func sum(_ bytes: [UInt64]) -> UInt64 {
         bytes.reduce(0) { sum, next in

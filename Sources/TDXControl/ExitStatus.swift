@@ -9,6 +9,8 @@ enum ExitStatus: Int32, CaseIterable, Sendable {
     case notPermitted = 4
     /// No key id or not enough memory.
     case capacity = 5
+    /// The answer cannot be known, such as whether other programs' VMs have private memory.
+    case unknown = 6
     /// EX_UNAVAILABLE of sysexits.h.
     case daemonUnavailable = 69
     /// EX_TEMPFAIL of sysexits.h.

@@ -29,13 +29,17 @@ final class PrivateHost: Sendable {
     var log: String { (try? TextFile.read(directory + "/log")) ?? "" }
 
     /// - Parameter settings: lines of the configuration behind those of its section [backend].
-    init(backend: String = "memfd", onStop: String = "keep", settings: String = "", start: Bool = true) throws {
+    /// - Parameter otherVMs: other tests' VMs are on this host, too.
+    init(
+        backend: String = "memfd", onStop: String = "keep", otherVMs: String = "ignore", settings: String = "",
+        start: Bool = true
+    ) throws {
         var template = Array("/tmp/tdxd-sys.XXXXXX".utf8CString)
         guard let made = mkdtemp(&template) else { throw LinuxError("mkdtemp", Errno(rawValue: errno)) }
         directory = String(cString: made)
         // Other users are tried, too.
         chmod(directory, 0o755)
-        try configure(backend: backend, onStop: onStop, settings: settings)
+        try configure(backend: backend, onStop: onStop, otherVMs: otherVMs, settings: settings)
         if start { try self.start() }
     }
 
@@ -46,11 +50,13 @@ final class PrivateHost: Sendable {
         Self.remove(directory)
     }
 
-    func configure(backend: String = "memfd", onStop: String = "keep", settings: String = "") throws {
+    func configure(
+        backend: String = "memfd", onStop: String = "keep", otherVMs: String = "ignore", settings: String = ""
+    ) throws {
         // A machine that runs other tests beside this one, or emulates its processor, is no host of a guest.
         let patience = settings.contains("holder_start") ? "" : "[deadlines]\nholder_start = 2min\n"
         let text =
-            "[service]\non_stop = \(onStop)\nlog_level = debug\n"
+            "[service]\non_stop = \(onStop)\nother_vms = \(otherVMs)\nlog_level = debug\n"
             + "\(patience)[backend]\nbackend = \(backend)\n\(settings)\n"
         unlink(directory + "/tdxd.conf")
         let file = try openForAppending(directory + "/tdxd.conf")

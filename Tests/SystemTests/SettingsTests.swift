@@ -180,6 +180,16 @@ import Varlink
             #expect(host.kill(.terminate) == .exited(status: 0))
             #expect(host.holders.isEmpty)
         },
+        Case("service.other_vms") {
+            func names(_ otherVMs: String) throws -> [String] {
+                let host = try PrivateHost(otherVMs: otherVMs)
+                let reply: ManagerInterface.CheckKexec.Reply = try host.client().call(
+                    ManagerInterface.CheckKexec.method, timeout: .seconds(60))
+                return reply.checks.map(\.name)
+            }
+            #expect(try names("count").contains("other_vms"))
+            #expect(try !names("ignore").contains("other_vms"))
+        },
         Case("service.log_level") {
             let host = try PrivateHost(start: false)
             // The test's own file has the setting already.

@@ -29,12 +29,13 @@ import Testing
     }
 
     static func verdict(
-        _ inventory: Inventory, _ host: KexecReadings = plainHost, drain: DrainPurpose? = nil
+        _ inventory: Inventory, _ host: KexecReadings = plainHost, drain: DrainPurpose? = nil,
+        others: OtherVMs? = nil
     ) -> KexecVerdict {
         KexecVerdict(
             inventory: inventory, host: host, backend: .memfd,
             drain: drain.map { DrainRecord(purpose: $0, since: "2026-01-01T00:00:00.000Z", policy: .auto) },
-            writeRate: 1e9, memory: .gibibytes(100))
+            others: others, writeRate: 1e9, memory: .gibibytes(100))
     }
 
     static func failing(_ verdict: KexecVerdict) -> [String] {

@@ -14,6 +14,7 @@ extension Setting {
         numberOrNone("service", "certificate_days", \.service.certificateDays, 1...36_500),
         pathsOrAny("service", "firmware_directories", \.service.firmwareDirectories),
         choice("service", "on_stop", \.service.onStop),
+        choice("service", "other_vms", \.service.otherVMs),
         choice("service", "log_level", \.service.logLevel),
 
         group("access", "admin_group", \.access.adminGroup),

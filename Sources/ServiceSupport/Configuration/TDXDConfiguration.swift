@@ -22,6 +22,8 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var firmwareDirectories: [String]?
         /// What happens to TDs when tdxd is stopped.
         public var onStop = OnStop.keep
+        /// Whether VMs that tdxd does not manage count where tdxd is asked whether the host is free of private memory.
+        public var otherVMs = OtherVMs.count
         public var logLevel = Logger.Level.info
     }
 
@@ -142,6 +144,12 @@ public struct TDXDConfiguration: Hashable, Sendable {
         case keep
         /// Every TD is torn down first.
         case drain
+    }
+
+    public enum OtherVMs: String, Hashable, Sendable, CaseIterable {
+        case count
+        /// For a private tdxd beside other programs, such as in a test.
+        case ignore
     }
 
     public enum Others: String, Hashable, Sendable, CaseIterable {

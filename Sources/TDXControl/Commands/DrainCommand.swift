@@ -76,18 +76,23 @@ struct KexecCommand: ParsableCommand {
 struct KexecCheckCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "Checks everything that stands against kexec now. Changes nothing.",
-        discussion: "The exit status is 0 if it is safe, 1 if it is not.")
+        discussion: """
+            VMs of other programs, such as QEMU's, count too. Where tdxd may not look at them and tdxctl runs as root, tdxctl \
+            looks through /proc by itself and prints what it saw. The exit status is 0 if it is safe, 1 if it is not, and 6 if \
+            that cannot be known.
+            """)
 
     @OptionGroup var options: GlobalOptions
     @ParentCommand var kexec: KexecCommand
     var root: Tdxctl { kexec.root }
 
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
-        let reply = try context.withManager { client throws(VarlinkClientError) in
+        var reply = try context.withManager { client throws(VarlinkClientError) in
             try client.call(
                 ManagerInterface.CheckKexec.method, as: ManagerInterface.CheckKexec.Reply.self, timeout: .seconds(120))
         }
+        reply.lookAtOtherVMs()
         context.show(completedReply(reply, of: "CheckKexec"), text: render(reply, context.console.style))
-        return reply.safe ? .ok : .failed
+        return reply.safe ? .ok : reply.isUnknown ? .unknown : .failed
     }
 }

@@ -38,7 +38,8 @@ func render(_ reply: ManagerInterface.CheckKexec.Reply, _ style: Style) -> Strin
     }
     var text = table.rendered(style)
     for check in reply.checks {
-        if let hint = check.hint, check.result == .fail {
+        let isOpen = check.result == .skip && check.name == ManagerInterface.CheckKexec.Reply.otherVMs
+        if let hint = check.hint, check.result == .fail || isOpen {
             text += "hint: \(printable(check.title)): \(printable(hint))\n"
         }
     }
@@ -53,7 +54,9 @@ func render(_ reply: ManagerInterface.CheckKexec.Reply, _ style: Style) -> Strin
     text +=
         reply.safe
         ? style.good("SAFE") + ": nothing stands against kexec. "
-        : style.bad("NOT SAFE")
-            + ": \(reply.checks.count { $0.result == .fail }) of \(reply.checks.count) checks fail. "
+        : reply.isUnknown
+            ? style.doubtful("UNKNOWN") + ": whether other programs' VMs have private memory cannot be seen. "
+            : style.bad("NOT SAFE")
+                + ": \(reply.checks.count { $0.result == .fail }) of \(reply.checks.count) checks fail. "
     return text + "[\(backendInFull(reply.backend, emulated: reply.emulated))]\n"
 }

@@ -8,6 +8,8 @@ struct KexecVerdict {
     let host: KexecReadings
     let backend: Backend
     let drain: DrainRecord?
+    /// Nil where the configuration leaves other VMs out.
+    let others: OtherVMs?
     /// Bytes a second at which this host writes memory, measured just now on one CPU; nil where it was not.
     let writeRate: Double?
     let memory: ByteCount?
@@ -15,7 +17,11 @@ struct KexecVerdict {
     private var hasPrivateMemory: Bool { inventory.privateBytes > 0 || inventory.convertingBytes > 0 }
     private var hasDomains: Bool { inventory.building + inventory.running + inventory.ending > 0 }
 
-    var checks: [HostCheck] { [domains, pages, keys, proofs, erratum, kernel, image, crashKernel] }
+    var checks: [HostCheck] {
+        [domains, otherVMs, pages, keys, proofs, erratum, kernel, image, crashKernel].compactMap { $0 }
+    }
+
+    private var otherVMs: HostCheck? { others?.check }
 
     private func check(
         _ name: String, _ title: String, _ result: CheckResult, _ evidence: String, hint: String? = nil
@@ -120,7 +126,7 @@ struct KexecVerdict {
 
     /// What each known way to treat kexec says now.
     var answers: [KexecAnswer] {
-        let blockers = inventory.blockers(.kexec)
+        let blockers = inventory.blockers(.kexec) + (others?.blockers ?? [])
         let open = blockers.isEmpty ? "nothing of any TD is left" : blockers.joined(separator: ", ")
         let isDrained = drain?.purpose == .kexec && blockers.isEmpty
         return [

@@ -106,6 +106,8 @@ extension Manager {
         let (record, flaw, backend) = core.withLock { ($0.drain, $0.drainFlaw, Self.expectedBackend($0)) }
         let inventory = inventory()
         var blockers = record.map { inventory.blockers($0.purpose) } ?? []
+        // Before a reboot or a repair the service manager ends other programs' VMs; a kexec leaves their memory behind.
+        if record?.purpose == .kexec { blockers += otherVMs()?.blockers ?? [] }
         if let flaw {
             blockers.append(
                 "\(flaw): no new TD is let in, and none is ended; “tdxctl drain --undo” or a new drain decides")
@@ -221,7 +223,7 @@ extension Manager {
         let backend = if let known { known } else { try check().backend }
         let verdict = KexecVerdict(
             inventory: inventory(), host: KexecReadings.read(), backend: backend, drain: core.withLock { $0.drain },
-            writeRate: WriteRate.measure(), memory: (try? MemoryInformation.ofHost())?.total)
+            others: otherVMs(), writeRate: WriteRate.measure(), memory: (try? MemoryInformation.ofHost())?.total)
         return ManagerInterface.CheckKexec.Reply(backend: backend, checks: verdict.checks, answers: verdict.answers)
     }
 }

@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import HostVMs
 internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits
@@ -35,6 +36,7 @@ final class Manager: Sendable {
     /// Where certificates and records are written.
     let disk: StateDisk
     let events = VMEventLog()
+    let census = Mutex(VMCensus())
     let descriptors: DescriptorStore
     /// Nil where no control group is delegated.
     let groups: HolderGroups?

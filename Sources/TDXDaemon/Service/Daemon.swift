@@ -275,9 +275,9 @@ public final class Daemon {
     private func watchKernelEvents() {
         do throws(LinuxError) {
             let source = KernelEventBox(try KernelEventSource())
-            let events = manager.events
+            let manager = manager
             try loop.watch(source.source.descriptor.rawValue, for: .readable) { _ in
-                source.drain(into: events) { VMEventLog.process(of: $0) }
+                source.drain(into: manager)
             }
         } catch {
             log.notice("KVM's announcements cannot be received", metadata: ["reason": "\(error)"])
@@ -431,14 +431,14 @@ private final class KernelEventBox {
 
     init(_ source: consuming KernelEventSource) { self.source = source }
 
-    func drain(into log: VMEventLog, process: (Int32) -> Int32?) {
+    func drain(into manager: Manager) {
         while true {
             do throws(LinuxError) {
                 guard let event = try source.next() else { return }
                 guard let vm = VMEvent(event) else { continue }
-                log.note(vm, process: vm.kind == .created ? process(vm.creatorPID) : nil)
+                manager.note(vm, process: vm.kind == .created ? VMEventLog.process(of: vm.creatorPID) : nil)
             } catch {
-                log.noteLoss()
+                manager.noteLostAnnouncements()
                 // ENOBUFS comes once; the events behind it are still there.
                 guard error.errno == .noBufferSpace else { return }
             }
