@@ -1,4 +1,4 @@
-public import TestSupport
+internal import TestSupport
 public import Varlink
 
 /// Answers that keep to an interface's types and to nothing else, from a seed: the same seed gives the same answers.
