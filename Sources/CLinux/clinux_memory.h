@@ -175,8 +175,8 @@ static inline int tdxd_list_directory(const char *path, void *context, void (*ea
     return result;
 }
 
-// Calls `each` with the name and the target of every symbolic link of a directory whose target contains `part`. Links that
-// go meanwhile are passed over; targets are cut after 255 bytes. Gives the number of links looked at, or -errno.
+// Calls `each` with the name and the target of every symbolic link of a directory whose target contains `part`. Links
+// that go meanwhile are passed over; targets are cut after 255 bytes. Gives the number of links looked at, or -errno.
 static inline int64_t tdxd_find_links(
     const char *path, const char *part, void *context, void (*each)(void *, const char *, const char *)) {
     DIR *directory = opendir(path);

@@ -53,8 +53,8 @@ public struct HostVMs: Hashable, Sendable {
     /// dumpable needs CAP_SYS_PTRACE even of its own user. Source: reference/vmm.md §10.
     /// - Parameters:
     ///   - excluding: process numbers that are not looked into.
-    ///   - countingResident: counts each guest_memfd's resident bytes: pidfd_getfd(2) and cachestat(2). Takes about 10 ms
-    ///     for a GiB that is resident.
+    ///   - countingResident: counts each guest_memfd's resident bytes: pidfd_getfd(2) and cachestat(2). Takes about 10
+    ///     ms for a GiB that is resident.
     /// - Throws: where /proc itself cannot be listed.
     public static func look(
         excluding: Set<Int32> = [], countingResident: Bool = false, procDirectory: String = "/proc"
@@ -139,8 +139,8 @@ public struct HostVMs: Hashable, Sendable {
 enum KVMLink: Hashable {
     case vm, vcpu, guestMemory
 
-    /// "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:[kvm-gmem]" (Linux 6.8 to 7.2); a path elsewhere that only
-    /// looks similar is none of them.
+    /// "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:[kvm-gmem]" (Linux 6.8 to 7.2); a path elsewhere that
+    /// only looks similar is none of them.
     init?(_ target: String) {
         guard target.hasPrefix("anon_inode:") else { return nil }
         let name = target.dropFirst(11)

@@ -2,8 +2,8 @@ public import LinuxSystem
 
 /// How many VMs a host has, as KVM's announcements tell: no right is needed to hear them.
 ///
-/// Each announcement carries the number of VMs that exist, so that one is enough to know all, also those that were there
-/// before. Which of them have private memory, no announcement tells.
+/// Each announcement carries the number of VMs that exist, so that one is enough to know all, also those that were
+/// there before. Which of them have private memory, no announcement tells.
 public struct VMCensus: Hashable, Sendable {
     /// How many VMs are not the caller's own.
     public enum Others: Hashable, Sendable {
@@ -45,7 +45,8 @@ public struct VMCensus: Hashable, Sendable {
     /// VMs that do not belong to the caller's processes.
     /// - Parameters:
     ///   - own: processes whose VMs are the caller's.
-    ///   - known: VMs of the caller's processes in all, seen to appear or not; those that were not seen count as own up to it.
+    ///   - known: VMs of the caller's processes in all, seen to appear or not; those that were not seen count as own up
+    ///     to it.
     public func others(own: Set<Int32>, known: Int) -> Others {
         guard let live else {
             return .unknown(

@@ -485,6 +485,9 @@ import Varlink
         },
         Case("deadlines.check") {
             let host = try makeHost("[deadlines]\ncheck = 1s")
+            // A Check within two seconds shares the report of tdxd's start.
+            #expect(eventually { host.log.contains("probed the host") })
+            usleep(2_500_000)
             let time = try stopped(launcher(of: host)) {
                 elapsed {
                     #expect(
@@ -499,6 +502,12 @@ import Varlink
         Case("deadlines.first_message") {
             let host = try makeHost("[deadlines]\nfirst_message = 200ms")
             #expect(try timeUntilClosed(host, after: []) < .seconds(10))
+        },
+        Case("deadlines.idle") {
+            let host = try makeHost("[deadlines]\nidle = 1s")
+            let call = Array("{\"method\":\"org.varlink.service.GetInfo\"}\0".utf8)
+            let time = try timeUntilClosed(host, after: call)
+            #expect(time >= .seconds(1) && time < .seconds(20), "\(time)")
         },
         Case("deadlines.client") {
             let host = try makeHost("[deadlines]\nclient = 200ms")

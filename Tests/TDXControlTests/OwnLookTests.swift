@@ -19,7 +19,9 @@ import Testing
         var reply = Self.reply(.skip)
         reply.lookAtOtherVMs(isRoot: true) { HostVMs(processesSeen: 80) }
         #expect(reply.safe)
-        #expect(reply.checks[0].evidence == "none of 80 processes holds a guest_memfd (tdxctl looked through /proc itself)")
+        #expect(
+            reply.checks[0].evidence
+                == "none of 80 processes holds a guest_memfd (tdxctl looked through /proc itself)")
     }
 
     @Test func `what it finds makes the answer unsafe`() {

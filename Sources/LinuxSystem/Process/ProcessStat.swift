@@ -14,7 +14,8 @@ public struct ProcessStat: Hashable, Sendable {
     /// It has ended and was not reaped: its descriptors are closed.
     public var isZombie: Bool { state == "Z" || state == "X" }
 
-    /// Reads "PID (NAME) STATE …". The name may contain anything, parentheses too; the last ")" ends it. Nil for other texts.
+    /// Reads "PID (NAME) STATE …". The name may contain anything, parentheses too; the last ")" ends it. Nil for other
+    /// texts.
     public init?(parsing text: String) {
         guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")"), open < close else { return nil }
         // Of these, the state is the third field of stat(5), the flags the ninth, the start the twenty-second.

@@ -9,7 +9,7 @@ struct Tdxctl: ParsableCommand {
         commandName: "tdxctl", abstract: "Creates, shows, converts and ends the trust domains (TDs) of this host.",
         discussion: """
             Exit status: 0 ok, 1 failed, 2 usage, 3 no such TD or certificate, 4 not permitted, 5 no capacity (key ids, \
-            memory), 69 tdxd is not available, 75 try again.
+            memory), 6 unknown, 69 tdxd is not available, 75 try again.
             """,
         version: ControlInterfaceVersion.text,
         subcommands: [

@@ -30,6 +30,8 @@ struct TDParameters {
         var entry = CPUIDEntry(
             function: leaf.leaf, index: leaf.hasSubleaves ? leaf.subleaf : 0, flags: leaf.hasSubleaves ? 1 : 0,
             eax: leaf.eax, ebx: leaf.ebx, ecx: leaf.ecx, edx: leaf.edx)
+        // The module has these bits fixed; KVM offers them and takes the width out again before MNG.INIT.
+        if entry.function == 0x8000_0008 { entry.eax = entry.eax & 0xFF00_FFFF | 0xFF << 16 }
         if entry.function == 7, entry.index == 0 {
             entry.ebx &= ~tsx
             entry.ecx &= ~waitPackage
