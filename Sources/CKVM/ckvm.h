@@ -140,6 +140,7 @@ struct tdxd_kvm_exit_system_event {
 #define TDXD_KVM_EXIT_HLT 5
 #define TDXD_KVM_EXIT_MMIO 6
 #define TDXD_KVM_EXIT_SHUTDOWN 8
+#define TDXD_KVM_EXIT_FAIL_ENTRY 9
 #define TDXD_KVM_EXIT_INTR 10
 #define TDXD_KVM_EXIT_INTERNAL_ERROR 17
 #define TDXD_KVM_EXIT_SYSTEM_EVENT 24
@@ -188,4 +189,13 @@ static inline uint32_t tdxd_run_exit_reason(const void *run) {
 
 static inline void tdxd_run_clear_exit_reason(void *run) {
     __atomic_store_n((uint32_t *)((char *)run + 8), 0, __ATOMIC_RELEASE);
+}
+
+// The address is that of the byte.
+static inline int tdxd_run_immediate_exit(const void *byte) {
+    return __atomic_load_n((const uint8_t *)byte, __ATOMIC_SEQ_CST);
+}
+
+static inline void tdxd_run_set_exit_reason(void *run, uint32_t reason) {
+    __atomic_store_n((uint32_t *)((char *)run + 8), reason, __ATOMIC_RELEASE);
 }

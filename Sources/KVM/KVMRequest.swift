@@ -35,7 +35,8 @@ extension KVMRequest {
     /// Every request that this library makes. A seccomp filter that allows these allows KVM.
     public static let all: [KVMRequest] = [
         Ioctls.getAPIVersion, Ioctls.createVM, Ioctls.checkExtension, Ioctls.getVCPUMmapSize,
-        Ioctls.createVCPU, Ioctls.setUserMemoryRegion.request, Ioctls.setUserMemoryRegion2.request,
+        Ioctls.createVCPU, Ioctls.setTSCFrequency, Ioctls.setUserMemoryRegion.request,
+        Ioctls.setUserMemoryRegion2.request,
         Ioctls.enableCapability.request, Ioctls.memoryEncryptOperation.request, Ioctls.setMemoryAttributes.request,
         Ioctls.createGuestMemfd.request, Ioctls.run, Ioctls.getRegisters.request, Ioctls.setRegisters.request,
         Ioctls.getSpecialRegisters.request, Ioctls.setSpecialRegisters.request, Ioctls.setCPUID2.request,

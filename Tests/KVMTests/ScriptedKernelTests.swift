@@ -361,8 +361,26 @@ struct ScriptedKernelTests {
             } == .internalError(subcode: 3, data: .init(repeating: 0, count: 16)))
         #expect(
             try exit(reason: 40) { run in
-                run.storeBytes(of: 0x10002, toByteOffset: 40, as: UInt64.self)
-            } == .tdx(number: 0x10002, flags: 0))
+                for (index, value) in [0, 0x10002, 1 << 63 | 3, 0x7000, 0x2000].enumerated()
+                    as EnumeratedSequence<[UInt64]>
+                {
+                    run.storeBytes(of: value, toByteOffset: 32 + index * 8, as: UInt64.self)
+                }
+            } == .tdx(.getQuote(buffer: .init(0x7000), size: 0x2000)))
+        for (number, expected) in [
+            (0x10000, .getTDVMCallInfo(leaf: 77)), (0x10004, .setupEventNotify(vector: 77)),
+            (0x1234, .other(number: 0x1234, flags: 5)),
+        ] as [(UInt64, TDXExit)] {
+            #expect(
+                try exit(reason: 40) { run in
+                    run.storeBytes(of: number == 0x1234 ? 5 : 0, toByteOffset: 32, as: UInt64.self)
+                    run.storeBytes(of: number, toByteOffset: 40, as: UInt64.self)
+                    run.storeBytes(of: 77, toByteOffset: 56, as: UInt64.self)
+                } == .tdx(expected))
+        }
+        #expect(
+            try exit(reason: 9) { $0.storeBytes(of: 0x8000_0021, toByteOffset: 32, as: UInt64.self) }
+                == .failedEntry(reason: 0x8000_0021))
         #expect(try exit(reason: 5) == .halt)
         #expect(try exit(reason: 8) == .shutdown)
         #expect(try exit(reason: 4242) == .other(reason: 4242))

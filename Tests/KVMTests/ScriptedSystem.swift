@@ -64,6 +64,7 @@ final class ScriptedMachine: KVMVirtualMachine {
     func createVCPU(id: UInt32) throws(KVMError) -> any KVMVirtualCPU {
         throw KVMError("KVM_CREATE_VCPU", .ioError)
     }
+    func setTSCFrequency(kilohertz: UInt32) throws(KVMError) { try answer("tsc", nil) }
     func tdxCapabilities() throws(KVMError) -> TDXCapabilities { system.script.tdxCapabilities }
     func tdxInitialize(_ parameters: TDXInitialization) throws(KVMError) {
         try answer("initialize", system.script.initialization)

@@ -158,7 +158,7 @@ import Testing
                     $0.guest = GuestProgram { processor throws(GuestFault) in
                         let kernel = GuestKernel(processor)
                         for page in faulted { try kernel.write(GuestFrameNumber(page).address, [UInt8(page) + 1]) }
-                        _ = try processor.vmcall(12)
+                        _ = try processor.vmcall(30, r12: 1, r13: 1, r14: 0x80)
                         for page in faulted {
                             let expected = (16..<24).contains(page) ? 0 : UInt8(page) + 1
                             let seen = try kernel.read(GuestFrameNumber(page).address, count: 1)
@@ -168,7 +168,7 @@ import Testing
                 })
             try td.vm.tdxFinalize()
             try td.memory.punchHole(td.wholeFile)
-            #expect(try td.vcpus[0].run() == .halt)
+            #expect(try td.vcpus[0].run() == .io(isWrite: true, size: 1, port: 0x80, data: [0]))
             try td.expectResident(PageCount(UInt64(faulted.count)))
             try td.memory.punchHole(FileRange(offset: ByteCount(16 * 4096), length: ByteCount(8 * 4096)))
             try td.expectResident(PageCount(UInt64(faulted.count - 8)))
@@ -238,12 +238,12 @@ import Testing
                 $0.guest = GuestProgram { processor throws(GuestFault) in
                     let kernel = GuestKernel(processor)
                     try kernel.write(page, [1])
-                    _ = try processor.vmcall(12)
+                    _ = try processor.vmcall(30, r12: 1, r13: 1, r14: 0x80)
                     _ = try kernel.read(page, count: 1)
                 }
             })
         try td.vm.tdxFinalize()
-        #expect(try td.vcpus[0].run() == .halt)
+        #expect(try td.vcpus[0].run() == .io(isWrite: true, size: 1, port: 0x80, data: [0]))
         td.memory.close()
         #expect(
             try td.vcpus[0].run() == .memoryFault(isPrivate: true, address: page, size: ByteCount(4096)))

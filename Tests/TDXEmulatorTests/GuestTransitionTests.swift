@@ -40,7 +40,10 @@ import TransitionModel
         var seen: [UInt8] = []
     }
 
-    private static func halt(_ processor: GuestProcessor) throws(GuestFault) { _ = try processor.vmcall(12) }
+    /// Hands the turn to the test, by a write to a port.
+    private static func halt(_ processor: GuestProcessor) throws(GuestFault) {
+        _ = try processor.vmcall(30, r12: 1, r13: 1, r14: 0x80)
+    }
 
     /// Converts three pages by the case's protocol. Between the steps every CPU in `readers` loads from every page of the
     /// range and from every alias. With `answer` the host says something else than success to MapGPA.
@@ -107,7 +110,7 @@ import TransitionModel
                         try td.vm.setMemoryAttributes(pages, isPrivate: arguments[2] & 16 != 0)
                     }
                     vcpu.completeHypercall(result)
-                case .halt: return nil
+                case .halt, .io: return nil
                 case let exit: return exit
                 }
             }

@@ -35,10 +35,17 @@ public struct GuestExits: ~Copyable {
             return .reenter
         case .memoryFault(let isPrivate, let address, _):
             return fault(at: address, isPrivate: isPrivate)
+        case .tdx(let call):
+            vcpu.completeTDX(Self.answer(to: call))
+            return .reenter
         default:
             return .notMine
         }
     }
+
+    /// What a guest's call for user space is told: which further calls there are, none; quotes and event notification, which tdxd
+    /// has no service for, are refused as unsupported, as the kernel's own preset does.
+    static func answer(to call: TDXExit) -> TDXAnswer { call.preset }
 
     /// The answers that KVM passes on: 0; EAGAIN, after which the guest asks again from this range's start, where what
     /// is done already costs nothing; EINVAL for what can never be.

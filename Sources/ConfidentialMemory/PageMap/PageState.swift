@@ -46,8 +46,6 @@ public struct PageStateCounts: Hashable, Sendable {
     @inlinable
     public subscript(state: PageState) -> PageCount { PageCount(pages[Int(state.rawValue)]) }
 
-    /// Pages that count as private for safety: private and converting in either direction.
-    @inlinable public var countedPrivate: PageCount { PageCount(pages[1] + pages[2] + pages[3]) }
     /// Pages in transition in either direction.
     @inlinable public var converting: PageCount { PageCount(pages[2] + pages[3]) }
     @inlinable public var total: PageCount { PageCount(pages.wrappedSum()) }

@@ -77,6 +77,13 @@ struct TrustDomainBuilder: ~Copyable {
         guard configuration.vcpus > 0 else {
             throw .invalid(field: "vcpus", value: "\(configuration.vcpus)", limit: "at least 1")
         }
+        if let frequency = configuration.tscFrequency,
+            !(100_000...10_000_000).contains(frequency) || !frequency.isMultiple(of: 25_000)
+        {
+            throw .invalid(
+                field: "tsc_frequency", value: "\(frequency) kHz",
+                limit: "a multiple of 25000 kHz, 100000 kHz to 10000000 kHz")
+        }
         guard configuration.name.utf8.count <= 200 else {
             throw .invalid(
                 field: "name", value: "\(configuration.name.utf8.count) bytes", limit: "at most 200 bytes")
@@ -139,6 +146,9 @@ struct TrustDomainBuilder: ~Copyable {
                 limit: "within \(hexadecimal(capabilities.supportedXFAM)), which this host allows")
         }
         try checkCPUID(capabilities.configurableCPUID)
+        if let frequency = configuration.tscFrequency {
+            try refusing { () throws(KVMError) in try machine.setTSCFrequency(kilohertz: frequency) }
+        }
         do {
             try machine.tdxInitialize(
                 TDXInitialization(

@@ -22,6 +22,9 @@ public struct TrustDomainConfiguration: Sendable {
     /// CPUID as KVM_TDX_INIT_VM takes it: leaves and bits of `TDXCapabilities.configurableCPUID`, leaf 0x80000008 among them.
     /// Nil for the least that KVM accepts. What KVM_SET_CPUID2 takes follows from it and from KVM_TDX_GET_CPUID.
     public var cpuid: [CPUIDEntry]?
+    /// The frequency of the TD's time-stamp counter in kHz: a multiple of 25,000 of 100,000 … 10,000,000. Nil for the host's own,
+    /// rounded down to one.
+    public var tscFrequency: UInt32?
     /// Whether all private memory is allocated before the TD runs.
     public var isPreallocated = false
     /// Whether all private memory is mapped into the TD's page table before the TD runs, and so allocated, too. Refused

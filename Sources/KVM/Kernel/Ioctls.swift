@@ -26,6 +26,7 @@ package enum Ioctls {
     /// The argument is the vCPU's id.
     package static let createVCPU = plain("KVM_CREATE_VCPU", 0x41, [.virtualMachine])
     /// The argument is the frequency in kHz.
+    package static let setTSCFrequency = plain("KVM_SET_TSC_KHZ", 0xA2, [.virtualMachine])
     package static let setUserMemoryRegion = Ioctl<kvm_userspace_memory_region>(
         "KVM_SET_USER_MEMORY_REGION", .write, 0x46, [.virtualMachine])
     package static let setUserMemoryRegion2 = Ioctl<tdxd_kvm_userspace_memory_region2>(

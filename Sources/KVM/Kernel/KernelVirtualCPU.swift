@@ -79,6 +79,10 @@ public final class KernelVirtualCPU: KVMVirtualCPU {
         _ = try? withRunArea("completeHypercall") { area throws(KVMError) in area.completeHypercall(result) }
     }
 
+    public func completeTDX(_ answer: TDXAnswer) {
+        _ = try? withRunArea("completeTDX") { area throws(KVMError) in area.completeTDX(answer) }
+    }
+
     public func setImmediateExit(_ on: Bool) {
         _ = try? withRunArea("setImmediateExit") { area throws(KVMError) in
             tdxd_run_set_immediate_exit(area.baseAddress, on ? 1 : 0)

@@ -78,6 +78,7 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
         guard let memory = slot.guestMemory else {
             var region = kvm_userspace_memory_region()
             region.slot = slot.id
+            region.flags = slot.flags.rawValue
             region.guest_phys_addr = slot.range.start.rawValue
             region.memory_size = slot.range.size.rawValue
             region.userspace_addr = UInt64(slot.userspaceAddress)
@@ -99,7 +100,7 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
         try memory.use(Ioctls.setUserMemoryRegion2.request.name) { number throws(KVMError) in
             var region = tdxd_kvm_userspace_memory_region2()
             region.slot = slot.id
-            region.flags = UInt32(TDXD_KVM_MEM_GUEST_MEMFD)
+            region.flags = UInt32(TDXD_KVM_MEM_GUEST_MEMFD) | slot.flags.rawValue
             region.guest_phys_addr = slot.range.start.rawValue
             region.memory_size = slot.range.size.rawValue
             region.userspace_addr = UInt64(slot.userspaceAddress)
@@ -133,6 +134,10 @@ public final class KernelVirtualMachine: KVMVirtualMachine {
         payload.size = range.size.rawValue
         payload.attributes = isPrivate ? UInt64(TDXD_KVM_MEMORY_ATTRIBUTE_PRIVATE) : 0
         try descriptor.call(Ioctls.setMemoryAttributes, &payload, "\(range) to \(isPrivate ? "private" : "shared")")
+    }
+
+    public func setTSCFrequency(kilohertz: UInt32) throws(KVMError) {
+        try descriptor.call(Ioctls.setTSCFrequency, UInt64(kilohertz), "\(kilohertz) kHz")
     }
 
     public func createVCPU(id: UInt32) throws(KVMError) -> any KVMVirtualCPU {

@@ -44,8 +44,8 @@ struct RunArea {
         case TDXD_KVM_EXIT_INTERNAL_ERROR:
             return .internalError(subcode: load(0, as: UInt32.self), data: countedWords())
         case TDXD_KVM_EXIT_TDX:
-            let exit = load(0, as: tdxd_kvm_exit_tdx.self)
-            return .tdx(number: exit.nr, flags: exit.flags)
+            return .tdx(tdxExit())
+        case TDXD_KVM_EXIT_FAIL_ENTRY: return .failedEntry(reason: load(0, as: UInt64.self))
         case TDXD_KVM_EXIT_MEMORY_FAULT: return memoryFault() ?? .other(reason: reason)
         default: return .other(reason: reason)
         }
@@ -82,6 +82,32 @@ struct RunArea {
         precondition(
             tdxd_run_exit_reason(baseAddress) == UInt32(TDXD_KVM_EXIT_HYPERCALL), "the last exit was no hypercall")
         union.storeBytes(of: result, toByteOffset: 56, as: UInt64.self)
+    }
+
+    /// Only GetTdVmCallInfo has room for more than the status.
+    func completeTDX(_ answer: TDXAnswer) {
+        precondition(
+            tdxd_run_exit_reason(baseAddress) == UInt32(TDXD_KVM_EXIT_TDX), "the last exit was no TDVMCALL")
+        var exit = load(0, as: tdxd_kvm_exit_tdx.self)
+        exit.arguments.0 = answer.status.rawValue
+        if exit.nr == TDXExit.getTDVMCallInfoNumber {
+            exit.arguments = (
+                exit.arguments.0, exit.arguments.1, answer.r11, answer.r12, answer.r13, answer.r14
+            )
+        }
+        union.storeBytes(of: exit, as: tdxd_kvm_exit_tdx.self)
+    }
+
+    private func tdxExit() -> TDXExit {
+        let exit = load(0, as: tdxd_kvm_exit_tdx.self)
+        // Word 0 is the answer's status.
+        let (_, first, second, _, _, _) = exit.arguments
+        switch exit.nr {
+        case TDXExit.getTDVMCallInfoNumber: return .getTDVMCallInfo(leaf: first)
+        case TDXExit.getQuoteNumber: return .getQuote(buffer: GuestPhysicalAddress(first), size: second)
+        case TDXExit.setupEventNotifyNumber: return .setupEventNotify(vector: first)
+        default: return .other(number: exit.nr, flags: exit.flags)
+        }
     }
 
     private func portAccess() -> (isWrite: Bool, size: Int, number: UInt16, count: Int, dataOffset: Int) {

@@ -115,7 +115,10 @@ extension KernelVirtualMachine {
             }
             return TDXCapabilities(
                 supportedAttributes: buffer.load(at: 0), supportedXFAM: buffer.load(at: 8),
-                supportedCommands: buffer.load(at: 48), configurableCPUID: buffer.entries)
+                supportedCommands: buffer.load(at: 48), configurableCPUID: buffer.entries,
+                tdvmcalls: TDVMCallSupport(
+                    kernelR11: buffer.load(at: 16), userR11: buffer.load(at: 24), kernelR12: buffer.load(at: 32),
+                    userR12: buffer.load(at: 40)))
         }
     }
 

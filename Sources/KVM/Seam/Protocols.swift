@@ -33,6 +33,9 @@ public protocol KVMVirtualMachine: AnyObject, Sendable {
     /// KVM_CREATE_VCPU.
     func createVCPU(id: UInt32) throws(KVMError) -> any KVMVirtualCPU
 
+    /// KVM_SET_TSC_KHZ on the VM, before its first vCPU: the frequency of the guest's time-stamp counter in kHz; 0 for the host's
+    /// own. A TD has it from KVM_TDX_INIT_VM on, in units of 25 MHz, 100 MHz to 10 GHz.
+    func setTSCFrequency(kilohertz: UInt32) throws(KVMError)
     /// KVM_TDX_CAPABILITIES; grows the buffer on E2BIG.
     func tdxCapabilities() throws(KVMError) -> TDXCapabilities
     /// KVM_TDX_INIT_VM.
@@ -84,6 +87,8 @@ public protocol KVMVirtualCPU: AnyObject, Sendable {
     func completeInput(_ data: [UInt8])
     /// The hypercall's return value; for MAP_GPA_RANGE 0, EAGAIN or EINVAL as positive numbers.
     func completeHypercall(_ result: UInt64)
+    /// The answer to `VCPUExit.tdx`; without one the kernel's preset stands.
+    func completeTDX(_ answer: TDXAnswer)
     /// Sets `immediate_exit`, so that the next or (with a signal) the present KVM_RUN returns `.interrupted`.
     func setImmediateExit(_ on: Bool)
 

@@ -22,6 +22,8 @@ public struct KVMCapability: RawRepresentable, Hashable, Sendable {
 
     @inlinable public static var numberOfMemslots: Self { Self(rawValue: 10) }
     @inlinable public static var maximumVCPUs: Self { Self(rawValue: 66) }
+    @inlinable public static var maximumVCPUID: Self { Self(rawValue: 128) }
+    @inlinable public static var apicBusCycles: Self { Self(rawValue: 237) }
     @inlinable public static var splitIRQChip: Self { Self(rawValue: 121) }
     @inlinable public static var exitHypercall: Self { Self(rawValue: 201) }
     @inlinable public static var userMemory2: Self { Self(rawValue: 231) }
@@ -66,16 +68,29 @@ public struct MemorySlot: Sendable {
     public var guestMemory: (any KVMGuestMemory)?
     /// Where the slot begins in `guestMemory`.
     public var guestMemoryOffset: ByteCount
+    public var flags: Flags
+
+    /// KVM_MEM_*, but for GUEST_MEMFD, which `guestMemory` says.
+    public struct Flags: OptionSet, Hashable, Sendable {
+        public var rawValue: UInt32
+        public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+        /// KVM_MEM_LOG_DIRTY_PAGES; refused for a slot with guest memory.
+        public static let logDirtyPages = Self(rawValue: 1)
+        /// KVM_MEM_READONLY; refused for a slot with guest memory, and on a TDX VM.
+        public static let readOnly = Self(rawValue: 2)
+    }
 
     public init(
         id: UInt32, range: GuestPhysicalRange, userspaceAddress: UInt, guestMemory: (any KVMGuestMemory)? = nil,
-        guestMemoryOffset: ByteCount = .zero
+        guestMemoryOffset: ByteCount = .zero, flags: Flags = []
     ) {
         self.id = id
         self.range = range
         self.userspaceAddress = userspaceAddress
         self.guestMemory = guestMemory
         self.guestMemoryOffset = guestMemoryOffset
+        self.flags = flags
     }
 }
 
@@ -110,14 +125,17 @@ public struct TDXCapabilities: Hashable, Sendable {
     /// The proposed `supported_caps` word; 0 on kernels without it. Bit 0 announces KVM_TDX_TERMINATE_VM.
     public var supportedCommands: UInt64
     public var configurableCPUID: [CPUIDEntry]
+    public var tdvmcalls: TDVMCallSupport
 
     public init(
-        supportedAttributes: UInt64, supportedXFAM: UInt64, supportedCommands: UInt64, configurableCPUID: [CPUIDEntry]
+        supportedAttributes: UInt64, supportedXFAM: UInt64, supportedCommands: UInt64, configurableCPUID: [CPUIDEntry],
+        tdvmcalls: TDVMCallSupport = TDVMCallSupport()
     ) {
         self.supportedAttributes = supportedAttributes
         self.supportedXFAM = supportedXFAM
         self.supportedCommands = supportedCommands
         self.configurableCPUID = configurableCPUID
+        self.tdvmcalls = tdvmcalls
     }
 }
 
@@ -155,7 +173,10 @@ public enum VCPUExit: Hashable, Sendable {
     /// KVM_RUN failed with EFAULT or EHWPOISON and said where. Size in bytes.
     case memoryFault(isPrivate: Bool, address: GuestPhysicalAddress, size: ByteCount)
     case systemEvent(type: UInt32, data: [UInt64])
-    case tdx(number: UInt64, flags: UInt64)
+    /// A TDVMCALL for user space; answer with `completeTDX`.
+    case tdx(TDXExit)
+    /// KVM_EXIT_FAIL_ENTRY: the vCPU could not enter the guest.
+    case failedEntry(reason: UInt64)
     case internalError(subcode: UInt32, data: [UInt64])
     /// EINTR: a signal or `immediate_exit`.
     case interrupted

@@ -24,7 +24,8 @@ extension GuestMemory {
             let end = range.frames.upperBound.rawValue
             while first < end {
                 let stop = min(end, first + Self.stride.rawValue)
-                for run in snapshot.runs(in: GuestFrameNumber(first)..<GuestFrameNumber(stop)) {
+                for run in snapshot.runs(in: GuestFrameNumber(first)..<GuestFrameNumber(stop))
+                where run.state.countsAsPrivate {
                     let start = run.frames.lowerBound.rawValue
                     encoder.add(
                         start: start, pages: run.frames.upperBound.rawValue - start, PageAttribute(run.state))

@@ -1,3 +1,4 @@
+internal import KVM
 internal import MemoryUnits
 internal import TDXStatusCodes
 public import TransitionModel
@@ -112,7 +113,7 @@ public struct GuestConversion: Sendable {
         }
         for run in Self.runs(frames) {
             let status = try kernel.ask(run, toShared: direction == .toShared) { counts.notifications += 1 }
-            guard status == GHCIStatus.success else { return .refused(status: status) }
+            guard status == TDVMCallStatus.success.rawValue else { return .refused(status: status) }
         }
         return nil
     }

@@ -1,3 +1,4 @@
+internal import KVM
 public import MemoryUnits
 internal import TDXStatusCodes
 public import TransitionModel
@@ -152,10 +153,10 @@ public struct GuestKernel: Sendable {
         while true {
             let answer = try processor.mapGPA(rest, toShared: toShared)
             count()
-            guard answer.status == GHCIStatus.retry else { return answer.status }
+            guard answer.status == TDVMCallStatus.retry.rawValue else { return answer.status }
             let next = GuestPhysicalAddress(answer.next & ~processor.sharedBit)
             // A host that sends the guest elsewhere is not to be followed.
-            guard rest.contains(next) else { return GHCIStatus.invalidOperand }
+            guard rest.contains(next) else { return TDVMCallStatus.invalidOperand.rawValue }
             rest = GuestPhysicalRange(start: next, size: range.end - next)
         }
     }

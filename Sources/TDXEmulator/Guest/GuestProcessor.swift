@@ -38,7 +38,10 @@ public final class GuestProcessor: @unchecked Sendable {
             var now = call
             let outcome: TDCallOutcome? = try inGuest { module, tdvpr in
                 // The host answered the VMCALL that this call made; entering completed it.
-                if isAnswered { return .done(nil) }
+                if isAnswered {
+                    if let answer = module.takeAnswer(vcpu: tdvpr) { now = answer }
+                    return .done(nil)
+                }
                 let outcome = module.tdcall(&now, vcpu: tdvpr)
                 if case .exit(let exit) = outcome { return .exit(exit) }
                 return .done(outcome)
@@ -46,8 +49,7 @@ public final class GuestProcessor: @unchecked Sendable {
                 if case .vmcall = exit { isAnswered = true }
             }
             guard let outcome else {
-                registers = call
-                core.answer.apply(to: &registers)
+                registers = now
                 return .success
             }
             if case .completed(let status) = outcome {

@@ -19,6 +19,23 @@ final class Semaphore: @unchecked Sendable {
     func signal() { sem_post(raw) }
 
     func wait() { while sem_wait(raw) != 0 {} }
+
+    enum Woken {
+        case signalled, timeout
+        /// A signal handler ran on this thread.
+        case interrupted
+    }
+
+    /// Waits that long at most.
+    func wait(milliseconds: Int) -> Woken {
+        var until = timespec()
+        clock_gettime(CLOCK_REALTIME, &until)
+        until.tv_nsec += milliseconds % 1000 * 1_000_000
+        until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1_000_000_000
+        until.tv_nsec %= 1_000_000_000
+        if sem_timedwait(raw, &until) == 0 { return .signalled }
+        return errno == EINTR ? .interrupted : .timeout
+    }
 }
 
 /// The thread on which a guest's program runs, in turns with the thread inside KVM_RUN: exactly one of the two goes on
@@ -54,6 +71,11 @@ final class GuestThread: @unchecked Sendable {
             hostTurn.signal()
         }
         var thread = pthread_t()
+        // The program's thread takes no signal: in a VMM's process one that is meant for the VMM's threads could come here.
+        var (all, before) = (sigset_t(), sigset_t())
+        sigfillset(&all)
+        pthread_sigmask(SIG_SETMASK, &all, &before)
+        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
         let result = pthread_create(
             &thread, nil,
             { argument in

@@ -49,6 +49,14 @@ final class HostContext: Sendable {
         capabilities = TDParameters.capabilities(terminate: configuration.terminate)
     }
 
+    /// The kernel underneath, where there is one.
+    var kernel: (any KVMSystem)? {
+        switch configuration.host {
+        case .guestMemfd(let kernel), .softwareProtected(let kernel): kernel
+        case .memfd: nil
+        }
+    }
+
     var processors: Int { configuration.packages * configuration.processorsPerPackage }
 
     /// The first logical processor of a package, on which the kernel does that package's work.

@@ -27,7 +27,11 @@ final class KeyPool: Sendable {
             guard let keyID = state.free.last else { throw .noSpace }
             if let limit {
                 if limit == 0 { throw .invalidArgument }
-                if state.charged >= limit { throw .resourceBusy }
+                if state.charged >= limit {
+                    // A bug of Linux 7.2: the error path takes back a charge that was never made, so the next call passes.
+                    state.charged -= 1
+                    throw .resourceBusy
+                }
             }
             state.free.removeLast()
             state.charged += 1

@@ -14,8 +14,6 @@ enum TDXCommand: UInt32, CaseIterable, Sendable {
 
     struct Rule: Sendable {
         var name: String
-        /// Whether the command runs inside the "all locks" guard.
-        var takesAllLocks: Bool
         /// States of the TD in which the command goes on; in others it answers EINVAL.
         var trustDomainStates: Set<TDXMachine.State>
         /// State that the command's vCPU must be in, else EINVAL; nil for VM commands and where it does not matter.
@@ -25,23 +23,23 @@ enum TDXCommand: UInt32, CaseIterable, Sendable {
     var rule: Rule {
         switch self {
         case .capabilities:
-            Rule(name: "KVM_TDX_CAPABILITIES", takesAllLocks: false, trustDomainStates: TDXMachine.State.all)
+            Rule(name: "KVM_TDX_CAPABILITIES", trustDomainStates: TDXMachine.State.all)
         case .initializeVM:
-            Rule(name: "KVM_TDX_INIT_VM", takesAllLocks: true, trustDomainStates: [.uninitialized])
+            Rule(name: "KVM_TDX_INIT_VM", trustDomainStates: [.uninitialized])
         case .initializeVCPU:
             Rule(
-                name: "KVM_TDX_INIT_VCPU", takesAllLocks: true, trustDomainStates: [.initialized],
+                name: "KVM_TDX_INIT_VCPU", trustDomainStates: [.initialized],
                 vcpuState: .uninitialized)
         case .initializeMemoryRegion:
             Rule(
-                name: "KVM_TDX_INIT_MEM_REGION", takesAllLocks: true, trustDomainStates: [.initialized],
+                name: "KVM_TDX_INIT_MEM_REGION", trustDomainStates: [.initialized],
                 vcpuState: .initialized)
         case .finalizeVM:
-            Rule(name: "KVM_TDX_FINALIZE_VM", takesAllLocks: true, trustDomainStates: [.initialized])
+            Rule(name: "KVM_TDX_FINALIZE_VM", trustDomainStates: [.initialized])
         case .getCPUID:
-            Rule(name: "KVM_TDX_GET_CPUID", takesAllLocks: true, trustDomainStates: [.initialized])
+            Rule(name: "KVM_TDX_GET_CPUID", trustDomainStates: [.initialized])
         case .terminateVM:
-            Rule(name: "KVM_TDX_TERMINATE_VM", takesAllLocks: false, trustDomainStates: TDXMachine.State.all)
+            Rule(name: "KVM_TDX_TERMINATE_VM", trustDomainStates: TDXMachine.State.all)
         }
     }
 

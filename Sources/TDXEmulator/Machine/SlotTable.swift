@@ -18,6 +18,7 @@ struct SlotTable {
         var file: GuestFile?
         var isGuestMemory: Bool
         var fileOffset: ByteCount
+        var flags: MemorySlot.Flags
         /// The slot is being deleted: faults on it wait (the kernel's KVM_MEMSLOT_INVALID).
         var isInvalid = false
 
@@ -30,7 +31,9 @@ struct SlotTable {
     enum Change {
         case create
         case move(from: GuestPhysicalRange)
+        case flags
         case none
+        case delete
     }
 
     private var slots: [UInt32: Slot] = [:]
@@ -41,13 +44,18 @@ struct SlotTable {
     ///
     /// - Parameters:
     ///   - file: nil when the slot has none, or when what was given is no guest memory of any emulated VM.
+    ///   - isClosed: the private side's descriptor is closed.
     ///   - sharedBit: the GPA bit that makes an address shared; nil before the TD has one.
     func check(
-        _ request: MemorySlot, file: GuestFile?, machine: TDXMachine, sharedBit: UInt64?
+        _ request: MemorySlot, file: GuestFile?, isClosed: Bool, machine: TDXMachine, sharedBit: UInt64?
     ) throws(Errno) -> Change {
         let size = request.range.size
         let start = request.range.start
         guard request.id < Self.capacity else { throw .invalidArgument }
+        // A TD's memory cannot be read-only, nor its private side watched for writes.
+        guard request.flags.isSubset(of: .logDirtyPages), request.guestMemory == nil || request.flags.isEmpty else {
+            throw .invalidArgument
+        }
         guard size.isPageAligned, start.isPageAligned else { throw .invalidArgument }
         guard request.userspaceAddress % UInt(pageSize) == 0, request.userspaceAddress <= Self.endOfUserSpace,
             size.rawValue <= UInt64(Self.endOfUserSpace - request.userspaceAddress)
@@ -56,7 +64,11 @@ struct SlotTable {
             let offset = request.guestMemoryOffset
             guard offset.isPageAligned, offset.rawValue <= UInt64.max - size.rawValue else { throw .invalidArgument }
         }
-        guard size.pages.rawValue <= Self.maximumPages, size != .zero else { throw .invalidArgument }
+        guard size.pages.rawValue <= Self.maximumPages else { throw .invalidArgument }
+        guard size != .zero else {
+            guard slots[request.id] != nil else { throw .invalidArgument }
+            return .delete
+        }
 
         var change = Change.create
         if let old = slots[request.id] {
@@ -64,11 +76,12 @@ struct SlotTable {
             guard old.range.size == size, old.userspaceAddress == request.userspaceAddress else {
                 throw .invalidArgument
             }
-            if old.range.start == start { return .none }
+            if old.range.start == start { return old.flags == request.flags ? .none : .flags }
             change = .move(from: old.range)
         }
         if order.contains(where: { $0.id != request.id && $0.range.overlaps(request.range) }) { throw .fileExists }
         if request.guestMemory != nil {
+            if isClosed { throw .badFileDescriptor }
             try checkBinding(request, file: file, machine: machine)
         }
         let last = request.range.end.rawValue - 1

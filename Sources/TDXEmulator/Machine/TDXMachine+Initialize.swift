@@ -17,7 +17,8 @@ extension TDXMachine {
                 throw KVMError(name, .argListTooLong, detail: "\(request.cpuid.count) CPUID entries of at most 256")
             }
             guard vcpus.isEmpty else { throw KVMError(name, .resourceBusy, detail: "vCPUs exist") }
-            let parameters = try TDParameters(request, maximumVCPUs: min(1024, host.processors))
+            let parameters = try TDParameters(
+                request, maximumVCPUs: min(1024, host.processors), kilohertz: kilohertz)
             let keyID: KeyID
             do throws(Errno) { keyID = try host.keys.allocate() } catch {
                 throw KVMError(name, error, detail: "\(host.keys.freeCount) key ids are free")
@@ -81,9 +82,7 @@ extension TDXMachine {
             let result = host.tdxLock.withLock {
                 seamcall(.mngKeyConfig, rcx: built.tdr.rawValue, on: processor)
             }
-            guard result.status.isSuccess else {
-                throw KVMError(name, .ioError, status: result.status, detail: "\(SeamcallLeaf.mngKeyConfig.name)")
-            }
+            guard result.status.isSuccess else { throw bugOn(name, .mngKeyConfig, result.status) }
         }
         while let page = pages.last {
             let result = seamcall(.mngAddcx, rcx: page.rawValue, rdx: built.tdr.rawValue)
@@ -99,17 +98,26 @@ extension TDXMachine {
         if initialise.status.base == .operandInvalid {
             throw KVMError(name, .invalidArgument, status: initialise.status, detail: SeamcallLeaf.mngInit.name)
         }
-        guard initialise.status.isSuccess else {
-            throw KVMError(name, .ioError, status: initialise.status, detail: SeamcallLeaf.mngInit.name)
-        }
+        guard initialise.status.isSuccess else { throw bugOn(name, .mngInit, initialise.status) }
         // KVM reads the TSC offset and multiplier here; emulated time is the host's own, so nothing uses them.
     }
 
-    /// EAGAIN for "no entropy", EIO for everything else.
+    /// EAGAIN for "no entropy"; everything else is a KVM_BUG_ON.
     private func failure(_ name: String, _ leaf: SeamcallLeaf, _ status: TDXStatus) -> KVMError {
-        KVMError(
-            name, status.base == .rndNoEntropy ? .resourceTemporarilyUnavailable : .ioError, status: status,
-            detail: leaf.name)
+        guard status.base == .rndNoEntropy else { return bugOn(name, leaf, status) }
+        return KVMError(name, .resourceTemporarilyUnavailable, detail: "\(leaf.name) ended with \(status)")
+    }
+
+    /// KVM_SET_TSC_KHZ on the VM.
+    func setTSCFrequency(_ wanted: UInt32) throws(KVMError) {
+        let name = "KVM_SET_TSC_KHZ"
+        try enter(name)
+        try kvmLock.withLock { () throws(KVMError) in
+            guard vcpus.isEmpty, vcpusInCreation == 0 else {
+                throw KVMError(name, .invalidArgument, detail: "vCPUs exist")
+            }
+            kilohertz = wanted == 0 ? TDParameters.hostKilohertz : wanted
+        }
     }
 
     /// KVM_TDX_FINALIZE_VM.
@@ -121,7 +129,12 @@ extension TDXMachine {
             try command.checkState(state)
             let result = seamcall(.mrFinalize, rcx: domain!.tdr.rawValue)
             if result.status.isBusy { throw KVMError(name, .resourceBusy, status: result.status) }
-            guard result.status.isSuccess else { throw bugOn(name, .mrFinalize, result.status) }
+            guard result.status.isSuccess else {
+                var refusal = bugOn(name, .mrFinalize, result.status)
+                // One of the two commands whose status user space is told.
+                refusal.status = result.status
+                throw refusal
+            }
             mmuLock.withWriteLock {
                 state = .runnable
                 preFaultAllowed = true
@@ -130,36 +143,57 @@ extension TDXMachine {
         }
     }
 
-    /// KVM_TDX_GET_CPUID: a pair of MNG.RD for each leaf that can be configured. The guest-physical width, which modules of
-    /// this version do not tell, is KVM's own knowledge.
-    func cpuid() throws(KVMError) -> [CPUIDEntry] {
+    /// KVM_TDX_GET_CPUID: every leaf that the module tells, from 0 and from 0x80000000 on, by pairs of MNG.RD; EIO where it does not
+    /// tell the first of a range. A leaf is read without a sub-leaf first, then by sub-leaves until one is not told. The
+    /// guest-physical width, which modules of this version do not tell, is KVM's own knowledge.
+    func cpuid(_ vcpu: VCPUCore) throws(KVMError) -> [CPUIDEntry] {
         let command = TDXCommand.getCPUID
         let name = command.rule.name
         try enter(name)
-        var entries: [CPUIDEntry] = []
-        try withAllLocks(name) { () throws(KVMError) in
+        return try vcpu.mutex.withLock { () throws(KVMError) in
             try command.checkState(state)
-            for leaf in CPUIDConfiguration.all {
-                var words: [UInt32] = []
-                for second in [false, true] {
-                    let field = leaf.field(ofECXAndEDX: second)
-                    let result = seamcall(.mngRd, rcx: domain!.tdr.rawValue, rdx: field)
-                    guard result.status.isSuccess else {
-                        throw KVMError(
-                            name, .ioError, status: result.status, detail: "field 0x\(String(field, radix: 16))")
-                    }
-                    words += [UInt32(truncatingIfNeeded: result.r8), UInt32(result.r8 >> 32)]
+            var entries: [CPUIDEntry] = []
+            for start in [0, 0x8000_0000] as [UInt32] {
+                let place = entries.count
+                guard addCPUID(start, to: &entries) else {
+                    throw KVMError(name, .ioError, detail: "leaf 0x\(String(start, radix: 16)) is not told")
                 }
-                if leaf.leaf == 0x8000_0008 {
-                    words[0] = words[0] & 0xFF00_FFFF | (domain!.sharedBit == 1 << 51 ? 52 : 48) << 16
-                }
-                entries.append(
-                    CPUIDEntry(
-                        function: leaf.leaf, index: leaf.hasSubleaves ? leaf.subleaf : 0,
-                        flags: leaf.hasSubleaves ? 1 : 0, eax: words[0], ebx: words[1], ecx: words[2], edx: words[3]))
+                // A range's last leaf is in EAX of its first.
+                let last = entries[place].eax
+                guard last > start, last - start < 128 else { continue }
+                for function in start + 1...last { addCPUID(function, to: &entries) }
             }
+            return entries
         }
-        return entries
+    }
+
+    @discardableResult
+    private func addCPUID(_ function: UInt32, to entries: inout [CPUIDEntry]) -> Bool {
+        if let entry = readCPUID(function, nil) {
+            entries.append(entry)
+            return true
+        }
+        for index in 0..<128 as Range<UInt32> {
+            guard let entry = readCPUID(function, index) else { return index > 0 }
+            entries.append(entry)
+        }
+        return true
+    }
+
+    private func readCPUID(_ function: UInt32, _ index: UInt32?) -> CPUIDEntry? {
+        var words: [UInt32] = []
+        for second in [false, true] {
+            let field = CPUIDConfiguration.field(function, index ?? .max, ofECXAndEDX: second)
+            let result = seamcall(.mngRd, rcx: domain!.tdr.rawValue, rdx: field)
+            guard result.status.isSuccess else { return nil }
+            words += [UInt32(truncatingIfNeeded: result.r8), UInt32(result.r8 >> 32)]
+        }
+        if function == 0x8000_0008 {
+            words[0] = words[0] & 0xFF00_FFFF | (domain!.sharedBit == 1 << 51 ? 52 : 48) << 16
+        }
+        return CPUIDEntry(
+            function: function, index: index ?? 0, flags: index == nil ? 0 : 1, eax: words[0], ebx: words[1],
+            ecx: words[2], edx: words[3])
     }
 
     /// KVM_CREATE_VCPU.
@@ -168,6 +202,9 @@ extension TDXMachine {
         try enter(name)
         func refuse(_ errno: Errno, _ detail: String) -> KVMError { KVMError(name, errno, detail: detail) }
         guard id < 4096 else { throw refuse(.invalidArgument, "id \(id) of at most 4095") }
+        if let limit = kvmLock.withLock({ maximumVCPUID }), UInt64(id) >= limit {
+            throw refuse(.invalidArgument, "id \(id) of at most \(limit - 1)")
+        }
         let maximum = min(1024, host.processors)
         try kvmLock.withLock { () throws(KVMError) in
             guard vcpus.count + vcpusInCreation < maximum else {

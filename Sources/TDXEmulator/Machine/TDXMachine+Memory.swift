@@ -6,29 +6,36 @@ internal import TDXModule
 extension TDXMachine {
     // MARK: Memslots
 
-    /// KVM_SET_USER_MEMORY_REGION2 with a size. `file` is the private side that the slot names, resolved.
-    func setMemorySlot(_ request: MemorySlot, file: GuestFile?) throws(KVMError) {
+    /// KVM_SET_USER_MEMORY_REGION2. `file` is the private side that the slot names, resolved.
+    func setMemorySlot(_ request: MemorySlot, file: GuestFile?, isClosed: Bool) throws(KVMError) {
         let name = "KVM_SET_USER_MEMORY_REGION2"
         try enter(name)
-        try slotsLock.withLock { () throws(KVMError) in
+        let isDeletion = try slotsLock.withLock { () throws(KVMError) -> Bool in
             let change: SlotTable.Change
             do throws(Errno) {
-                change = try slots.check(request, file: file, machine: self, sharedBit: domain?.sharedBit)
+                change = try slots.check(
+                    request, file: file, isClosed: isClosed, machine: self, sharedBit: domain?.sharedBit)
             } catch {
                 throw KVMError(name, error, detail: "slot \(request.id): \(request.range)")
             }
-            if case .none = change { return }
+            switch change {
+            case .none: return false
+            case .delete: return true
+            case .create, .move, .flags: break
+            }
             var real = request
             real.guestMemory = file?.real
             try backing.setMemorySlot(real)
             let slot = SlotTable.Slot(
                 id: request.id, range: request.range, userspaceAddress: request.userspaceAddress, file: file,
-                isGuestMemory: file != nil, fileOffset: request.guestMemoryOffset)
+                isGuestMemory: file != nil, fileOffset: request.guestMemoryOffset, flags: request.flags)
             mmuLock.withWriteLock {
                 slots.insert(slot)
                 file?.bind(slot)
             }
+            return false
         }
+        if isDeletion { try deleteMemorySlot(request.id) }
     }
 
     /// KVM_SET_USER_MEMORY_REGION2 with size 0: takes the slot's private pages from the TD, then the slot away.

@@ -20,8 +20,14 @@ extension TDXMachine {
         vcpu.mutex.lock()
         defer { vcpu.mutex.unlock() }
         try enter(name)
+        if vcpu.id != 0, vcpu.state == .uninitialized {
+            // An application processor that was not started: the vCPU blocks until something wakes it.
+            if vcpu.isExitRequested { return .interrupted }
+            if let exit = try waitForWake(vcpu) { return exit }
+            throw KVMError(name, .resourceTemporarilyUnavailable, detail: "vCPU \(vcpu.id) was not started")
+        }
         if let exit = try completePending(vcpu) { return exit }
-        if vcpu.immediateExit.load(ordering: .acquiring) { return .interrupted }
+        if vcpu.isExitRequested { return .interrupted }
         guard vcpu.state == .initialized, state == .runnable else {
             throw KVMError(name, .invalidArgument, detail: "vCPU \(vcpu.state), TD \(state)")
         }
@@ -30,21 +36,23 @@ extension TDXMachine {
         let guest = guestThread(of: vcpu, agent)
         while true {
             guard !dead else { throw KVMError(name, .ioError, detail: "the VM is dead") }
-            if vcpu.immediateExit.load(ordering: .acquiring) { return .interrupted }
+            if vcpu.isExitRequested { return .interrupted }
             if zapsWaiting.load(ordering: .acquiring) > 0 {
                 sched_yield()
                 continue
             }
             let (status, refusal) = enterGuest(vcpu)
             if status.isBusy { continue }
-            guard status.isSuccess else { return .internalError(subcode: 4, data: [status.rawValue]) }
+            guard status.isSuccess else { return unhandledExit(status.rawValue, vcpu) }
             if let refusal {
                 if let exit = try handle(refusal, vcpu) { return exit }
                 continue
             }
             switch guest.resume() {
             case .interrupted: continue
-            case .finished: return .halt
+            case .finished:
+                guard host.configuration.idlesWhenFinished else { return .halt }
+                if let exit = try waitForWake(vcpu) { return exit }
             case .sharedAccess(let access):
                 if let exit = try accessShared(access, vcpu) { return exit }
             case .exit(let exit):
@@ -70,9 +78,10 @@ extension TDXMachine {
     private func enterGuest(_ vcpu: VCPUCore) -> (status: TDXStatus, exit: TDExit?) {
         vcpu.guestLock.withLock {
             var registers = Registers(.vpEnter, rcx: vcpu.tdvpr!.rawValue)
-            let leaf = registers.rax
-            vcpu.answer.apply(to: &registers)
+            let (leaf, operand) = (registers.rax, registers.rcx)
+            registers = vcpu.callRegisters
             registers.rax = leaf
+            registers.rcx = operand
             counts.add(.vpEnter)
             vcpu.mayBeAssociated = true
             let status = host.module.enter(&registers, on: vcpu.processor)
@@ -89,14 +98,29 @@ extension TDXMachine {
     private func handle(_ exit: TDExit, _ vcpu: VCPUCore) throws(KVMError) -> VCPUExit? {
         switch exit {
         case .externalInterrupt, .hostPriorityTimeout: return nil
-        case .halt: return .halt
+        case .halt: return try waitForWake(vcpu)
         case .eptViolation(let address, _, let extended):
             return try handlePrivateFault(GuestPhysicalAddress(address.rawValue / pageSize * pageSize), extended)
-        case .vmcall(let registers): return handleVMCall(registers, vcpu)
+        case .vmcall(let registers): return try handleVMCall(registers, vcpu)
         case .nonRecoverableVCPU(let reason), .nonRecoverableTD(let reason):
             // Triple fault is VMX exit reason 2.
-            return reason == 2 ? .shutdown : .internalError(subcode: 4, data: [vcpu.exitRegisters.rax])
-        case .machineCheck: return .internalError(subcode: 4, data: [vcpu.exitRegisters.rax])
+            return reason == 2 ? .shutdown : unhandledExit(vcpu.exitRegisters.rax, vcpu)
+        case .machineCheck: return unhandledExit(vcpu.exitRegisters.rax, vcpu)
+        }
+    }
+
+    /// What VP.ENTER answered and on which processor.
+    private func unhandledExit(_ status: UInt64, _ vcpu: VCPUCore) -> VCPUExit {
+        .internalError(subcode: 4, data: [status, UInt64(vcpu.processor.rawValue)])
+    }
+
+    /// A halted vCPU: with its APIC in the kernel KVM_RUN does not return, it waits for an event (nil), for a signal or for the
+    /// VM's end. `immediate_exit` alone is noticed within 50 ms: a signal that came right before the wait has left nothing else.
+    func waitForWake(_ vcpu: VCPUCore) throws(KVMError) -> VCPUExit? {
+        while true {
+            guard !dead else { throw KVMError(Self.runName, .ioError, detail: "the VM is dead") }
+            if vcpu.hasPendingEvent.exchange(false, ordering: .acquiringAndReleasing) { return nil }
+            if vcpu.isExitRequested || vcpu.haltWake.wait(milliseconds: 50) == .interrupted { return .interrupted }
         }
     }
 

@@ -31,6 +31,7 @@ final class TDXMachine: @unchecked Sendable {
     let zapsWaiting = Atomic(0)
     private let firstBug = Lock()
     private var bugMet: EmulatedBug?
+    private var firstWarning: String?
 
     let kvmLock = Lock()
     let slotsLock = Lock()
@@ -43,6 +44,10 @@ final class TDXMachine: @unchecked Sendable {
     var vcpusInCreation = 0
     var hasSplitIRQChip = false
     var hypercallExits: UInt64 = 0
+    /// As KVM_CAP_MAX_VCPU_ID set it.
+    var maximumVCPUID: UInt64?
+    /// Of the guest's time-stamp counter, in kHz.
+    var kilohertz = TDParameters.hostKilohertz
     var busyTerminations: Int
 
     // Changed inside `slotsLock` and `mmuLock` for writing; either is enough to read.
@@ -117,8 +122,15 @@ final class TDXMachine: @unchecked Sendable {
     func bugOn(_ operation: String, _ text: String, status: TDXStatus? = nil) -> KVMError {
         firstBug.withLock { if bugMet == nil { bugMet = EmulatedBug(text: "\(operation): \(text)", status: status) } }
         markDead()
-        return KVMError(operation, .ioError, status: status, detail: text)
+        // Its status goes to the kernel's log; user space is told EIO alone.
+        return KVMError(operation, .ioError, detail: text)
     }
+
+    /// WARN_ON without a consequence for the VM: kept for the evidence.
+    func warn(_ text: String) { firstBug.withLock { if firstWarning == nil { firstWarning = text } } }
+
+    /// What the kernel's log would warn of first, beside bugs.
+    var warning: String? { firstBug.withLock { firstWarning } }
 
     /// The first KVM_BUG_ON that the VM met.
     var bug: EmulatedBug? { firstBug.withLock { bugMet } }

@@ -29,8 +29,11 @@ final class VCPUCore: @unchecked Sendable {
     var guest: GuestThread?
     /// What userspace must answer before the vCPU goes on.
     var pending: PendingExit?
-    /// The registers that the guest gets back from its last VMCALL.
-    var answer = VMCallAnswer()
+    /// The registers that the guest passed with its last VMCALL and gets back, changed where the call has an answer: as in Linux
+    /// the same area is the output of one VP.ENTER and the input of the next.
+    var callRegisters = Registers()
+    /// The MSRs that Linux keeps for a TD.
+    var msrs = EmulatedMSRs()
     /// What the guest's last access to shared memory gave; nil when it was not performed and starts again.
     var sharedResult: [UInt8]?
 
@@ -46,7 +49,11 @@ final class VCPUCore: @unchecked Sendable {
     /// An event, such as a posted interrupt, waits for the guest.
     let hasPendingEvent = Atomic(false)
     // Userspace's answers, written between two KVM_RUN by whoever owns the descriptor.
-    private let answers = Mutex<(hypercall: UInt64?, input: [UInt8])>((nil, []))
+    private let answers = Mutex<(hypercall: UInt64?, input: [UInt8], tdx: TDXAnswer?)>((nil, [], nil))
+    /// A VMM's kvm_run, whose `immediate_exit` counts like `immediateExit`: the address of the byte, 0 for none.
+    private let immediateExitByte = Atomic<UInt>(0)
+    /// Where a vCPU that halted waits.
+    let haltWake = Semaphore()
 
     init(id: UInt32, processor: LogicalProcessorID) {
         self.id = id
@@ -54,8 +61,20 @@ final class VCPUCore: @unchecked Sendable {
     }
 
     /// The guest must come out: userspace or the end of the VM wants the vCPU.
-    func wantsExit(_ machine: TDXMachine) -> Bool {
-        immediateExit.load(ordering: .relaxed) || machine.dead
+    func wantsExit(_ machine: TDXMachine) -> Bool { isExitRequested || machine.dead }
+
+    /// `immediate_exit`, by whichever way it was set.
+    var isExitRequested: Bool {
+        if immediateExit.load(ordering: .acquiring) { return true }
+        guard let byte = UnsafeRawPointer(bitPattern: immediateExitByte.load(ordering: .acquiring)) else {
+            return false
+        }
+        return RunPage.isImmediateExitSet(at: byte)
+    }
+
+    /// Has the byte at `address` count as `immediate_exit`, too; nil for none. It must stay readable.
+    func watchImmediateExit(at address: UnsafeRawPointer?) {
+        immediateExitByte.store(UInt(bitPattern: address), ordering: .releasing)
     }
 
     /// Takes the vCPU out of the guest. `guestLock` is held.
@@ -66,6 +85,15 @@ final class VCPUCore: @unchecked Sendable {
 
     func setHypercallResult(_ value: UInt64) { answers.withLock { $0.hypercall = value } }
     func setInput(_ data: [UInt8]) { answers.withLock { $0.input = data } }
+    func setTDXAnswer(_ answer: TDXAnswer?) { answers.withLock { $0.tdx = answer } }
+
+    /// Nil where userspace gave none.
+    func takeTDXAnswer() -> TDXAnswer? {
+        answers.withLock { answers in
+            defer { answers.tdx = nil }
+            return answers.tdx
+        }
+    }
 
     /// The answer to a hypercall exit; the kernel zeroes it before the exit, so no answer is success.
     func takeHypercallResult() -> UInt64 {
@@ -83,52 +111,31 @@ final class VCPUCore: @unchecked Sendable {
     }
 }
 
-/// R10 to R15 as the host sets them before it enters a guest that made a VMCALL.
-struct VMCallAnswer {
-    var r10: UInt64 = 0
-    var r11: UInt64 = 0
-    var r12: UInt64 = 0
-    var r13: UInt64 = 0
-    var r14: UInt64 = 0
-
-    /// As the guest finds them: RAX 0, RCX kept.
-    func apply(to registers: inout Registers) {
-        registers.rax = 0
-        registers.r10 = r10
-        registers.r11 = r11
-        registers.r12 = r12
-        registers.r13 = r13
-        registers.r14 = r14
-    }
-}
-
 /// An exit to userspace that the next KVM_RUN completes.
 enum PendingExit {
-    /// MapGPA: the chunk that userspace decides about, and the end of what the guest asked for.
-    case mapGPA(MapGPARequest, chunk: GuestPhysicalRange)
-    /// Port input of this many bytes.
+    /// MapGPA: what is left of the guest's request, its first chunk being what userspace decides about.
+    case mapGPA(MapGPARequest)
+    /// Input of this many bytes, from a port or a device's memory.
     case input(size: Int)
-    /// A VMCALL that userspace cannot answer through the seam: the status preset by the kernel stands.
-    case preset(status: UInt64)
-    /// Nothing is left to do.
-    case none
+    /// A TDVMCALL that userspace may answer; without an answer the kernel's preset stands.
+    case tdx(TDXExit)
 }
 
-/// TDG.VP.VMCALL<MapGPA>, checked.
+/// TDG.VP.VMCALL<MapGPA>, checked: what is left of it. Addresses are as the guest passed them, with the shared bit.
 struct MapGPARequest {
-    /// Without the shared bit.
-    var range: GuestPhysicalRange
-    /// The shared bit of the request, or 0.
-    var sharedBit: UInt64
+    var next: UInt64
+    /// The first address after the request.
+    let end: UInt64
+    let sharedBit: UInt64
 
     /// The guest never gets more than this decided at once: 512 pages.
-    static let largestChunk = ByteCount.mebibytes(2)
+    static let largestChunk: UInt64 = 2 << 20
 
-    /// R11 for an address of the range.
-    func register(_ address: GuestPhysicalAddress) -> UInt64 { address.rawValue | sharedBit }
-
-    /// The piece from an address on that one exit covers.
-    func chunk(at address: GuestPhysicalAddress) -> GuestPhysicalRange {
-        GuestPhysicalRange(start: address, size: min(range.end - address, Self.largestChunk))
+    /// The piece that one exit covers, without the shared bit.
+    var chunk: GuestPhysicalRange {
+        GuestPhysicalRange(
+            start: GuestPhysicalAddress(next & ~sharedBit), size: ByteCount(min(end - next, Self.largestChunk)))
     }
+
+    var isPrivate: Bool { next & sharedBit == 0 }
 }

@@ -47,6 +47,9 @@ public struct EmulatorConfiguration: Sendable {
     public var keepsVCPUs: Bool
     /// The kernel has KVM_PRE_FAULT_MEMORY. False: the capability is 0 and the call answers EOPNOTSUPP.
     public var preFaults: Bool
+    /// What a vCPU does whose guest's program has returned: false has KVM_RUN answer `.halt`, which no kernel with its APIC in the
+    /// kernel does, so that a test sees the program's end; true has it wait as a halted vCPU waits.
+    public var idlesWhenFinished: Bool
     /// What stands for the guests' kernels; nil: KVM_RUN has nothing to execute and says so.
     public var guest: (any GuestAgent)?
 
@@ -54,7 +57,7 @@ public struct EmulatorConfiguration: Sendable {
         host: EmulatedHost, keyIDs: [KeyID] = [KeyID(33)], keyIDLimit: Int? = nil,
         terminate: TerminateSupport = .announced, packages: Int = 1, processorsPerPackage: Int = 64,
         memory: ByteCount = .gibibytes(4096), failingRemoval: Int? = nil, keepsVCPUs: Bool = false,
-        preFaults: Bool = true, guest: (any GuestAgent)? = nil
+        preFaults: Bool = true, idlesWhenFinished: Bool = false, guest: (any GuestAgent)? = nil
     ) {
         precondition(failingRemoval.map { $0 >= 1 } ?? true, "removals are counted from 1")
         self.host = host
@@ -67,6 +70,7 @@ public struct EmulatorConfiguration: Sendable {
         self.failingRemoval = failingRemoval
         self.keepsVCPUs = keepsVCPUs
         self.preFaults = preFaults
+        self.idlesWhenFinished = idlesWhenFinished
         self.guest = guest
     }
 }

@@ -63,10 +63,5 @@ public final class EmulatedKVMSystem: KVMSystem {
         return EmulatedVirtualMachine(machine, record)
     }
 
-    private var kernel: (any KVMSystem)? {
-        switch host.configuration.host {
-        case .guestMemfd(let kernel), .softwareProtected(let kernel): kernel
-        case .memfd: nil
-        }
-    }
+    private var kernel: (any KVMSystem)? { host.kernel }
 }

@@ -25,7 +25,7 @@ public final class EmulatedVirtualCPU: KVMVirtualCPU {
     }
 
     public func tdxCPUID() throws(KVMError) -> [CPUIDEntry] {
-        try handle.use("KVM_TDX_GET_CPUID") { () throws(KVMError) in try machine.cpuid() }
+        try handle.use("KVM_TDX_GET_CPUID") { () throws(KVMError) in try machine.cpuid(core) }
     }
 
     public func setCPUID(_ entries: [CPUIDEntry]) throws(KVMError) {
@@ -93,11 +93,21 @@ public final class EmulatedVirtualCPU: KVMVirtualCPU {
 
     public func completeHypercall(_ result: UInt64) { core.setHypercallResult(result) }
 
+    public func completeTDX(_ answer: TDXAnswer) { core.setTDXAnswer(answer) }
+
+    /// Has a VMM's own kvm_run count: the byte `immediate_exit` at this address, which must stay readable; nil for none. A vCPU
+    /// whose guest runs sees it at its guest's next step.
+    public func watchImmediateExit(at address: UnsafeRawPointer?) { core.watchImmediateExit(at: address) }
+
     public func setImmediateExit(_ on: Bool) { core.immediateExit.store(on, ordering: .releasing) }
 
     /// An event, such as an interrupt, waits for the guest: a MapGPA longer than 2 MiB is cut short after its current
     /// piece, and the guest is told to retry from there.
-    public func postEvent() { core.hasPendingEvent.store(true, ordering: .releasing) }
+    /// It wakes a vCPU that halted.
+    public func postEvent() {
+        core.hasPendingEvent.store(true, ordering: .releasing)
+        core.haltWake.signal()
+    }
 
     public func close() { handle.close() }
 }

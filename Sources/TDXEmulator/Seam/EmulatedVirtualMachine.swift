@@ -25,7 +25,7 @@ public final class EmulatedVirtualMachine: KVMVirtualMachine {
     public func check(_ capability: KVMCapability) throws(KVMError) -> Int {
         try handle.use("KVM_CHECK_EXTENSION") { () throws(KVMError) in
             try machine.enter("KVM_CHECK_EXTENSION")
-            return Capabilities.ofMachine(capability, host: machine.host)
+            return try Capabilities.ofMachine(capability, host: machine.host)
         }
     }
 
@@ -43,13 +43,8 @@ public final class EmulatedVirtualMachine: KVMVirtualMachine {
     public func setMemorySlot(_ slot: MemorySlot) throws(KVMError) {
         let name = "KVM_SET_USER_MEMORY_REGION2"
         try handle.use(name) { () throws(KVMError) in
-            if slot.range.isEmpty { return try machine.deleteMemorySlot(slot.id) }
             let memory = slot.guestMemory as? EmulatedGuestMemory
-            if let memory, memory.isClosed {
-                try machine.enter(name)
-                throw KVMError(name, .badFileDescriptor, detail: "the guest memory's descriptor is closed")
-            }
-            try machine.setMemorySlot(slot, file: memory?.file)
+            try machine.setMemorySlot(slot, file: memory?.file, isClosed: memory?.isClosed ?? false)
         }
     }
 
@@ -61,6 +56,10 @@ public final class EmulatedVirtualMachine: KVMVirtualMachine {
         try handle.use("KVM_SET_MEMORY_ATTRIBUTES") { () throws(KVMError) in
             try machine.setMemoryAttributes(range, isPrivate: isPrivate)
         }
+    }
+
+    public func setTSCFrequency(kilohertz: UInt32) throws(KVMError) {
+        try handle.use("KVM_SET_TSC_KHZ") { () throws(KVMError) in try machine.setTSCFrequency(kilohertz) }
     }
 
     public func createVCPU(id: UInt32) throws(KVMError) -> any KVMVirtualCPU {

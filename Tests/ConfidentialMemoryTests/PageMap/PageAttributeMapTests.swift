@@ -64,7 +64,6 @@ import Testing
         map.set(frames(10..<13), to: .convertingToPrivate)
         map.set(frames(13..<15), to: .convertingToShared)
         let counts = map.counts(in: frames(0..<20))
-        #expect(counts.countedPrivate == PageCount(15))
         #expect(counts.converting == PageCount(5))
         #expect(counts.total == PageCount(20))
         #expect(PageState.allCases.map(\.countsAsPrivate) == [false, true, true, true])

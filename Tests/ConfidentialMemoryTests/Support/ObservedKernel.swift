@@ -135,6 +135,10 @@ final class ObservedMachine: KVMVirtualMachine {
         try journal.call("init-vm")
         try inner.tdxInitialize(parameters)
     }
+    func setTSCFrequency(kilohertz: UInt32) throws(KVMError) {
+        try journal.call("tsc-frequency", "\(kilohertz)")
+        try inner.setTSCFrequency(kilohertz: kilohertz)
+    }
     func tdxFinalize() throws(KVMError) {
         try journal.call("finalize")
         try inner.tdxFinalize()
@@ -194,6 +198,10 @@ final class ObservedVCPU: KVMVirtualCPU {
     func completeHypercall(_ result: UInt64) {
         journal.note("answer", "\(result)")
         inner.completeHypercall(result)
+    }
+    func completeTDX(_ answer: TDXAnswer) {
+        journal.note("answer-tdx", "\(answer.status.rawValue)")
+        inner.completeTDX(answer)
     }
     func setImmediateExit(_ on: Bool) {
         journal.note("immediate-exit", "\(id)")

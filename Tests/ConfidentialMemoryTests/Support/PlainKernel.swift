@@ -172,6 +172,7 @@ final class PlainMachine: KVMVirtualMachine {
         return PlainVCPU(id, self, ledger, keeping: object.withLock { $0 })
     }
 
+    func setTSCFrequency(kilohertz: UInt32) throws(KVMError) {}
     func tdxCapabilities() throws(KVMError) -> TDXCapabilities {
         try alive("KVM_TDX_CAPABILITIES")
         return TDXCapabilities(
@@ -282,6 +283,7 @@ final class PlainVCPU: KVMVirtualCPU {
     func tdxCPUID() throws(KVMError) -> [CPUIDEntry] {
         [CPUIDEntry(function: 0, eax: 1), CPUIDEntry(function: 1, edx: 0x0FFF_FBFF)]
     }
+    func completeTDX(_ answer: TDXAnswer) {}
     func setCPUID(_ entries: [CPUIDEntry]) {}
     func tdxInitializeMemory(
         from source: UnsafeRawBufferPointer, at address: GuestPhysicalAddress, measured: Bool,
