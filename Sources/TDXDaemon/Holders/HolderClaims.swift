@@ -148,11 +148,13 @@ struct HolderClaims: Hashable, Sendable {
         do throws(LinuxError) { status = try descriptor.status() } catch {
             throw Refusal(field: "files", value: "\(error)", limit: "a file")
         }
-        guard Self.memoryFileSystems.contains(tdxd_file_system(descriptor.rawValue)) else {
+        let fileSystem = tdxd_file_system(descriptor.rawValue)
+        guard Self.memoryFileSystems.contains(fileSystem) else {
             throw Refusal(field: "files", value: "inode \(status.identity.inode)", limit: "a guest_memfd or memfd")
         }
-        // One with a name is somebody's file, on whatever file system.
-        guard status.links == 0 else {
+        // A memfd has no link; a file that has one belongs to another program. A guest_memfd counts one link, and its
+        // file system has no names.
+        guard status.links == 0 || !Self.namingFileSystems.contains(fileSystem) else {
             throw Refusal(field: "files", value: "a file with a name", limit: "a guest_memfd or memfd")
         }
         guard status.identity.inode == inode else {
@@ -163,6 +165,8 @@ struct HolderClaims: Hashable, Sendable {
         return (status.size, status.identity)
     }
 
-    /// TMPFS_MAGIC, GUEST_MEMFD_MAGIC, HUGETLBFS_MAGIC, ANON_INODE_FS_MAGIC (guest_memfd before Linux 6.18).
-    private static let memoryFileSystems: Set<Int64> = [0x0102_1994, 0x474d_454d, 0x9584_58f6, 0x0904_1934]
+    /// TMPFS_MAGIC, HUGETLBFS_MAGIC: a memfd's, and those of files with names.
+    private static let namingFileSystems: Set<Int64> = [0x0102_1994, 0x9584_58f6]
+    /// With GUEST_MEMFD_MAGIC, ANON_INODE_FS_MAGIC (guest_memfd before Linux 6.18).
+    private static let memoryFileSystems: Set<Int64> = namingFileSystems.union([0x474d_454d, 0x0904_1934])
 }
