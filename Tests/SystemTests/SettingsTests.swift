@@ -438,7 +438,7 @@ import Varlink
         },
         Case("deadlines.build") {
             // The holder stands still once it has begun to allocate.
-            let host = try makeHost("[deadlines]\nbuild = 1s")
+            let host = try makeHost("[deadlines]\nbuild = 5s")
             var holder: Int32?
             let error = #expect(throws: VarlinkClientError.self) {
                 try host.client().callMore(

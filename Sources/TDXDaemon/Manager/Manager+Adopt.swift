@@ -56,7 +56,13 @@ extension Manager {
                 metadata: ["td": "\(record.name)", "id": "\(record.id)", "other": "\(conflict)"])
         }
         guard process != nil else { return bury(record, holder) }
-        if let reason = record.unreadable { return keepUnreadable(record, holder, reason) }
+        if let reason = record.unreadable {
+            keepUnreadable(record, holder, reason)
+            if let answer = try? link.describe(timeout: Self.unknownPatience), answer.id == record.id {
+                adoptBacking(of: holder, answer)
+            }
+            return
+        }
         if record.isAttached { return awaitReturn(record, holder) }
         let answer: HolderInterface.Description?
         do throws(ControlError) {

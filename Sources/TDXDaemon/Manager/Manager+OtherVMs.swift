@@ -20,10 +20,11 @@ extension Manager {
 
     /// Looks now. Blocks for one look through /proc. Nil where the configuration leaves other VMs out.
     func otherVMs() -> OtherVMs? {
-        let (isCounted, backend, holders, keysTaken) = core.withLock { core in
+        let (isCounted, backend, holders, files, keysTaken) = core.withLock { core in
             (
                 core.configuration.service.otherVMs == .count, Self.expectedBackend(core),
-                core.holders.values.compactMap { $0.process?.pid }, core.ledger.taken
+                core.holders.values.compactMap { $0.process?.pid },
+                Set(core.holders.values.compactMap { $0.backing?.identities }.joined()), core.ledger.taken
             )
         }
         guard isCounted else { return nil }
@@ -31,7 +32,7 @@ extension Manager {
         // TDs that were there before this tdxd was started have VMs whose creation it did not see.
         let known = backend == .memfd ? 0 : holders.count
         return OtherVMs(
-            look: lookout.perform { try? HostVMs.look(excluding: own) },
+            look: lookout.perform { (try? HostVMs.look(excluding: own))?.withoutHolders(ofFilesAmong: files) },
             census: census.withLock { $0.others(own: own, known: known) },
             othersKeyIDs: backend == .tdx ? Self.keyIDsOfOthers(own: keysTaken) : nil)
     }

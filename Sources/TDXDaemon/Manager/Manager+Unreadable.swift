@@ -68,7 +68,7 @@ extension Manager {
     }
 
     /// How long the start of tdxd waits for such a holder.
-    private static let unknownPatience = Duration.seconds(2)
+    static let unknownPatience = Duration.seconds(2)
 
     /// The key id that its holder names; any other one where that is not known, so that the pool is not counted too large.
     private func takeKey(_ record: inout DomainRecord) {
@@ -92,7 +92,21 @@ extension Manager {
             number += 1
             name = "\(Self.setAside).\(number)"
         }
-        guard rename("\(directory)/\(Places.record)", "\(directory)/\(name)") == 0 else {
+        let path = "\(directory)/\(Places.record)"
+        // The fence lets tdxd make no symbolic link, by a new name neither: what it led to is written down in its place.
+        if let target = try? TextFile.linkTarget(path) {
+            do throws(LinuxError) {
+                try DurableFile.write(
+                    Array("a symbolic link to \(target)\n".utf8), name: name, in: directory, mode: 0o600)
+                guard unlink(path) == 0 else { throw LinuxError("unlink", Errno(rawValue: errno), detail: path) }
+            } catch {
+                log.error(
+                    "a record that is a link stays where it is",
+                    metadata: ["directory": "\(directory)", "reason": "\(error)"])
+            }
+            return
+        }
+        guard rename(path, "\(directory)/\(name)") == 0 else {
             log.error(
                 "a record that cannot be read stays where it is",
                 metadata: ["directory": "\(directory)", "reason": "\(Errno(rawValue: errno))"])
