@@ -1,13 +1,13 @@
 /// One phase of a teardown: what it took and what it gave back.
 public struct TeardownPhase: Codable, Hashable, Sendable {
-    public var name: String
+    public var name: EndPhase
     public var milliseconds: Double
     public var bytes: UInt64
     /// System calls or SEAMCALLs that did the work of the phase.
     public var calls: UInt64
     public var detail: String?
 
-    public init(name: String, milliseconds: Double, bytes: UInt64 = 0, calls: UInt64 = 0, detail: String? = nil) {
+    public init(name: EndPhase, milliseconds: Double, bytes: UInt64 = 0, calls: UInt64 = 0, detail: String? = nil) {
         self.name = name
         self.milliseconds = milliseconds
         self.bytes = bytes
@@ -40,7 +40,7 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
     public var emulated: Bool
     public var policy: String
     /// `terminate-first`, or `dynamic-removal` where the kernel has no KVM_TDX_TERMINATE_VM.
-    public var path: String
+    public var path: EndPath
     public var holderDied: Bool
     /// RFC 3339, UTC.
     public var startedAt: String
@@ -52,8 +52,11 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
     public var proofs: [TeardownProof]
     /// The end is over, every proof holds and nothing failed.
     public var complete: Bool
+    /// All that went wrong, by kind; nil from a tdxd that does not name kinds.
+    public var failures: [EndFailure]?
+    /// The same in words; nil when nothing did.
     public var failure: String?
-    /// What the TDX module, or its emulation, answered to what failed, in hexadecimal; nil where nobody was told.
+    /// What the TDX module, or its emulation, answered to what failed, in hexadecimal; nil where it is not known.
     public var tdxStatus: String?
     /// Who rewrites pages that are taken from the TD, in words: never tdxd. Nil from a tdxd that does not say.
     public var pageReset: String?
@@ -61,10 +64,9 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
     public var pending: String?
 
     public init(
-        name: String, id: String, backend: Backend, policy: String, path: String, holderDied: Bool, startedAt: String,
+        name: String, id: String, backend: Backend, policy: String, path: EndPath, holderDied: Bool, startedAt: String,
         milliseconds: Double, memoryBytes: UInt64, releasedBytes: UInt64, keyID: UInt16?, phases: [TeardownPhase],
-        proofs: [TeardownProof], failure: String?, tdxStatus: String? = nil, pageReset: String? = nil,
-        pending: String? = nil
+        proofs: [TeardownProof], failures: [EndFailure], pageReset: String? = nil, pending: String? = nil
     ) {
         self.name = name
         self.id = id
@@ -80,9 +82,10 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         self.keyID = keyID
         self.phases = phases
         self.proofs = proofs
-        self.complete = failure == nil && pending == nil && !proofs.isEmpty && proofs.allSatisfy(\.holds)
-        self.failure = failure
-        self.tdxStatus = tdxStatus
+        self.complete = failures.isEmpty && pending == nil && !proofs.isEmpty && proofs.allSatisfy(\.holds)
+        self.failures = failures
+        failure = failures.words
+        tdxStatus = failures.status
         self.pageReset = pageReset
         self.pending = pending
     }
@@ -95,7 +98,7 @@ public struct TeardownCertificate: Codable, Hashable, Sendable {
         case memoryBytes = "memory_bytes"
         case releasedBytes = "released_bytes"
         case keyID = "key_id"
-        case phases, proofs, complete, failure
+        case phases, proofs, complete, failures, failure
         case tdxStatus = "tdx_status"
         case pageReset = "page_reset"
         case pending

@@ -268,10 +268,13 @@ public enum HolderInterface {
             public var phases: [TeardownPhase]?
             /// The holder's own part of the proofs.
             public var proofs: [TeardownProof]?
-            public var path: String?
+            public var path: EndPath?
             public var releasedBytes: UInt64?
+            /// All that went wrong, by kind; nil from a holder that does not name kinds.
+            public var failures: [EndFailure]?
+            /// The same in words; nil when nothing did.
             public var failure: String?
-            /// What the TDX module answered to what failed, in hexadecimal; nil where nobody was told.
+            /// What the TDX module answered to what failed, in hexadecimal; nil where it is not known.
             public var tdxStatus: String?
             /// A page could not be taken from the TD: what is left of its memory stays with the process, which goes on until
             /// SIGTERM.
@@ -279,22 +282,23 @@ public enum HolderInterface {
 
             public init(progress: Progress) { self.progress = progress }
             public init(
-                phases: [TeardownPhase], proofs: [TeardownProof], path: String, releasedBytes: UInt64, failure: String?,
-                tdxStatus: String? = nil, withheld: Bool? = nil
+                phases: [TeardownPhase], proofs: [TeardownProof], path: EndPath, releasedBytes: UInt64,
+                failures: [EndFailure], withheld: Bool? = nil
             ) {
                 self.phases = phases
                 self.proofs = proofs
                 self.path = path
                 self.releasedBytes = releasedBytes
-                self.failure = failure
-                self.tdxStatus = tdxStatus
+                self.failures = failures
+                failure = failures.words
+                tdxStatus = failures.status
                 self.withheld = withheld
             }
 
             enum CodingKeys: String, CodingKey {
                 case progress, phases, proofs, path
                 case releasedBytes = "released_bytes"
-                case failure
+                case failures, failure
                 case tdxStatus = "tdx_status"
                 case withheld
             }

@@ -4,7 +4,7 @@ public struct CertificateSummary: Codable, Hashable, Sendable {
     public var id: String
     public var backend: Backend
     public var emulated: Bool
-    public var path: String
+    public var path: EndPath
     /// Nil from a tdxd that does not say.
     public var policy: String?
     public var holderDied: Bool

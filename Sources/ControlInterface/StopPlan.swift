@@ -89,7 +89,7 @@ extension ManagerInterface {
             public var emulated: Bool
             public var policy: String
             /// `terminate-first` or `dynamic-removal`.
-            public var path: String
+            public var path: EndPath
             public var terminate: TerminateAnnouncement
             public var vcpus: Int
             public var memoryBytes: UInt64
@@ -189,7 +189,7 @@ extension HolderInterface {
         public typealias Parameters = StopChoice
 
         public struct Reply: Codable, Hashable, Sendable {
-            public var path: String
+            public var path: EndPath
             public var terminate: TerminateAnnouncement
             public var vcpus: Int
             public var residentPrivateBytes: UInt64?
@@ -198,7 +198,7 @@ extension HolderInterface {
             public var lastWill: LastWillState?
 
             public init(
-                path: String, terminate: TerminateAnnouncement, vcpus: Int, residentPrivateBytes: UInt64?,
+                path: EndPath, terminate: TerminateAnnouncement, vcpus: Int, residentPrivateBytes: UInt64?,
                 residentSharedBytes: UInt64?, steps: [PlannedStep]
             ) {
                 self.path = path

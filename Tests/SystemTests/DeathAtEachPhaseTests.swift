@@ -186,12 +186,12 @@ import Testing
         }
         let certificate = try #require(answer, "\(host.log)")
         #expect(certificate.holderDied && certificate.complete, "\(certificate)")
-        let phases = certificate.phases.map(\.name)
+        let phases = certificate.phases.map(\.name.rawValue)
         #expect(phases.contains("holder-lost") && phases.contains("close-duplicates"))
         // What was not heard of is not said: it may or may not have been done.
-        #expect(certificate.path == (phase.isHalted ? "terminate-first" : "dynamic-removal"))
+        #expect(certificate.path == (phase.isHalted ? .terminateFirst : .dynamicRemoval))
         #expect(phases.starts(with: phase.isHalted ? ["quiesce", "terminate", "holder-lost"] : ["holder-lost"]))
-        let reaped = certificate.phases.first { $0.name == "reap" }?.bytes
+        let reaped = certificate.phases.first { $0.name == .reap }?.bytes
         #expect(phase == .close || reaped.map { $0 >= Self.size } == true, "\(certificate)")
         try Self.expectAllIsBack(host, domain)
     }

@@ -27,7 +27,7 @@ import Testing
         let certificate = try host.stop("web1")
         #expect(certificate.holderDied)
         #expect(certificate.complete, "\(certificate)")
-        #expect(certificate.phases.contains { $0.name == "close-duplicates" })
+        #expect(certificate.phases.contains { $0.name == .closeDuplicates })
         #expect(try host.list().map(\.name) == ["web2"])
     }
 

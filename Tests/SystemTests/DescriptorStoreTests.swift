@@ -28,7 +28,7 @@ import Testing
         let certificate = try #require(found)
         #expect(certificate.complete && certificate.holderDied, "\(certificate)")
         #expect(certificate.releasedBytes >= resident)
-        #expect(certificate.phases.contains { $0.name == "reap" && $0.bytes == certificate.releasedBytes })
+        #expect(certificate.phases.contains { $0.name == .reap && $0.bytes == certificate.releasedBytes })
         let measured = certificate.proofs.first { $0.name == "residency_zero" }
         #expect(measured?.holds == true && measured?.evidence.contains("cachestat") == true)
         #expect(manager.stored.isEmpty && host.leavesNothing())
@@ -88,7 +88,7 @@ import Testing
             // Asked for again, it tells what is known and changes nothing.
             let certificate = try host.stop("web1")
             #expect(!certificate.complete)
-            #expect(certificate.phases.contains { $0.name == "quarantine" && $0.bytes >= resident })
+            #expect(certificate.phases.contains { $0.name == .quarantine && $0.bytes >= resident })
             #expect(try host.show("web1").state == .draining, "round \(round)")
             #expect(!manager.stored.isEmpty && host.backingDescriptors > 0)
             host.kill(.kill)

@@ -35,7 +35,7 @@ struct LastWillTests {
     }
 
     private static func phase(_ certificate: TeardownCertificate) -> TeardownPhase? {
-        certificate.phases.first { $0.name == "last-will" }
+        certificate.phases.first { $0.name == .lastWill }
     }
 
     @Test
@@ -51,11 +51,11 @@ struct LastWillTests {
         // EIO would be the answer to any other process.
         #expect(phase.detail?.contains("KVM_CHECK_EXTENSION was answered") == true, "\(phase)")
         #expect(phase.detail?.contains("rehearsal by process \(will)") == true && phase.calls == 1)
-        let names = certificate.phases.map(\.name)
+        let names = certificate.phases.map(\.name.rawValue)
         #expect(names.firstIndex(of: "last-will").map { names[..<$0] } == ["death"])
         #expect(certificate.holderDied && certificate.complete, "\(certificate)")
         // A rehearsal terminates nothing, and does not say so.
-        #expect(certificate.path == "dynamic-removal")
+        #expect(certificate.path == .dynamicRemoval)
         #expect(eventually { Self.isGone(will) })
     }
 
@@ -93,7 +93,7 @@ struct LastWillTests {
         kill(domain.holderPID, SIGKILL)
         let certificate = try Self.certificate(host)
         #expect(Self.phase(certificate)?.detail == "process \(will) did not act: it had been killed, too")
-        #expect(certificate.complete && certificate.path == "dynamic-removal", "\(certificate)")
+        #expect(certificate.complete && certificate.path == .dynamicRemoval, "\(certificate)")
     }
 
     @Test func `a last will that hangs is not waited for without end`() throws {
@@ -123,7 +123,7 @@ struct LastWillTests {
         try host.start()
         let certificate = try Self.certificate(host)
         #expect(Self.phase(certificate)?.detail?.contains("was answered") == true, "\(certificate)")
-        #expect(certificate.phases.first?.name == "death")
+        #expect(certificate.phases.first?.name == .death)
     }
 
     @Test func `a TD has a last will only where there is a VM, and only if that is wanted`() throws {

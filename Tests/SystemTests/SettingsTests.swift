@@ -256,7 +256,7 @@ import Varlink
         Case("backend.emulated_terminate") {
             let host = try makeHost("emulated_terminate = absent")
             _ = try host.create("web1")
-            #expect(try host.stop("web1").path == "dynamic-removal")
+            #expect(try host.stop("web1").path == .dynamicRemoval)
         },
         Case("backend.emulated_traces") {
             var template = Array("/tmp/tdxd-traces.XXXXXX".utf8CString)
@@ -324,7 +324,7 @@ import Varlink
             _ = try host.create("web1")
             try host.makeResident(32 << 20)
             #expect(try step("release", of: host).contains("2 MiB in a punch"))
-            let release = try #require(try host.stop("web1").phases.first { $0.name == "release" })
+            let release = try #require(try host.stop("web1").phases.first { $0.name == .release })
             #expect(release.calls >= 16, "\(release)")
         },
         Case("memory.release_threads", unless: sysconf(Int32(_SC_NPROCESSORS_ONLN)) < 2 ? "one CPU" : nil) {
@@ -333,7 +333,7 @@ import Varlink
                     "[memory]\nrelease_threads = \(setting)\nshard_minimum = 32MiB\nrelease_chunk = 2MiB")
                 _ = try host.create("web1")
                 #expect(try step("release", of: host).contains(words))
-                let release = try #require(try host.stop("web1").phases.first { $0.name == "release" })
+                let release = try #require(try host.stop("web1").phases.first { $0.name == .release })
                 #expect(release.detail?.contains(words) == true, "\(release)")
             }
         },
@@ -364,7 +364,7 @@ import Varlink
         Case("teardown.policy") {
             let host = try makeHost("[teardown]\npolicy = dynamic-removal")
             _ = try host.create("web1")
-            #expect(try host.stop("web1").path == "dynamic-removal")
+            #expect(try host.stop("web1").path == .dynamicRemoval)
         },
         Case("teardown.wait") {
             let host = try makeHost("[teardown]\nwait = stopped")

@@ -16,7 +16,7 @@ import Testing
         let certificate = try host.stop("web1")
         #expect(certificate.complete && certificate.pageReset == plan["page_reset"].text)
         // What was planned is what was done; a reap comes only where a holder left something.
-        #expect(plan["steps"].elements.map { $0["name"].text } == certificate.phases.map { $0.name })
+        #expect(plan["steps"].elements.map { $0["name"].text } == certificate.phases.map { $0.name.rawValue })
         #expect(try host.tdxctl("stop", "web1", "--dry-run").status == 3)
     }
 

@@ -26,8 +26,8 @@ import Varlink
         #expect(try client.runs() == [MemoryRun(gpa: 0, bytes: 64 << 20, attribute: .private)])
 
         let reply = try client.stop()
-        #expect(reply.failure == nil && reply.path == "terminate-first")
-        #expect(reply.phases?.map(\.name) == ["quiesce", "terminate", "release", "close"])
+        #expect(reply.failure == nil && reply.path == .terminateFirst)
+        #expect(reply.phases?.map(\.name) == [.quiesce, .terminate, .release, .close])
         let proofs = try #require(reply.proofs)
         #expect(
             proofs.map(\.name) == [
@@ -163,7 +163,7 @@ import Varlink
         let client = try holder.connect()
         try client.build(RunningHolder.order())
         let reply = try client.stop()
-        #expect(reply.path == "dynamic-removal" && reply.failure == nil)
+        #expect(reply.path == .dynamicRemoval && reply.failure == nil)
         for proof in reply.proofs ?? [] where proof.name != "holder_residency" || canCountPages {
             #expect(proof.holds, "\(proof.name): \(proof.evidence)")
         }

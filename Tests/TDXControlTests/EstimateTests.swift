@@ -69,10 +69,10 @@ import Varlink
     ) -> CertificateSummary {
         CertificateSummary(
             TeardownCertificate(
-                name: "web1", id: "0", backend: .memfd, policy: policy, path: "dynamic-removal", holderDied: holderDied,
+                name: "web1", id: "0", backend: .memfd, policy: policy, path: .dynamicRemoval, holderDied: holderDied,
                 startedAt: "2026-01-01T00:00:00.000Z", milliseconds: milliseconds, memoryBytes: mebibytes << 20,
                 releasedBytes: mebibytes << 20, keyID: nil, phases: [],
-                proofs: [TeardownProof(name: "residency_zero", holds: holds, evidence: "")], failure: nil, pending: nil)
+                proofs: [TeardownProof(name: "residency_zero", holds: holds, evidence: "")], failures: [], pending: nil)
         )
     }
 
@@ -80,7 +80,7 @@ import Varlink
         let ends = [Self.end(100), Self.end(300), Self.end(200)]
         let history = TeardownHistory.of(ends, memory: .gibibytes(1))
         try #require(history.count == 1)
-        #expect(history[0].ends == 3 && history[0].emulated && history[0].path == "dynamic-removal")
+        #expect(history[0].ends == 3 && history[0].emulated && history[0].path == .dynamicRemoval)
         // 256 MiB in 200 ms.
         #expect(abs(history[0].seconds - 0.8) < 1e-9)
         #expect(render(history, .plain).contains("MEASURED"))

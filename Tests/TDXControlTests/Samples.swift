@@ -17,16 +17,16 @@ extension TeardownCertificate {
     static func sample(holds: Bool = true, failure: String? = nil) -> TeardownCertificate {
         TeardownCertificate(
             name: "web1", id: "00112233445566778899aabbccddeeff", backend: .guestMemfd, policy: "terminate-first",
-            path: "dynamic-removal", holderDied: false, startedAt: "2026-01-02T03:04:05.678Z", milliseconds: 41.27,
+            path: .dynamicRemoval, holderDied: false, startedAt: "2026-01-02T03:04:05.678Z", milliseconds: 41.27,
             memoryBytes: 1 << 30, releasedBytes: 1 << 30, keyID: 3,
             phases: [
-                TeardownPhase(name: "quiesce", milliseconds: 0.041),
-                TeardownPhase(name: "release", milliseconds: 38.512, bytes: 1 << 30, calls: 64, detail: "4 shards"),
+                TeardownPhase(name: .quiesce, milliseconds: 0.041),
+                TeardownPhase(name: .release, milliseconds: 38.512, bytes: 1 << 30, calls: 64, detail: "4 shards"),
             ],
             proofs: [
                 TeardownProof(name: "memory", holds: true, evidence: "cachestat: 0 pages"),
                 TeardownProof(name: "key-id", holds: holds, evidence: "key id 3 is \(holds ? "free" : "draining")"),
-            ], failure: failure)
+            ], failures: failure.map { [EndFailure(.punchRefused, $0)] } ?? [])
     }
 }
 

@@ -18,8 +18,8 @@ struct LastWillOutcomeTests {
         let start = MonotonicInstant(nanoseconds: 1_000_000)
         let ending = Self.ending(
             Record(state: .acted, pid: 7, attempts: 3, noticed: start, done: start.adding(milliseconds: 20)))
-        #expect(ending.path == "terminate-first")
-        #expect(ending.phases.map(\.name) == ["last-will"])
+        #expect(ending.path == .terminateFirst)
+        #expect(ending.phases.map(\.name) == [.lastWill])
         #expect(ending.phases.first?.milliseconds == 20 && ending.phases.first?.calls == 3)
         #expect(ending.phases.first?.detail == "process 7: KVM_TDX_TERMINATE_VM was answered 0")
     }
@@ -38,7 +38,7 @@ struct LastWillOutcomeTests {
         record: Record, isFinal: Bool, words: String
     ) {
         let ending = Self.ending(record, isFinal: isFinal)
-        #expect(ending.path == "dynamic-removal")
+        #expect(ending.path == .dynamicRemoval)
         #expect(ending.phases.first?.detail?.contains(words) == true, "\(ending.phases)")
     }
 

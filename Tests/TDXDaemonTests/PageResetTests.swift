@@ -18,7 +18,7 @@ import Testing
 
     @Test func `a certificate says it, also of an end that failed`() throws {
         var ending = Ending(record: Sample.record("web1"), holderDied: true)
-        ending.failure = "release: EIO"
+        ending.failures = [EndFailure(.punchRefused, "release: EIO")]
         #expect(ending.certificate([]).pageReset == PageReset.words(.memfd, hasErratum: nil))
         ending.record.backend = .tdx
         #expect(ending.certificate([]).pageReset == PageReset.words(.tdx, hasErratum: PageReset.hostHasErratum))

@@ -80,6 +80,43 @@ import Testing
         #expect(registry.domains.isEmpty)
     }
 
+    /// What may happen to an end whose deadline passes, in every order.
+    enum Moment: CaseIterable { case held, deadline, reclaim, died, ended }
+
+    @Test func `a deadline that passes at any moment leaves held memory to somebody`() throws {
+        func permutations(_ rest: [Moment]) -> [[Moment]] {
+            guard !rest.isEmpty else { return [[]] }
+            return rest.flatMap { first in permutations(rest.filter { $0 != first }).map { [first] + $0 } }
+        }
+        for order in permutations(Moment.allCases) {
+            var (registry, record) = try Self.running()
+            _ = try registry.beginStop(name: Self.name)
+            let pending = Sample.certificate(record, holds: false)
+            for moment in order {
+                let before = registry[record.id]
+                switch moment {
+                // A worker says so once, and only while it is at it.
+                case .held:
+                    if before?.isEnding == true { registry.halted(id: record.id, certificate: pending, isHeld: true) }
+                case .deadline: registry.deadlinePassed(id: record.id, certificate: pending)
+                case .reclaim: _ = try? registry.beginReclaim(name: Self.name)
+                case .died: _ = registry.holderExited(id: record.id, reason: "killed")
+                case .ended:
+                    if before?.isEnding == true {
+                        registry.ended(id: record.id, certificate: pending, aftermath: .lookAgain)
+                    }
+                }
+                guard let after = registry[record.id] else { continue }
+                if moment == .deadline {
+                    #expect(after.isHeld == before?.isHeld && after.isEnding == before?.isEnding, "\(order)")
+                }
+                // Somebody is at it, or it waits for a client, or the timer looks at it again.
+                let isLookedAt = !after.isEnding && !after.isHeld && after.state == .draining
+                #expect(after.isEnding || after.isHeld || isLookedAt, "\(order): \(after)")
+            }
+        }
+    }
+
     @Test func `a stop of a TD whose memory is held asks for the memory`() throws {
         var (registry, record) = try Self.running()
         _ = try registry.beginStop(name: Self.name)

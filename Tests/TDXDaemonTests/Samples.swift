@@ -23,14 +23,14 @@ enum Sample {
 
     static func certificate(_ record: DomainRecord, holds: Bool = true, died: Bool = false) -> TeardownCertificate {
         TeardownCertificate(
-            name: record.name, id: record.id, backend: .memfd, policy: "auto", path: "dynamic-removal",
+            name: record.name, id: record.id, backend: .memfd, policy: "auto", path: .dynamicRemoval,
             holderDied: died, startedAt: "2026-03-01T12:00:01.000Z", milliseconds: 12.5,
             memoryBytes: record.memoryBytes, releasedBytes: 4096, keyID: record.keyID,
-            phases: [TeardownPhase(name: "release", milliseconds: 3, bytes: 4096, calls: 1)],
+            phases: [TeardownPhase(name: .release, milliseconds: 3, bytes: 4096, calls: 1)],
             proofs: [
                 TeardownProof(name: "residency_zero", holds: true, evidence: "cachestat: 0 bytes"),
                 TeardownProof(name: "key_id_returned", holds: holds, evidence: "ledger"),
-            ], failure: nil)
+            ], failures: [])
     }
 }
 

@@ -1,4 +1,5 @@
 import ControlInterface
+import FoundationEssentials
 import LinuxSystem
 import MemoryUnits
 import Synchronization
@@ -177,32 +178,93 @@ import Testing
         #expect(proof.holds && proof.unseen?.contains("12 processes") == true)
     }
 
-    @Test func `a failed zap is quarantined whatever can be seen from outside, and a failed count is not`() {
-        func quarantine(_ change: (inout Ending) -> Void) -> String? {
+    /// An answer of a holder that names kinds.
+    static func answer(_ failures: [EndFailure], proofs: [TeardownProof] = []) -> HolderInterface.Stop.Reply {
+        HolderInterface.Stop.Reply(
+            phases: [TeardownPhase(name: .release, milliseconds: 1)], proofs: proofs, path: .dynamicRemoval,
+            releasedBytes: 0, failures: failures)
+    }
+
+    static let kinds = EndFailureKind.known + [EndFailureKind(rawValue: "of_a_newer_holder")]
+
+    @Test(arguments: kinds, kinds)
+    func `of each pair of failures both are kept, and either is enough for a quarantine`(
+        first: EndFailureKind, second: EndFailureKind
+    ) throws {
+        let failures = [EndFailure(first, "first"), EndFailure(second, status: "0xc000030000000001", "second")]
+        var ending = Ending(record: Sample.record("web1"), holderDied: false)
+        ending.take(Self.answer(failures))
+        // What a Reclaim answers need not repeat what the Stop did.
+        ending.take(Self.answer([failures[1]]))
+        #expect(Set(ending.failures) == Set(failures))
+        #expect((ending.quarantine != nil) == failures.contains { $0.kind.isForGood })
+        #expect(ending.keepsMemory == failures.contains { $0.kind.keepsMemory })
+        // The next tdxd knows the same.
+        var record = ending.record
+        record.soFar = ending.soFar
+        let next = Ending(resuming: try DomainRecord(decoding: record.encoded()))
+        #expect(next.failures == ending.failures && next.quarantine == ending.quarantine)
+        // So does the certificate.
+        let certificate = ending.certificate([TeardownProof(name: "residency_zero", holds: true, evidence: "")])
+        #expect(certificate.failures == ending.failures && !certificate.complete)
+        #expect(certificate.failure?.contains("first") == true && certificate.failure?.contains("second") == true)
+    }
+
+    @Test func `only what is known to be harmless quarantines nothing`() {
+        let harmless: Set<EndFailureKind> = [
+            .vcpuStuck, .terminateBusy, .notBegun, .reapRefused, .certificateUnwritten,
+        ]
+        for kind in Self.kinds {
+            #expect(kind.keepsKey == !harmless.contains(kind), "\(kind)")
+            #expect(kind.keepsMemory == (!harmless.contains(kind) && kind != .closeFailed), "\(kind)")
+        }
+    }
+
+    @Test func `a text decides nothing`() {
+        var ending = Ending(record: Sample.record("web1"), holderDied: false)
+        ending.take(Self.answer([EndFailure(.terminateBusy, "release: 0x0, 2 MiB: EIO")]))
+        #expect(ending.quarantine == nil)
+        ending.take(Self.answer([EndFailure(.punchRefused, "vCPU 0 did not leave KVM_RUN within 5000 ms")]))
+        #expect(ending.quarantine != nil && ending.keepsMemory)
+    }
+
+    @Test func `what an older holder or tdxd did not name keeps everything`() throws {
+        func reply(_ text: String) throws -> HolderInterface.Stop.Reply {
+            try JSONDecoder().decode(HolderInterface.Stop.Reply.self, from: Data(text.utf8))
+        }
+        var ending = Ending(record: Sample.record("web1"), holderDied: false)
+        ending.take(try reply(#"{"phases":[],"proofs":[],"path":"terminate-first","released_bytes":1}"#))
+        #expect(ending.failures.isEmpty && ending.quarantine == nil && ending.path == .terminateFirst)
+        for text in ["release: EIO", "not terminated, and ended page by page: EBUSY", "whatever"] {
             var ending = Ending(record: Sample.record("web1"), holderDied: false)
-            change(&ending)
-            return ending.quarantine
+            ending.take(try reply(#"{"phases":[],"proofs":[],"failure":"\#(text)","tdx_status":"0x1"}"#))
+            #expect(ending.failures == [EndFailure(.unspecified, status: "0x1", text)])
+            #expect(ending.quarantine == text && ending.keepsMemory)
         }
-        func proof(_ name: String, _ holds: Bool) -> TeardownProof {
-            TeardownProof(name: name, holds: holds, evidence: "emulated: key table says BUSY")
-        }
-        #expect(quarantine { _ in } == nil)
-        #expect(quarantine { $0.holderProofs = [proof("emulated_key_free", true)] } == nil)
-        #expect(
-            quarantine { $0.holderProofs = [proof("emulated_key_free", false)] }
-                == "emulated_key_free: emulated: key table says BUSY")
-        #expect(quarantine { $0.holderProofs = [proof("holder_residency", false)] } == nil)
-        #expect(quarantine { $0.failure = "release: 0x0, 2 MiB: EIO" } == "release: 0x0, 2 MiB: EIO")
-        #expect(quarantine { $0.failure = "terminate: EIO" } == "terminate: EIO")
-        // A vCPU that was late has left by then: what can be seen from outside decides.
-        #expect(quarantine { $0.failure = "close: EIO" } == "close: EIO")
-        #expect(quarantine { $0.failure = "not terminated, and ended page by page: EBUSY" } == nil)
-        #expect(
-            quarantine {
-                $0.failure = "vCPU 0 did not leave KVM_RUN within 5000 ms"
-                $0.holderProofs = [proof("emulated_vm_destroyed", false)]
-            } == nil)
-        #expect(quarantine { $0.failure = "vCPU 0 did not leave KVM_RUN within 5000 ms" } == nil)
+        let open = #"{"phases":[],"proofs":[{"name":"emulated_key_free","holds":false,"evidence":"BUSY"}]}"#
+        ending.take(try reply(open))
+        #expect(ending.quarantine == "emulated_key_free: BUSY")
+        // What the holder could not count others have counted since.
+        var counted = Ending(record: Sample.record("web1"), holderDied: false)
+        counted.take(
+            try reply(#"{"phases":[],"proofs":[{"name":"holder_residency","holds":false,"evidence":"1"}]}"#))
+        #expect(counted.quarantine == nil)
+        // A record of a former tdxd.
+        var record = Sample.record("web1")
+        record.quarantine = "release: EIO"
+        #expect(Ending(resuming: record).keepsMemory)
+    }
+
+    @Test func `a certificate of an older tdxd is read`() throws {
+        let text = """
+            {"name":"web1","id":"1","backend":"memfd","emulated":true,"policy":"auto","path":"dynamic-removal",
+            "holder_died":false,"started_at":"","milliseconds":1,"memory_bytes":1,"released_bytes":1,
+            "phases":[{"name":"of_another_time","milliseconds":1,"bytes":0,"calls":0}],"proofs":[],"complete":false,
+            "failure":"release: EIO"}
+            """
+        let certificate = try JSONDecoder().decode(TeardownCertificate.self, from: Data(text.utf8))
+        #expect(certificate.failures == nil && certificate.failure == "release: EIO" && !certificate.complete)
+        #expect(certificate.phases[0].name.rawValue == "of_another_time")
     }
 
     @Test func `debugfs proves nothing of a VM whose creator nobody knows`() {

@@ -2,6 +2,8 @@ internal import KVM
 internal import LinuxSystem
 internal import MemoryUnits
 internal import Synchronization
+internal import TDXStatusCodes
+internal import Terms
 
 /// Gives shards back to the host, several at a time. Punching is exclusive per file, so a shard is one thread's.
 final class ReleaseWork: Sendable {
@@ -10,9 +12,14 @@ final class ReleaseWork: Sendable {
         /// Still present at the end; nil where it could not be read.
         var remaining: ByteCount? = .zero
         var calls = 0
-        var failure: String?
+        var failures: [EndFailure] = []
         /// A page could not be taken from the TD: nothing was punched from then on.
-        var removal: RemovalFailure?
+        var hasFailedRemoval: Bool { failures.contains { $0.kind == .removalFailed } }
+
+        mutating func note(_ removal: RemovalFailure, _ text: String) {
+            guard !hasFailedRemoval else { return }
+            failures.note(EndFailure(.removalFailed, status: removal.status?.hexadecimal, "release: " + text))
+        }
     }
 
     private struct State {
@@ -53,10 +60,7 @@ final class ReleaseWork: Sendable {
     func run(threads: Int) {
         // It may have been met when the key id was released.
         if let removal = watch.failure() {
-            state.withLock { state in
-                state.outcome.removal = removal
-                state.outcome.failure = "\(removal.reason); no memory was touched"
-            }
+            state.withLock { $0.outcome.note(removal, "\(removal.reason); no memory was touched") }
         }
         inParallel(threads: threads, name: "release") { self.work() }
     }
@@ -114,24 +118,22 @@ final class ReleaseWork: Sendable {
                     state.outcome.calls += 1
                     state.outcome.released += resident ?? .zero
                     report(state.outcome.released)
-                    if let removal, state.outcome.removal == nil {
-                        state.outcome.removal = removal
-                        state.outcome.failure =
+                    if let removal {
+                        state.outcome.note(
+                            removal,
                             "\(place(of: range, in: shard)): \(removal.reason); the kernel has freed the pages of this punch "
-                            + "all the same, and nothing was punched from then on"
+                                + "all the same, and nothing was punched from then on")
                     }
                 }
                 if removal != nil { return }
             } catch {
-                let place = place(of: range, in: shard)
-                state.withLock { state in
-                    if state.outcome.failure == nil { state.outcome.failure = "\(place): \(error)" }
-                }
+                let failure = EndFailure(.punchRefused, "release: \(place(of: range, in: shard)): \(error)")
+                state.withLock { $0.outcome.failures.note(failure) }
             }
         }
     }
 
-    private var hasFailed: Bool { state.withLock { $0.outcome.removal != nil } }
+    private var hasFailed: Bool { state.withLock { $0.outcome.hasFailedRemoval } }
 
     private func place(of range: FileRange, in shard: GuestMemory.Shard) -> GuestPhysicalRange {
         GuestPhysicalRange(start: shard.range.start + range.offset, size: range.length)

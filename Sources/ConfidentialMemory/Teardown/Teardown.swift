@@ -4,6 +4,8 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import Synchronization
 internal import SystemPackage
+internal import TDXStatusCodes
+internal import Terms
 
 /// Carries a teardown plan out on one VM. Nothing stops it half-way: what fails is reported and the rest goes on, so
 /// that as much as possible comes back.
@@ -127,8 +129,9 @@ public struct Teardown {
         let stuck = gate.close(vcpus: vcpus, milliseconds: policy.quiesceMilliseconds)
         if !stuck.isEmpty {
             let text = "vCPU \(stuck.map { String($0) }.joined(separator: ", ")) did not leave KVM_RUN within "
-            report.fail(text + "\(policy.quiesceMilliseconds) ms")
-            phase.detail = report.failure
+            let failure = EndFailure(.vcpuStuck, text + "\(policy.quiesceMilliseconds) ms")
+            report.failures.note(failure)
+            phase.detail = failure.text
         }
         return phase
     }
@@ -160,8 +163,10 @@ public struct Teardown {
                     phase.detail = "\(error), after \(phase.calls) calls"
                     // A TD that is busy lives on, and every page can be taken from it.
                     let isBusy = error.errno == .resourceBusy
-                    report.fail((isBusy ? "not terminated, and ended page by page: " : "terminate: ") + "\(error)")
-                    if !isBusy { report.status = error.status }
+                    report.failures.note(
+                        EndFailure(
+                            isBusy ? .terminateBusy : .terminateRefused, status: error.status?.hexadecimal,
+                            (isBusy ? "not terminated, and ended page by page: " : "terminate: ") + "\(error)"))
                 }
                 return phase
             }
@@ -181,13 +186,7 @@ public struct Teardown {
         let outcome = release.outcome
         report.released += outcome.released
         report.remaining = outcome.remaining
-        if let failure = outcome.failure { report.fail("release: \(failure)") }
-        if let removal = outcome.removal {
-            // Whatever went wrong before: this is what keeps the memory.
-            report.failure = "release: \(outcome.failure ?? removal.reason)"
-            report.status = removal.status
-            report.isWithheld = true
-        }
+        report.failures.note(outcome.failures)
         return TeardownPhase(
             name: .release, milliseconds: 0, bytes: outcome.released, calls: outcome.calls,
             detail: "\(counted(memory?.shards.count ?? 0, "shard")), \(counted(threads, "thread"))"
@@ -204,11 +203,5 @@ public struct Teardown {
         machine.close()
         phase.calls += vcpus.count + 1
         return phase
-    }
-}
-
-extension TeardownReport {
-    mutating func fail(_ what: String) {
-        if failure == nil { failure = what }
     }
 }

@@ -1,5 +1,5 @@
 public import MemoryUnits
-public import TDXStatusCodes
+public import Terms
 
 /// Whether the kernel has KVM_TDX_TERMINATE_VM, which no released kernel up to 7.2 has.
 public enum TerminateSupport: Hashable, Sendable {
@@ -84,11 +84,6 @@ public struct TeardownPolicy: Hashable, Sendable {
 /// page by page from a living TD, up to twelve times slower (reference: kvm.md §5.1), so `terminate` stands before every
 /// step that unmaps, punches or closes.
 public struct TeardownPlan: Hashable, Sendable {
-    public enum Path: String, Hashable, Sendable {
-        case terminateFirst = "terminate-first"
-        case dynamicRemoval = "dynamic-removal"
-    }
-
     public enum Step: Hashable, Sendable {
         /// Every vCPU leaves KVM_RUN.
         case quiesce(vcpus: Int)
@@ -101,7 +96,7 @@ public struct TeardownPlan: Hashable, Sendable {
     }
 
     /// What is expected; `TeardownReport.path` says what came.
-    public let path: Path
+    public let path: EndPath
     public let steps: [Step]
     /// What it was planned from.
     public let facts: TeardownFacts
@@ -158,18 +153,16 @@ public struct TeardownPhase: Hashable, Sendable {
 /// How a TD ended, as its own process saw it.
 public struct TeardownReport: Hashable, Sendable {
     /// What happened in fact.
-    public var path: TeardownPlan.Path
+    public var path: EndPath
     public var phases: [TeardownPhase] = []
     public var released: ByteCount = .zero
     /// Bytes still present in the backing files after the release, by cachestat(2); nil where that could not be read.
     public var remaining: ByteCount? = .zero
-    /// The first thing that went wrong; nil when all went well.
-    public var failure: String?
-    /// What the module answered to what went wrong; nil where nobody was told.
-    public var status: TDXStatus?
-    /// A page could not be taken from the TD: guest memory, vCPUs and VM are still open, and what is resident in them is
-    /// nobody else's.
-    public var isWithheld = false
+    /// All that went wrong, in the order in which it did.
+    public var failures: [EndFailure] = []
+    /// A page could not be taken from the TD: guest memory, vCPUs and VM are still open, and what is resident in them must not
+    /// become another TD's.
+    public var isWithheld: Bool { failures.contains { $0.kind == .removalFailed } }
 }
 
 /// How far a teardown has come.

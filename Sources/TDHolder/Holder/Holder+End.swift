@@ -54,7 +54,7 @@ extension Holder {
         guard let built else {
             state.withLock { $0.lifecycle.stopped(failure: nil) }
             log.info("stopped without a TD")
-            return (.init(phases: [], proofs: [], path: "none", releasedBytes: 0, failure: nil), false)
+            return (.init(phases: [], proofs: [], path: .none, releasedBytes: 0, failures: []), false)
         }
         let policy = ordered(order)
         let report: TeardownReport
@@ -62,7 +62,8 @@ extension Holder {
             report = try built.domain.halt(policy: policy, progress: heard(progress))
         } catch {
             let reply = HolderInterface.Stop.Reply(
-                phases: [], proofs: HolderProofs.notBegun(error), path: "none", releasedBytes: 0, failure: "\(error)")
+                phases: [], proofs: HolderProofs.notBegun(error), path: .none, releasedBytes: 0,
+                failures: [EndFailure(.notBegun, "\(error)")])
             return (ended(reply), false)
         }
         // The TD was terminated, or is not to be; and the will's own descriptor would keep the VM.
@@ -70,8 +71,8 @@ extension Holder {
         guard holds else { return release(built, report, policy, progress) }
         log.info("TD runs no more; its memory is held", metadata: ["path": "\(report.path.rawValue)"])
         let reply = HolderInterface.Stop.Reply(
-            phases: report.phases.map { ControlInterface.TeardownPhase($0) }, proofs: [], path: report.path.rawValue,
-            releasedBytes: 0, failure: report.failure)
+            phases: report.phases.map { ControlInterface.TeardownPhase($0) }, proofs: [], path: report.path,
+            releasedBytes: 0, failures: report.failures)
         state.withLock { state in
             state.halted = report
             state.lifecycle.halted()
@@ -115,16 +116,18 @@ extension Holder {
             var report = try built.domain.release(
                 after: first, policy: policy, pace: pace, emulatedFailure: { built.system.removalFailure },
                 progress: heard(progress))
-            // Closing says nothing; an emulated kernel does.
-            if report.failure == nil, let bug = built.system.removalFailure {
-                report.failure = "close: \(bug.reason)"
-                report.status = bug.status
+            // Closing answers nothing; an emulated kernel can be asked.
+            if !report.isWithheld, let bug = built.system.removalFailure {
+                report.failures.note(
+                    EndFailure(.closeFailed, status: bug.status?.hexadecimal, "close: \(bug.reason)"))
             }
+            let inspection = built.system.inspection
+            if let inspection { report.failures.note(HolderProofs.ownership(inspection, after: report.failures)) }
             let reply = HolderInterface.Stop.Reply(
                 phases: report.phases.map { ControlInterface.TeardownPhase($0) },
-                proofs: HolderProofs.make(report, shards: files, inspection: built.system.inspection),
-                path: report.path.rawValue, releasedBytes: report.released.rawValue, failure: report.failure,
-                tdxStatus: report.status?.hexadecimal, withheld: report.isWithheld ? true : nil)
+                proofs: HolderProofs.make(report, shards: files, inspection: inspection),
+                path: report.path, releasedBytes: report.released.rawValue, failures: report.failures,
+                withheld: report.isWithheld ? true : nil)
             tell(report)
             record.write(reply)
             guard report.isWithheld else { return (ended(reply), false) }
@@ -134,25 +137,31 @@ extension Holder {
             }
             return (reply, true)
         } catch {
-            return (ended(Self.failed("the memory could not be released: \(error)")), false)
+            return (ended(Self.failed("the memory could not be released: \(error)", after: first)), false)
         }
     }
 
     /// What is told of an end that could not be gone through with.
-    private static func failed(_ reason: String) -> HolderInterface.Stop.Reply {
-        HolderInterface.Stop.Reply(phases: [], proofs: [], path: "unknown", releasedBytes: 0, failure: reason)
+    /// - Parameter first: what the first half reported; nil where there is none.
+    private static func failed(_ reason: String, after first: TeardownReport? = nil) -> HolderInterface.Stop.Reply {
+        var failures = first?.failures ?? []
+        failures.note(EndFailure(.notBegun, reason))
+        return HolderInterface.Stop.Reply(
+            phases: first?.phases.map { ControlInterface.TeardownPhase($0) } ?? [], proofs: [],
+            path: first?.path ?? .unknown, releasedBytes: 0, failures: failures)
     }
 
     /// Loud, because tdxd may not be there to hear it.
     private func tell(_ report: TeardownReport) {
-        guard let failure = report.failure, report.isWithheld || report.status != nil else { return }
+        guard let failure = report.failures.quarantining else { return }
         var metadata: Logger.Metadata = [
-            "td": "\(name)", "reason": "\(failure)", "emulated": "\(host.backend.isEmulated)",
+            "td": "\(name)", "reason": "\(report.failures.words ?? failure.text)", "kind": "\(failure.kind)",
+            "emulated": "\(host.backend.isEmulated)",
             "kept_bytes": "\(report.isWithheld ? report.remaining.map { "\($0.rawValue)" } ?? "unknown" : "0")",
         ]
-        if let status = report.status {
-            metadata["tdx_status"] = "\(status.hexadecimal)"
-            metadata["tdx_status_name"] = "\(status.name ?? "unknown")"
+        if let status = report.failures.status {
+            metadata["tdx_status"] = "\(status)"
+            metadata["tdx_status_name"] = "\(TDXStatus(hexadecimal: status)?.name ?? "unknown")"
         }
         log.critical("a page could not be taken from a TD", metadata: metadata)
     }
@@ -163,7 +172,7 @@ extension Holder {
     private func ended(_ reply: HolderInterface.Stop.Reply) -> HolderInterface.Stop.Reply {
         state.withLock { $0.lifecycle.stopped(failure: reply.failure) }
         log.info(
-            "TD has ended", metadata: ["path": "\(reply.path ?? "")", "failure": "\(reply.failure ?? "none")"])
+            "TD has ended", metadata: ["path": "\(reply.path ?? .none)", "failure": "\(reply.failure ?? "none")"])
         return reply
     }
 

@@ -28,6 +28,20 @@ enum HolderProofs {
         [TeardownProof(name: "holder_residency", holds: false, evidence: "the teardown was not begun: \(error)")]
     }
 
+    /// What the software module still owns, as a failure: nothing of it may be given to another TD.
+    ///
+    /// After a vCPU that did not leave, the module still has the VM, and loses it with this process: that is no failure of its
+    /// own.
+    static func ownership(_ inspection: EmulatedInspection, after failures: [EndFailure]) -> [EndFailure] {
+        guard !failures.contains(where: { $0.kind == .vcpuStuck }), !failures.keepsMemory,
+            let open = emulated(inspection).first(where: { !$0.holds })
+        else { return [] }
+        let text = "\(open.name): \(open.evidence)"
+        if inspection.privatePages != .zero { return [EndFailure(.moduleOwns, text)] }
+        // Control pages or the key id alone: the memory has come back.
+        return failures.keepsKey ? [] : [EndFailure(.closeFailed, text)]
+    }
+
     /// What the software module says. Marked as such in every line: it says nothing about hardware.
     private static func emulated(_ inspection: EmulatedInspection) -> [TeardownProof] {
         let label = EmulatedInspection.label
@@ -55,7 +69,8 @@ enum HolderProofs {
 extension ControlInterface.TeardownPhase {
     init(_ phase: ConfidentialMemory.TeardownPhase) {
         self.init(
-            name: phase.name.rawValue, milliseconds: phase.milliseconds, bytes: phase.bytes.rawValue,
+            name: EndPhase(rawValue: phase.name.rawValue), milliseconds: phase.milliseconds,
+            bytes: phase.bytes.rawValue,
             calls: UInt64(phase.calls), detail: phase.detail)
     }
 }

@@ -135,8 +135,9 @@ public struct SelfTest {
             report.remaining.map { "cachestat then counts \($0.rawValue) bytes" }
             ?? "residency is not known: no cachestat(2)"
         record(
-            "release", report.failure == nil && (report.remaining ?? .zero) == .zero,
-            "\(report.released.rawValue) bytes released, " + remaining + (report.failure.map { "; \($0)" } ?? ""))
+            "release", report.failures.isEmpty && (report.remaining ?? .zero) == .zero,
+            "\(report.released.rawValue) bytes released, " + remaining + (report.failures.words.map { "; \($0)" } ?? "")
+        )
     }
 
     // MARK: Host

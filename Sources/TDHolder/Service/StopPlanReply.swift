@@ -17,7 +17,7 @@ extension HolderInterface.PlanStop.Reply {
         let read = plan.facts.shards.compactMap(\.resident)
         let isCounted = read.count == plan.facts.shards.count
         self.init(
-            path: plan.path.rawValue, terminate: TerminateAnnouncement(plan.facts.terminate),
+            path: plan.path, terminate: TerminateAnnouncement(plan.facts.terminate),
             vcpus: plan.facts.vcpus,
             residentPrivateBytes: isCounted ? read.reduce(0) { $0 + $1.private.rawValue } : nil,
             residentSharedBytes: isCounted ? read.reduce(0) { $0 + $1.shared.rawValue } : nil,

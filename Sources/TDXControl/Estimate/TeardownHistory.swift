@@ -6,7 +6,7 @@ internal import MemoryUnits
 struct TeardownHistory: Encodable, Hashable, Sendable {
     var backend: Backend
     var emulated: Bool
-    var path: String
+    var path: EndPath
     /// How many ends it stands on.
     var ends: Int
     /// The median, of everything from the stop to the certificate.
@@ -25,7 +25,7 @@ struct TeardownHistory: Encodable, Hashable, Sendable {
         struct Kind: Hashable {
             var backend: Backend
             var emulated: Bool
-            var path: String
+            var path: EndPath
         }
         let usable = certificates.filter {
             $0.complete && !$0.holderDied && $0.policy != nil && $0.policy != StopPolicy.deferred.rawValue
@@ -40,7 +40,7 @@ struct TeardownHistory: Encodable, Hashable, Sendable {
             return TeardownHistory(
                 backend: kind.backend, emulated: kind.emulated, path: kind.path, ends: ends.count,
                 microsecondsPerPage: median, seconds: median * Double(memory.rawValue) / Double(pageSize) / 1e6)
-        }.sorted { ($0.backend.rawValue, $0.path) < ($1.backend.rawValue, $1.path) }
+        }.sorted { ($0.backend.rawValue, $0.path.rawValue) < ($1.backend.rawValue, $1.path.rawValue) }
     }
 
     enum CodingKeys: String, CodingKey {
@@ -56,7 +56,7 @@ func render(_ history: [TeardownHistory], _ style: Style) -> String {
     var table = Table(("PATH", .left), ("TIME", .right), ("PER PAGE", .right), ("ENDS", .right), ("BACKEND", .left))
     for row in history {
         table.add([
-            .init(text: printable(row.path)), .init(text: formatted(longSeconds: row.seconds), paint: .bold),
+            .init(text: printable(row.path.rawValue)), .init(text: formatted(longSeconds: row.seconds), paint: .bold),
             .init(text: formatted(milliseconds: row.microsecondsPerPage / 1000)), .init(text: String(row.ends)),
             .init(text: formatted(backend: row.backend, emulated: row.emulated)),
         ])

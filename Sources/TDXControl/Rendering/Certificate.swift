@@ -9,7 +9,7 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
             ("Id", printable(certificate.id)),
             ("Backend", backendInFull(certificate.backend, emulated: certificate.emulated)),
             ("Policy", printable(certificate.policy)),
-            ("Path", printable(certificate.path)),
+            ("Path", printable(certificate.path.rawValue)),
             ("Holder", certificate.holderDied ? "had died; tdxd gave its memory back" : "ended in order"),
             (
                 "Released",
@@ -56,7 +56,7 @@ func render(_ certificates: [CertificateSummary], _ style: Style) -> String {
             .init(text: printable(certificate.name), paint: .bold), .init(text: printable(certificate.id)),
             .init(text: printable(certificate.startedAt)),
             .init(text: formatted(milliseconds: certificate.milliseconds)),
-            .init(text: formatted(bytes: certificate.releasedBytes)), .init(text: printable(certificate.path)),
+            .init(text: formatted(bytes: certificate.releasedBytes)), .init(text: printable(certificate.path.rawValue)),
             .init(
                 text: verdict(certificate) + (certificate.holderDied ? ", holder died" : ""),
                 paint: certificate.complete ? .good : certificate.pending == nil ? .bad : .bold),
@@ -75,7 +75,7 @@ private func phaseTable(_ phases: [TeardownPhase]) -> Table {
     var table = Table(("PHASE", .left), ("TIME", .right), ("BYTES", .right), ("CALLS", .right), ("DETAIL", .left))
     for phase in phases {
         table.add([
-            .init(text: printable(phase.name)), .init(text: formatted(milliseconds: phase.milliseconds)),
+            .init(text: printable(phase.name.rawValue)), .init(text: formatted(milliseconds: phase.milliseconds)),
             .init(text: phase.bytes == 0 ? "–" : formatted(bytes: phase.bytes)),
             .init(text: phase.calls == 0 ? "–" : String(phase.calls)), .init(text: printable(phase.detail ?? "")),
         ])

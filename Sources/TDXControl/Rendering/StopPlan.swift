@@ -24,7 +24,8 @@ struct StopPlanRecord: Encodable {
 extension TeardownEstimate {
     /// Nil where not all memory could be counted, or tdxd names a path that this program does not know.
     init?(_ plan: ManagerInterface.PlanStop.Reply) {
-        guard let bytes = plan.residentPrivateBytes, let path = TeardownModel.Path(rawValue: plan.path), plan.vcpus > 0
+        guard let bytes = plan.residentPrivateBytes, let path = TeardownModel.Path(rawValue: plan.path.rawValue),
+            plan.vcpus > 0
         else { return nil }
         self.init(memory: ByteCount(bytes), vcpus: plan.vcpus, erratum: plan.erratum ?? true, paths: [path])
     }
@@ -44,7 +45,7 @@ func render(_ plan: ManagerInterface.PlanStop.Reply, _ style: Style) -> String {
         [
             ("Backend", backendInFull(plan.backend, emulated: plan.emulated)),
             ("Policy", printable(plan.policy)),
-            ("Path", printable(plan.path)),
+            ("Path", printable(plan.path.rawValue)),
             ("Terminate", terminate),
             ("Last will", plan.lastWill.map(words) ?? "none: when its holder is killed, nobody terminates the TD"),
             (

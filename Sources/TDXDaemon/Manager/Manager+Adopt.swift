@@ -260,7 +260,7 @@ extension Manager {
         ending.takeRecord(in: holder.directory)
         ending.phases.append(
             TeardownPhase(
-                name: "exit", milliseconds: MonotonicInstant.now.milliseconds(since: start),
+                name: .exit, milliseconds: MonotonicInstant.now.milliseconds(since: start),
                 detail: "begun before tdxd was started; \(exit ?? "its process does not end")"))
         // The last that was heard of it; it may have given back more.
         if let last, last.phase == "release" || last.phase == "close" {
@@ -326,14 +326,14 @@ extension Manager {
             ending.holderDied = died
             ending.takeRecord(in: holder.directory)
             // The former tdxd may have seen it end.
-            if !ending.phases.contains(where: { ["exit", "death"].contains($0.name) }) {
+            if !ending.phases.contains(where: { [.exit, .death].contains($0.name) }) {
                 let memory =
                     holder.backing == nil
                     ? "the kernel took back by itself what it held"
                     : "its memory stayed with duplicates that the service manager kept"
                 ending.phases.append(
                     TeardownPhase(
-                        name: died ? "death" : "exit", milliseconds: 0,
+                        name: died ? .death : .exit, milliseconds: 0,
                         detail: "the holder ended \(died ? "" : "in order ")while no tdxd was running: \(memory)"))
             }
             conclude(ending, holder, aftermath: Self.aftermath(record))

@@ -205,7 +205,7 @@ extension Manager {
             process.kill()
             if process.waitForEnd(Self.killPatience) == nil {
                 // It may still hold memory and, on hardware, the key id.
-                let ending = Ending(record: record, holderDied: true, failure: reason)
+                let ending = Ending(record: record, holderDied: true)
                 conclude(ending, holder, aftermath: .remember)
                 return
             }

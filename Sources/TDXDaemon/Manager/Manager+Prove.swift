@@ -33,7 +33,7 @@ extension Manager {
         }
         ending.phases.append(
             TeardownPhase(
-                name: "prove", milliseconds: MonotonicInstant.now.milliseconds(since: start),
+                name: .prove, milliseconds: MonotonicInstant.now.milliseconds(since: start),
                 detail: memoryNow(ending)))
         return settle(ending, holder, proofs, aftermath: aftermath)
     }
@@ -46,10 +46,10 @@ extension Manager {
         ending.awaitLastWill(
             at: HolderPlaces.lastWill(in: holder.directory), patience: configuration.deadlines.holderReply)
         guard let backing = holder.backing else {
-            if ending.quarantine != nil {
+            if ending.keepsMemory {
                 ending.phases.append(
                     TeardownPhase(
-                        name: "quarantine", milliseconds: 0,
+                        name: .quarantine, milliseconds: 0,
                         detail: ending.isWithheldByHolder
                             ? "the holder keeps the memory; tdxd could not get duplicates"
                             : "nobody has the memory any more: the kernel has it back"))
@@ -59,7 +59,7 @@ extension Manager {
             }
             return
         }
-        if ending.quarantine != nil { return withhold(&ending, backing) }
+        if ending.keepsMemory { return withhold(&ending, backing) }
         let memory = configuration.memory
         let before = (try? backing.residentBytes()).map { $0.private + $0.shared } ?? .zero
         if before > .zero {
@@ -72,9 +72,9 @@ extension Manager {
             ending.releasedBytes = ending.releasedBytes.addingSaturated(outcome.releasedBytes.rawValue)
             ending.phases.append(
                 TeardownPhase(
-                    name: "reap", milliseconds: outcome.milliseconds, bytes: outcome.releasedBytes.rawValue,
+                    name: .reap, milliseconds: outcome.milliseconds, bytes: outcome.releasedBytes.rawValue,
                     calls: outcome.calls, detail: "by tdxd, through its duplicates"))
-            if let failure = outcome.failure { ending.failure = ending.failure ?? failure }
+            if let failure = outcome.failure { ending.failures.note(EndFailure(.reapRefused, failure)) }
         }
         count(&ending, backing)
         let closing = MonotonicInstant.now
@@ -82,7 +82,7 @@ extension Manager {
         letGo(holder)
         ending.phases.append(
             TeardownPhase(
-                name: "close-duplicates", milliseconds: MonotonicInstant.now.milliseconds(since: closing),
+                name: .closeDuplicates, milliseconds: MonotonicInstant.now.milliseconds(since: closing),
                 calls: UInt64(ending.duplicates), detail: "tdxd's own"))
     }
 
@@ -92,7 +92,7 @@ extension Manager {
         count(&ending, backing)
         ending.phases.append(
             TeardownPhase(
-                name: "quarantine", milliseconds: 0, bytes: ending.residentBytes ?? 0,
+                name: .quarantine, milliseconds: 0, bytes: ending.residentBytes ?? 0,
                 detail: "tdxd keeps its duplicates open, so that nobody gets the memory"))
     }
 
@@ -190,14 +190,14 @@ extension Manager {
             quarantine == nil && TeardownProofs.isOver(proofs, residencyIsKnown: ending.residentBytes != nil)
         let key = ending.record.keyID
         /// The key id's proof is about what happens now: it is free once the certificate that says so is written.
-        func concluded(isFree: Bool, _ reason: String, failure: String? = nil) -> TeardownCertificate {
+        func concluded(isFree: Bool, _ reason: String, failure: EndFailure? = nil) -> TeardownCertificate {
             let taken = core.withLock { core in
                 core.ledger.taken - (isFree && core.ledger.key(of: id) != nil ? 1 : 0)
             }
             let figures =
                 "\(taken) of \(core.withLock { $0.ledger.capacity }) taken; \(keyCharge(ending.record).words)"
             var told = ending
-            told.failure = told.failure ?? failure
+            if let failure { told.failures.note(failure) }
             return told.certificate(
                 proofs + [
                     TeardownProof(
@@ -215,7 +215,7 @@ extension Manager {
             try store.write(certificate, keeping: listedCertificates)
         } catch {
             // What nobody can read later is not proven: it is tried again, and until then nothing is free.
-            let failure = "the certificate could not be written: \(error)"
+            let failure = EndFailure(.certificateUnwritten, "the certificate could not be written: \(error)")
             isOver = false
             certificate = concluded(
                 isFree: false, "stays taken until the certificate is written", failure: failure)
@@ -232,7 +232,7 @@ extension Manager {
             // The next tdxd has not heard what the holder said.
             ending.record.quarantine = quarantine
             try? write(ending.record, in: holder.directory)
-            tellQuarantine(ending.record, quarantine, status: ending.tdxStatus, isKept: holder.backing != nil)
+            tellQuarantine(ending.record, quarantine, status: ending.failures.status, isKept: holder.backing != nil)
         }
         if isOver {
             do throws(LinuxError) { try DirectoryTree.remove(holder.directory) } catch {

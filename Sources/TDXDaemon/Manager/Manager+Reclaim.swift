@@ -100,7 +100,7 @@ extension Manager {
                         + "“tdxctl certificate show \(id)” will tell")
                 // From now on somebody may ask for it to be quicker.
                 if !ending.phases.isEmpty {
-                    core.withLock { $0.registry.halted(id: id, certificate: certificate, isHeld: false) }
+                    core.withLock { $0.registry.deadlinePassed(id: id, certificate: certificate) }
                 }
                 watcher.answer(certificate)
             }

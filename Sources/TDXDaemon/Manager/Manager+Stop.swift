@@ -144,7 +144,7 @@ extension Manager {
         ending.holderDied = true
         // It may have come to the end of it before.
         ending.takeRecord(in: holder.directory)
-        ending.phases.append(TeardownPhase(name: "holder-lost", milliseconds: 0, detail: "\(error)"))
+        ending.phases.append(TeardownPhase(name: .holderLost, milliseconds: 0, detail: "\(error)"))
         holder.process?.kill()
     }
 
@@ -200,7 +200,7 @@ extension Manager {
         }
         ending.phases.append(
             TeardownPhase(
-                name: "exit", milliseconds: MonotonicInstant.now.milliseconds(since: start),
+                name: .exit, milliseconds: MonotonicInstant.now.milliseconds(since: start),
                 detail: exit
                     ?? (process.isAttached
                         ? "process \(process.pid), which had attached the TD, goes on"
@@ -215,7 +215,7 @@ extension Manager {
         ending.holderDied = true
         ending.record.ending = true
         try? write(ending.record, in: holder.directory)
-        ending.phases.append(TeardownPhase(name: "death", milliseconds: 0, detail: reason))
+        ending.phases.append(TeardownPhase(name: .death, milliseconds: 0, detail: reason))
         conclude(ending, holder, aftermath: .remember)
     }
 

@@ -187,6 +187,19 @@ struct Registry: Sendable {
         domains[id]?.isEnding = !isHeld
     }
 
+    /// The time that a client wanted to wait is over; the end goes on.
+    ///
+    /// Memory that is held by now stays held, and an end that is over stays over: only an end that somebody is at becomes one
+    /// that others may ask to be quicker.
+    mutating func deadlinePassed(id: String, certificate: TeardownCertificate) {
+        guard let domain = domains[id], domain.isEnding, !domain.isHeld, !domain.isQuarantined,
+            domain.state == .stopping
+        else { return }
+        domains[id]?.state = .draining
+        domains[id]?.certificate = certificate
+        domains[id]?.reason = certificate.pending
+    }
+
     enum DeathDecision: Hashable, Sendable {
         /// Nobody else is at it: reap what the holder left.
         case reap(Domain)

@@ -14,12 +14,10 @@ extension Ending {
         } catch {
             phases.append(
                 TeardownPhase(
-                    name: Self.lastWill, milliseconds: MonotonicInstant.now.milliseconds(since: start),
+                    name: .lastWill, milliseconds: MonotonicInstant.now.milliseconds(since: start),
                     detail: "its record cannot be read, so nobody knows whether it acted: \(error)"))
         }
     }
-
-    static let lastWill = "last-will"
 
     /// Says nothing of a will that had nothing to do.
     mutating func take(_ reading: LastWillRecord.Reading, waited: Double) {
@@ -28,19 +26,19 @@ extension Ending {
         case _ where !reading.isFinal:
             phases.append(
                 TeardownPhase(
-                    name: Self.lastWill, milliseconds: waited,
+                    name: .lastWill, milliseconds: waited,
                     detail: "process \(record.pid) has not ended; it is not waited for any longer"))
         case .standingBy, .notNeeded: break
         case .armed:
             phases.append(
                 TeardownPhase(
-                    name: Self.lastWill, milliseconds: waited,
+                    name: .lastWill, milliseconds: waited,
                     detail: "process \(record.pid) did not act: it had been killed, too"))
         case .acted:
-            if record.result >= 0, !record.isRehearsal { path = "terminate-first" }
+            if record.result >= 0, !record.isRehearsal { path = .terminateFirst }
             phases.append(
                 TeardownPhase(
-                    name: Self.lastWill, milliseconds: record.done.milliseconds(since: record.noticed),
+                    name: .lastWill, milliseconds: record.done.milliseconds(since: record.noticed),
                     calls: UInt64(record.attempts), detail: Self.words(of: record)))
         }
     }

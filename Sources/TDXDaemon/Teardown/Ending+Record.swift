@@ -9,7 +9,7 @@ extension Ending {
     @discardableResult
     mutating func takeRecord(in directory: String) -> Bool {
         // It has been heard: the holder's answer and its record are one.
-        guard !phases.contains(where: { $0.name == "release" }) else { return true }
+        guard !phases.contains(where: { $0.name == .release }) else { return true }
         guard let bytes = try? DurableFile.read(path: HolderPlaces.end(in: directory)), !bytes.isEmpty,
             let answer = try? JSONDecoder().decode(HolderInterface.Stop.Reply.self, from: Data(bytes)),
             answer.phases != nil

@@ -9,15 +9,14 @@ struct Ending: Sendable {
     let start: MonotonicInstant
     var policy = "auto"
     /// As the holder took it. A TD whose holder died is taken apart page by page, unless its last will terminated it.
-    var path = "dynamic-removal"
+    var path = EndPath.dynamicRemoval
     var holderDied: Bool
     var phases: [TeardownPhase] = []
     /// The holder's own part.
     var holderProofs: [TeardownProof] = []
     var releasedBytes: UInt64 = 0
-    var failure: String?
-    /// What the TDX module answered to it, in hexadecimal; nil where nobody was told.
-    var tdxStatus: String?
+    /// All that went wrong, the holder's and tdxd's own.
+    var failures: [EndFailure] = []
     /// The holder lives on, to keep what a page could not be taken from.
     var isWithheldByHolder = false
     /// When tdxd closed its duplicates.
@@ -43,10 +42,10 @@ struct Ending: Sendable {
         start = MonotonicInstant(nanoseconds: stop.beganNanoseconds)
     }
 
-    init(record: DomainRecord, holderDied: Bool, failure: String? = nil) {
+    init(record: DomainRecord, holderDied: Bool, failures: [EndFailure] = []) {
         self.record = record
         self.holderDied = holderDied
-        self.failure = failure
+        self.failures = failures
         startedAt = WallTime.now.rfc3339
         start = .now
     }
@@ -64,8 +63,7 @@ struct Ending: Sendable {
         phases = soFar.phases
         holderProofs = soFar.holderProofs
         releasedBytes = soFar.releasedBytes
-        failure = soFar.failure
-        tdxStatus = soFar.tdxStatus
+        failures = soFar.failures ?? Self.failures(ofOlderProgram: soFar.failure, soFar.tdxStatus, soFar.holderProofs)
         duplicates = soFar.duplicates
         residentBytes = soFar.residentBytes
         isResidencyInherited = residentBytes != nil
@@ -73,11 +71,13 @@ struct Ending: Sendable {
 
     /// What the next tdxd could find out from nobody.
     struct SoFar: Codable, Hashable, Sendable {
-        var path: String
+        var path: EndPath
         var holderDied: Bool
         var phases: [TeardownPhase]
         var holderProofs: [TeardownProof]
         var releasedBytes: UInt64
+        /// Nil in a record of an older tdxd, which wrote `failure` and `tdxStatus` instead.
+        var failures: [EndFailure]?
         var failure: String?
         var tdxStatus: String?
         var duplicates: Int
@@ -90,7 +90,7 @@ struct Ending: Sendable {
             case phases
             case holderProofs = "holder_proofs"
             case releasedBytes = "released_bytes"
-            case failure
+            case failures, failure
             case tdxStatus = "tdx_status"
             case duplicates
             case residentBytes = "resident_bytes"
@@ -100,7 +100,8 @@ struct Ending: Sendable {
     var soFar: SoFar {
         SoFar(
             path: path, holderDied: holderDied, phases: phases, holderProofs: holderProofs,
-            releasedBytes: releasedBytes, failure: failure, tdxStatus: tdxStatus, duplicates: duplicates,
+            releasedBytes: releasedBytes, failures: failures, failure: failures.words, tdxStatus: failures.status,
+            duplicates: duplicates,
             residentBytes: residentBytes)
     }
 
@@ -109,29 +110,42 @@ struct Ending: Sendable {
         Set(record.backing.map { FileIdentity(device: $0.device, inode: $0.inode) })
     }
 
-    /// Why nothing of the TD may be given to anybody, whatever can be seen from outside: a zap or the release of its key id
-    /// failed, or the module still owns something. Its pages may be poisoned, and its key id in use. Nil otherwise.
-    /// Once true it stays true.
-    var quarantine: String? {
-        if let known = record.quarantine { return known }
-        if let failure, ["release: ", "terminate: ", "close: "].contains(where: failure.hasPrefix) { return failure }
-        // A vCPU that could not be driven out keeps the VM for as long as the holder's process lives, and no longer: what an
-        // emulated module said before that end says nothing of what is left behind it.
-        if failure?.hasPrefix("vCPU ") == true, tdxStatus == nil { return nil }
-        // What the holder could not count others have counted since.
-        let open = holderProofs.first { !$0.holds && $0.name != TeardownProofs.holderResidency }
-        return open.map { "\($0.name): \($0.evidence)" }
+    /// Why the TD's key id, and perhaps its memory, may not be given to anybody, whatever can be seen from outside: a zap or the
+    /// release of its key id failed, or the module still owns something. Its pages may be poisoned, and its key id in use. Nil
+    /// otherwise. Once true it stays true. The kinds of the failures decide, not their texts.
+    var quarantine: String? { record.quarantine ?? failures.quarantining?.text }
+
+    /// Its duplicates stay open: as long as they are, the kernel gives no page of the TD to anyone else.
+    var keepsMemory: Bool {
+        // A record of an older tdxd does not name kinds.
+        failures.keepsMemory || record.quarantine != nil && failures.quarantining == nil
     }
 
-    /// What the holder has said. Its answer to a Reclaim has what it said to the Stop, too.
+    /// Takes the holder's reply. Its reply to a Reclaim contains what it replied to the Stop; what went wrong before and is not
+    /// in it stays.
     mutating func take(_ answer: HolderInterface.Stop.Reply) {
         phases = answer.phases ?? []
         holderProofs = answer.proofs ?? []
         path = answer.path ?? path
         releasedBytes = answer.releasedBytes ?? 0
-        failure = answer.failure
-        tdxStatus = answer.tdxStatus
+        let former = failures
+        failures =
+            answer.failures
+            ?? Self.failures(ofOlderProgram: answer.failure, answer.tdxStatus, answer.proofs ?? [])
+        failures.note(former)
         isWithheldByHolder = answer.withheld == true
+    }
+
+    /// The failures of a holder or record that does not name kinds: what they kept is not known, so they keep everything.
+    static func failures(
+        ofOlderProgram failure: String?, _ status: String?, _ proofs: [TeardownProof]
+    ) -> [EndFailure] {
+        var failures: [EndFailure] = []
+        if let failure { failures.append(EndFailure(.unspecified, status: status, failure)) }
+        // What the holder could not count others have counted since.
+        let open = proofs.first { !$0.holds && $0.name != TeardownProofs.holderResidency }
+        if let open { failures.append(EndFailure(.unspecified, "\(open.name): \(open.evidence)")) }
+        return failures
     }
 
     /// - Parameter pending: what is still to come; nil when the end is over.
@@ -141,7 +155,7 @@ struct Ending: Sendable {
             holderDied: holderDied, startedAt: startedAt,
             milliseconds: MonotonicInstant.now.milliseconds(since: start), memoryBytes: record.memoryBytes,
             releasedBytes: releasedBytes, keyID: record.backend == .tdx ? nil : record.keyID, phases: phases,
-            proofs: holderProofs + proofs, failure: failure, tdxStatus: tdxStatus,
+            proofs: holderProofs + proofs, failures: failures,
             pageReset: PageReset.words(record.backend ?? .memfd, hasErratum: PageReset.hostHasErratum), pending: pending
         )
     }

@@ -80,7 +80,7 @@ private final class Stage: Sendable {
             stage.steps == ["private: 0", "written", "shared: 0", "accept: 0", "read: [0, 0]", "hole: 1"])
         #expect(try domain.memory.residency(of: block).shared == .zero)
         #expect(domain.memory.observer.records().map(\.origin) == [.guest, .guest])
-        #expect(try domain.stop().failure == nil)
+        #expect(try domain.stop().failures.isEmpty)
         for thread in threads { thread.join() }
         #expect(ends.list.withLock { $0 } == [0: .stopped])
     }
@@ -105,7 +105,7 @@ private final class Stage: Sendable {
         wait { rounds.load(ordering: .relaxed) >= 200 }
         let report = try domain.stop(policy: TeardownPolicy(quiesceMilliseconds: 120_000))
         for thread in threads { thread.join() }
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
         #expect(report.path == .terminateFirst)
         #expect(report.remaining == .zero)
         #expect(ends.list.withLock { $0 } == [0: .stopped, 1: .stopped, 2: .stopped])

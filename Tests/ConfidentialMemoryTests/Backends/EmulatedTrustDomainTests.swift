@@ -67,7 +67,7 @@ enum EmulatedGround: String, CaseIterable, Sendable {
         #expect(Self.inspection(domain).measurement == domain.measurement.bytes)
         #expect(domain.describe().resident?.private == .kibibytes(32))
         #expect(Self.inspection(domain).privatePages == PageCount(8))
-        #expect(try domain.stop().failure == nil)
+        #expect(try domain.stop().failures.isEmpty)
         #expect(bench.isEmpty)
     }
 
@@ -99,7 +99,7 @@ enum EmulatedGround: String, CaseIterable, Sendable {
         #expect(try domain.memory.residency(of: range).shared == range.size)
         #expect(try domain.convert(range, to: .private).discarded == range.size)
         #expect(view.allSatisfy { $0 == 0 }, "what the host wrote is gone with the shared side")
-        #expect(try domain.stop().failure == nil)
+        #expect(try domain.stop().failures.isEmpty)
         #expect(bench.isEmpty)
     }
 
@@ -118,7 +118,7 @@ enum EmulatedGround: String, CaseIterable, Sendable {
         let machine = (domain.machine as! ObservedMachine).inner as! EmulatedVirtualMachine
         bench.journal.reset()
         let report = try domain.stop()
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
         #expect(report.path == (terminate == .absent ? .dynamicRemoval : .terminateFirst))
         #expect(report.released == .kibibytes(32))
         #expect(report.remaining == .zero)
@@ -156,9 +156,9 @@ enum EmulatedGround: String, CaseIterable, Sendable {
             emulatedFailure: {
                 machine.bug.map { RemovalFailure(reason: $0.text, status: $0.status) }
             })
-        #expect(report.isWithheld && report.failure?.hasPrefix("release: ") == true, "\(report)")
-        #expect(report.status == .pageMetadataIncorrect.with(.rcx))
-        #expect(report.failure?.contains("PAGE_METADATA_INCORRECT") == true)
+        #expect(report.isWithheld && report.failures.words?.hasPrefix("release: ") == true, "\(report)")
+        #expect(report.failures.status == TDXStatus.pageMetadataIncorrect.with(.rcx).hexadecimal)
+        #expect(report.failures.words?.contains("PAGE_METADATA_INCORRECT") == true)
         #expect(report.phases.map(\.name) == [.quiesce, .terminate, .release])
         #expect(!bench.journal.names.contains("close"), "\(bench.journal.names)")
         #expect(report.released <= used)
@@ -179,12 +179,12 @@ enum EmulatedGround: String, CaseIterable, Sendable {
         let bench = try Bench(.memfd, .absent, failingRemoval: 1)
         let domain = try bench.makeDomain()
         let report = try domain.stop()
-        #expect(report.isWithheld && report.failure?.contains("the VM is dead") == true, "\(report)")
+        #expect(report.isWithheld && report.failures.words?.contains("the VM is dead") == true, "\(report)")
         // A terminated VM is dead to every ioctl, so that it cannot be told there.
         let terminated = try Bench(.memfd, .announced, failingRemoval: 1)
         let second = try terminated.makeDomain()
         let silent = try second.stop()
-        #expect(!silent.isWithheld && silent.failure == nil)
+        #expect(!silent.isWithheld && silent.failures.isEmpty)
     }
 
     @Test(arguments: EmulatedGround.available)

@@ -41,7 +41,7 @@ struct InPlaceTests {
             try TeardownPlan(
                 TeardownFacts(
                     terminate: .absent, vcpus: 0, shards: memory.shards.map { .init(size: $0.range.size) }, cpus: 2)))
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
         #expect(report.remaining == .zero)
     }
 

@@ -107,7 +107,7 @@ struct SoftwareProtectedTests {
         #expect(try memory.convert(range(0x1000, pages: 4_000), to: .shared).changed == PageCount(4_000).bytes)
         let teardown = Teardown(machine: machine, vcpus: [], memory: memory, gate: VCPUGate())
         let report = teardown.run(try TeardownPlan(teardown.facts(terminate: .absent)))
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
         if counts {
             #expect(report.released + PageCount(4_000).bytes == memory.size)
             #expect(report.remaining == .zero)

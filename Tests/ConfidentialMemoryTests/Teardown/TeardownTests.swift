@@ -3,6 +3,8 @@ import LinuxSystem
 import MemoryUnits
 import Synchronization
 import SystemPackage
+import TDXStatusCodes
+import Terms
 import TestSupport
 import Testing
 
@@ -41,7 +43,7 @@ import Testing
         #expect(names.contains("punch"))
         #expect(names.allSatisfy { $0 != "delete-slot" && $0 != "attributes" })
         #expect(report.path == .terminateFirst)
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
         #expect(bench.held == KernelLedger.Counts())
     }
 
@@ -136,7 +138,7 @@ import Testing
         #expect(try domain.convert(range(0x60_0000, mebibytes: 2), to: .shared).changed == .mebibytes(2))
         bench.journal.reset()
         let report = try domain.stop()
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
         #expect(report.remaining == nil)
         #expect(bench.journal.names.contains("punch"))
         #expect(bench.held == KernelLedger.Counts())
@@ -167,7 +169,7 @@ import Testing
         let bench = TestBench(Self.traits(.absent))
         let report = try Self.makeDomain(bench).stop()
         #expect(report.path == .dynamicRemoval)
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
         #expect(report.phases[1].detail == "this kernel has no KVM_TDX_TERMINATE_VM (EINVAL)")
         #expect(bench.held == KernelLedger.Counts())
     }
@@ -178,7 +180,7 @@ import Testing
         #expect(report.path == .terminateFirst)
         #expect(report.phases[1].calls == 4)
         #expect(report.phases[1].detail == "EBUSY 3 times: a vCPU's lock was held")
-        #expect(report.failure == nil)
+        #expect(report.failures.isEmpty)
     }
 
     @Test func `a TD that stays busy is released all the same, and the failure is told`() throws {
@@ -186,7 +188,7 @@ import Testing
         let report = try Self.makeDomain(bench).stop(policy: TeardownPolicy(terminateAttempts: 2))
         #expect(report.path == .dynamicRemoval)
         #expect(report.phases[1].calls == 2)
-        #expect(report.failure?.hasPrefix("not terminated, and ended page by page: ") == true)
+        #expect(report.failures.words?.hasPrefix("not terminated, and ended page by page: ") == true)
         #expect(report.remaining == .zero)
         #expect(bench.held == KernelLedger.Counts())
     }
@@ -196,10 +198,60 @@ import Testing
         let domain = try Self.makeDomain(bench)
         bench.journal.fail { $0.description.hasPrefix("punch private 0 B") ? .ioError : nil }
         let report = try domain.stop(policy: TeardownPolicy(chunk: .mebibytes(2)))
-        #expect(report.failure?.hasPrefix("release: 0x0–0x200000 (2 MiB): punch") == true, "\(report)")
+        #expect(report.failures.words?.hasPrefix("release: 0x0–0x200000 (2 MiB): punch") == true, "\(report)")
         #expect(report.released == .mebibytes(4))
         #expect(report.remaining == .mebibytes(1))
         #expect(bench.held == KernelLedger.Counts())
+    }
+
+    /// What may go wrong in a phase, and how the kernel is made to.
+    enum Fault: String, CaseIterable {
+        case none, vcpuStuck, terminateBusy, terminateRefused, punchRefused, removalFailed
+
+        var kind: EndFailureKind? {
+            switch self {
+            case .none: nil
+            case .vcpuStuck: .vcpuStuck
+            case .terminateBusy: .terminateBusy
+            case .terminateRefused: .terminateRefused
+            case .punchRefused: .punchRefused
+            case .removalFailed: .removalFailed
+            }
+        }
+    }
+
+    @Test(arguments: Fault.allCases, Fault.allCases)
+    func `whatever fails in one phase, a failure of another is kept`(first: Fault, second: Fault) throws {
+        let faults = Set([first, second])
+        // One phase fails in one way.
+        guard !faults.isSuperset(of: [.terminateBusy, .terminateRefused]) else { return }
+        let bench = TestBench(Self.traits(.announced, busy: faults.contains(.terminateBusy) ? 1_000 : 0))
+        let domain = try Self.makeDomain(bench)
+        if faults.contains(.vcpuStuck) { #expect(domain.gate.enter(domain.vcpus[1]) {}) }
+        bench.journal.fail { call in
+            if faults.contains(.terminateRefused), call.name == "terminate" { return .ioError }
+            if faults.contains(.punchRefused), call.description.hasPrefix("punch private 0 B") { return .ioError }
+            return nil
+        }
+        let policy = TeardownPolicy(chunk: .mebibytes(2), quiesceMilliseconds: 5, terminateAttempts: 2, threads: 1)
+        let removal = RemovalFailure(reason: "the module refused a page", status: TDXStatus(0xc000_0300_0000_0001))
+        // The first look is before any punch.
+        let looks = Mutex(0)
+        let report = try domain.release(
+            after: try domain.halt(policy: policy), policy: policy,
+            emulatedFailure: {
+                let look = looks.withLock { looks in
+                    looks += 1
+                    return looks
+                }
+                return faults.contains(.removalFailed) && look > 1 ? removal : nil
+            })
+        #expect(Set(report.failures.map(\.kind)) == Set(faults.compactMap(\.kind)), "\(report.failures)")
+        #expect(report.isWithheld == faults.contains(.removalFailed))
+        let keeps: Set<Fault> = [.terminateRefused, .punchRefused, .removalFailed]
+        #expect(report.failures.keepsMemory == !faults.isDisjoint(with: keeps))
+        #expect(report.failures.keepsKey == !faults.isDisjoint(with: keeps))
+        if faults.contains(.removalFailed) { #expect(report.failures.contains { $0.status == "0xc000030000000001" }) }
     }
 
     @Test func `memory whose count is refused is released all the same`() throws {
@@ -319,7 +371,7 @@ import Testing
         let domain = try Self.makeDomain(bench)
         #expect(domain.gate.enter(domain.vcpus[1]) {})
         let report = try domain.stop(policy: TeardownPolicy(quiesceMilliseconds: 5))
-        #expect(report.failure == "vCPU 1 did not leave KVM_RUN within 5 ms")
+        #expect(report.failures.words == "vCPU 1 did not leave KVM_RUN within 5 ms")
         #expect(report.remaining == .zero)
     }
 

@@ -50,7 +50,7 @@ import Testing
                 outcome.failures.append("\(error)")
             }
             let report = try domain.stop()
-            if let failure = report.failure { outcome.failures.append(failure) }
+            if let failure = report.failures.words { outcome.failures.append(failure) }
         } catch {
             outcome.failures.append("\(error)")
         }

@@ -23,7 +23,7 @@ import Testing
         #expect(description.resident == Residency())
         #expect(description.measurement == LaunchMeasurement().value)
         #expect(domain.runs() == [run(0..<0x1800, .private)])
-        #expect(try domain.stop().failure == nil)
+        #expect(try domain.stop().failures.isEmpty)
         #expect(bench.held == KernelLedger.Counts())
     }
 

@@ -15,7 +15,7 @@ import Testing
 struct TDXBackendTests {
     private func host() throws -> PrivateHost { try PrivateHost(backend: "tdx") }
 
-    private func expectComplete(_ certificate: TeardownCertificate, path: String? = nil) {
+    private func expectComplete(_ certificate: TeardownCertificate, path: EndPath? = nil) {
         #expect(certificate.complete, "\(certificate)")
         #expect(certificate.backend == .tdx && !certificate.emulated)
         if let path { #expect(certificate.path == path) }

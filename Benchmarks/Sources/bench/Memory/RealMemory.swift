@@ -30,7 +30,7 @@ struct RealMemory {
         let teardown = Teardown(machine: machine, vcpus: [], memory: memory, gate: VCPUGate())
         let plan = try TeardownPlan(teardown.facts(terminate: .absent, readsResidency: false))
         let report = teardown.run(plan)
-        if let failure = report.failure { throw Unavailable(failure) }
+        if let failure = report.failures.words { throw Unavailable(failure) }
         guard report.remaining == .zero else { throw Unavailable("memory is left: \(report)") }
     }
 }

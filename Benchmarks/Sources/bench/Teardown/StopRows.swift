@@ -24,7 +24,7 @@ private func stop(_ domain: ConfidentialMemory.TrustDomain) throws -> (all: Doub
         }
     }
     let all = peer_now() - start
-    if let failure = report.failure { throw Unavailable(failure) }
+    if let failure = report.failures.words { throw Unavailable(failure) }
     guard report.remaining == .zero else { throw Unavailable("memory is left") }
     return (Double(all), Double(first.load(ordering: .relaxed)))
 }
