@@ -30,10 +30,11 @@ extension TDXModule {
             status = seamcall(&registers, on: processor)
             if !status.isSuccess { return status }
         }
+        // A host of some TiB would take a million calls of 4 MiB each.
         for tdmr in plan.tdmrs {
             repeat {
                 registers = Registers(.sysTdmrInit, rcx: tdmr.base)
-                status = seamcall(&registers, on: LogicalProcessorID(0))
+                status = sysTdmrInit(&registers, chunk: 1 << 30)
                 if !status.isSuccess { return status }
             } while registers.rdx != tdmr.end
         }

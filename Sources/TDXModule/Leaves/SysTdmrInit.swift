@@ -5,10 +5,10 @@ internal import TDXStatusCodes
 extension TDXModule {
     /// SYS.TDMR.INIT (reference §1.7): the PAMT entries of the next 4 MiB. Free entries are zero, as
     /// untouched memory is, so only reserved areas cost anything.
-    func sysTdmrInit(_ r: inout Registers) -> TDXStatus {
+    /// - Parameter chunk: bytes, a power of two up to 1 GiB; `bringUp()` takes larger steps than a host can.
+    func sysTdmrInit(_ r: inout Registers, chunk: UInt64 = 4 << 20) -> TDXStatus {
         let base = r.rcx
         guard base % (1 << 30) == 0 else { return .operandInvalid.with(.rcx) }
-        let chunk: UInt64 = 4 << 20
         enum Step {
             case unknown, busy, finished
             case work(Range<UInt64>, [Range<UInt64>], Int)
