@@ -216,8 +216,7 @@ let package = Package(
             "TDXDaemon",
             [
                 "TDXDaemon", "ControlInterface", "HostVMs", "HolderLaunch", "InterfaceTestSupport", "LinuxSystem",
-                "MemoryUnits",
-                "ServiceSupport", "TestSupport", "Varlink", logging, system,
+                "MemoryUnits", "ServiceSupport", "Terms", "TestSupport", "Varlink", logging, system,
             ]),
         tests(
             "System",

@@ -1,5 +1,5 @@
-/// A word of the end of a TD on the wire or on disk. A newer program may send one that this program does not know: it is kept
-/// as it is, and equals none of the known ones.
+/// A word of the end of a TD on the wire or on disk. A newer program may send one that this program does not know: it
+/// is kept as it is, and equals none of the known ones.
 public protocol EndTerm: RawRepresentable<String>, Codable, Hashable, Sendable, CustomStringConvertible {
     init(rawValue: String)
 }
@@ -46,8 +46,8 @@ public struct EndPhase: EndTerm {
     public static let prove = Self(rawValue: "prove")
 }
 
-/// What kind of thing went wrong in the end of a TD. The kind alone decides whether memory and key id may be given to the
-/// next TD.
+/// What kind of thing went wrong in the end of a TD. The kind alone decides whether memory and key id may be given to
+/// the next TD.
 public struct EndFailureKind: EndTerm {
     public let rawValue: String
     public init(rawValue: String) { self.rawValue = rawValue }
@@ -88,8 +88,8 @@ public struct EndFailureKind: EndTerm {
     /// The key id may still be in use: no other TD gets it. True of every kind that this version does not know.
     public var keepsKey: Bool { !Self.harmless.contains(self) }
 
-    /// Pages may still be the TD's, whatever residency says: nobody else gets them. True of every kind that this version does
-    /// not know.
+    /// Pages may still be the TD's, whatever residency says: no other TD gets them. True of every kind that this
+    /// version does not know.
     public var keepsMemory: Bool { keepsKey && self != .closeFailed }
 
     /// Neither proofs nor waiting make this good: only a restart of the host does.

@@ -68,15 +68,30 @@ struct HolderClaims: Hashable, Sendable {
         return pages[0] + pages[1] + pages[2] + pages[3] <= limit
     }
 
+    /// A whole map: each range once.
     func check(_ runs: [MemoryRun]) throws(Refusal) {
         var end: UInt64 = 0
         for run in runs {
-            guard run.gpa >= end, run.gpa < Self.addressLimit, run.bytes > 0, run.bytes <= guestBytes else {
+            try check(run)
+            guard run.gpa >= end else {
                 throw Refusal(
-                    field: "runs", value: "\(run.bytes) bytes at \(run.gpa)",
-                    limit: "in ascending order, below 2^52, and at most \(guestBytes) bytes")
+                    field: "runs", value: "\(run.bytes) bytes at \(run.gpa)", limit: "in ascending order, none twice")
             }
             end = run.gpa + run.bytes
+        }
+    }
+
+    /// Changes come in the order of time: a range may come again. A snapshot is a whole map.
+    func check(changes runs: [MemoryRun], isSnapshot: Bool) throws(Refusal) {
+        if isSnapshot { return try check(runs) }
+        for run in runs { try check(run) }
+    }
+
+    private func check(_ run: MemoryRun) throws(Refusal) {
+        guard run.gpa < Self.addressLimit, run.bytes > 0, run.bytes <= guestBytes else {
+            throw Refusal(
+                field: "runs", value: "\(run.bytes) bytes at \(run.gpa)",
+                limit: "below 2^52, and at most \(guestBytes) bytes")
         }
     }
 

@@ -25,7 +25,9 @@ extension HolderLink {
             case .success(let reply):
                 putBack(client)
                 do throws(ControlError) {
-                    try checking { () throws(Refusal) in try claims.check(reply.runs) }
+                    try checking { () throws(Refusal) in
+                        try claims.check(changes: reply.runs, isSnapshot: reply.snapshot)
+                    }
                     then(.success(reply))
                 } catch {
                     then(.failure(error))

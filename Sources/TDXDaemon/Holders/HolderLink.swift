@@ -168,7 +168,7 @@ struct HolderLink: Sendable {
             (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(HolderInterface.MapChanges.method, parameters, timeout: timeout)
         }
-        try checking { () throws(Refusal) in try claims.check(changes.runs) }
+        try checking { () throws(Refusal) in try claims.check(changes: changes.runs, isSnapshot: changes.snapshot) }
         return changes
     }
 

@@ -73,7 +73,7 @@ import Varlink
         let host = try PrivateHost(settings: "emulated_key_ids = 2", start: false)
         mkdir(host.runtime, 0o755)
         let mounted = try runProgram(
-            "/bin/mount", ["-t", "tmpfs", "-o", "size=64k,mode=755", "tdxd-test", host.runtime], in: host.directory)
+            "/bin/mount", ["-t", "tmpfs", "-o", "size=4m,mode=755", "tdxd-test", host.runtime], in: host.directory)
         try #require(mounted.status == 0, "\(mounted)")
         defer {
             host.kill(.kill)
