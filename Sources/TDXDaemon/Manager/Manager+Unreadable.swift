@@ -53,6 +53,8 @@ extension Manager {
                 size ?? (try? MemoryInformation.ofHost())?.total.rawValue ?? 1 << 40, CreateOrder.maximumMemory.rawValue
             )
         }
+        // Whose descriptors are left is proven by these.
+        record.backing = (stored?.identities ?? []).map { .init(device: $0.device, inode: $0.inode) }
         takeKey(&record)
         if isDamaged { setAside(directory) }
         let holder = LiveHolder(record, directory: directory, process: process)
