@@ -106,6 +106,11 @@ let package = Package(
 
         // The control plane.
         room("Varlink", ["CLinux", "LinuxSystem", system, deque]),
+        // Writes ControlInterface's types from its .varlink files; scripts/generate-interfaces calls it.
+        room("InterfaceGenerator", ["Varlink"]),
+        .executableTarget(
+            name: "varlink-generate", dependencies: ["InterfaceGenerator", "LinuxSystem", "Varlink", argumentParser],
+            swiftSettings: strict),
         room(
             "ControlInterface", ["MemoryUnits", "Terms", "Varlink"],
             resources: [.embedInCode("io.tdxd.Manager.varlink"), .embedInCode("io.tdxd.Holder.varlink")]),
@@ -184,6 +189,7 @@ let package = Package(
                 "TDXStatusCodes", "TestSupport", system,
             ]),
         tests("Varlink", ["Varlink", "ControlInterface", "LinuxSystem", "TestSupport", system], exclude: ["Python"]),
+        tests("InterfaceGenerator", ["InterfaceGenerator", "Varlink"]),
         tests("ControlInterface", ["ControlInterface", "Varlink"]),
         // A program that the tests of ServiceSupport start: what it does cannot be undone in a process.
         .executableTarget(

@@ -17,9 +17,13 @@ private struct InterfaceParser {
         case end
     }
 
-    private var tokens: [(token: Token, line: Int)] = []
+    /// `comments`: the lines directly above the token, without “#”.
+    private var tokens: [(token: Token, line: Int, comments: [String])] = []
     private var index = 0
     private var usedTypes: [(name: String, line: Int)] = []
+    private var comments: [String: [String]] = [:]
+    /// What the names of fields are added to, as keys of `comments`.
+    private var place = ""
     private var depth = 0
     /// Types and structures that may be open at once: both are read, and later freed, by recursion.
     private static let depthLimit = 64
@@ -27,27 +31,42 @@ private struct InterfaceParser {
     init(_ text: String) {
         var line = 1
         var rest = Substring(text)
+        var comments: [String] = []
+        var lineIsBlank = true
+        func add(_ token: Token) {
+            tokens.append((token, line, comments))
+            comments = []
+            lineIsBlank = false
+        }
         while let character = rest.first {
             if character == "#" {
-                rest = rest.drop { !$0.isNewline }
+                let comment = rest.prefix { !$0.isNewline }
+                // A comment after a token on its line belongs to nothing that follows.
+                if lineIsBlank { comments.append(String(comment.dropFirst(comment.hasPrefix("# ") ? 2 : 1))) }
+                lineIsBlank = false
+                rest = rest.dropFirst(comment.count)
             } else if character.isWhitespace {
-                if character.isNewline { line += 1 }
+                if character.isNewline {
+                    line += 1
+                    if lineIsBlank { comments = [] }
+                    lineIsBlank = true
+                }
                 rest.removeFirst()
             } else if rest.hasPrefix("->") {
-                tokens.append((.symbol("->"), line))
+                add(.symbol("->"))
                 rest.removeFirst(2)
             } else if Self.isWordPart(character), character != "-" {
                 let word = rest.prefix(while: Self.isWordPart)
                 // "->" may follow a word at once; a name cannot end with a dash.
                 let trimmed = word.hasSuffix("-") ? word.dropLast() : word
-                tokens.append((.word(String(trimmed)), line))
+                add(.word(String(trimmed)))
                 rest = rest.dropFirst(trimmed.count)
             } else {
-                tokens.append((.symbol(String(character)), line))
+                add(.symbol(String(character)))
                 rest.removeFirst()
             }
         }
-        tokens.append((.end, line))
+        add(.end)
     }
 
     private static func isWordPart(_ character: Character) -> Bool {
@@ -56,14 +75,19 @@ private struct InterfaceParser {
 
     mutating func parse() throws(InterfaceError) -> VarlinkInterface {
         var interface = VarlinkInterface()
+        comments[""] = tokens[index].comments
         guard accept(.word("interface")) else { throw failure("expected “interface”") }
         interface.name = try word("the interface's name")
         guard interface.name.contains("."), isInterfaceName(interface.name) else {
             throw failure("“\(interface.name)” is no interface name")
         }
         while peek != .end {
+            let above = tokens[index].comments
             let keyword = try word("“type”, “method” or “error”")
             let name = try memberName()
+            interface.order.append(name)
+            comments[name] = above
+            place = name + "."
             guard interface.types[name] == nil, interface.methods[name] == nil, interface.errors[name] == nil else {
                 throw failure("“\(name)” is declared twice")
             }
@@ -72,6 +96,7 @@ private struct InterfaceParser {
             case "method":
                 let parameters = try structure()
                 guard accept(.symbol("->")) else { throw failure("expected “->”") }
+                place = name + "->"
                 interface.methods[name] = .init(parameters: parameters, reply: try structure())
             case "error": interface.errors[name] = peek == .symbol("(") ? try structure() : []
             default: throw failure("“\(keyword)” is neither “type” nor “method” nor “error”")
@@ -80,6 +105,7 @@ private struct InterfaceParser {
         for use in usedTypes where interface.types[use.name] == nil {
             throw InterfaceError(line: use.line, reason: "the type “\(use.name)” is not declared")
         }
+        interface.comments = comments.filter { !$0.value.isEmpty }
         return interface
     }
 
@@ -100,11 +126,16 @@ private struct InterfaceParser {
         var fields: [VarlinkField] = []
         var names: [String] = []
         repeat {
+            let above = tokens[index].comments
             let name = try word("a field's name")
             guard isFieldName(name) else { throw failure("“\(name)” is no field name") }
             guard !names.contains(name) else { throw failure("the field “\(name)” is declared twice") }
             names.append(name)
+            let outer = place
+            comments[outer + name] = above
+            place = outer + name + "."
             if accept(.symbol(":")) { fields.append(VarlinkField(name, try type())) }
+            place = outer
             guard fields.isEmpty || fields.count == names.count else {
                 throw failure("the field “\(name)” has no type")
             }

@@ -44,6 +44,12 @@ public struct VarlinkInterface: Hashable, Sendable {
     public internal(set) var types: [String: VarlinkType] = [:]
     public internal(set) var methods: [String: Method] = [:]
     public internal(set) var errors: [String: [VarlinkField]] = [:]
+    /// The names of types, methods and errors in the order of the text.
+    public internal(set) var order: [String] = []
+    /// The comment lines directly above a declaration, without “#”, where there are any. Keys: empty for the interface,
+    /// `Store` for a type, method or error, `Store.path` for a field, case or parameter, `Store->size` for a field of the
+    /// reply.
+    public internal(set) var comments: [String: [String]] = [:]
     /// The text that was parsed.
     public internal(set) var text = ""
 

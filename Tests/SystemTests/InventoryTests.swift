@@ -63,7 +63,7 @@ import Varlink
         for domain in told.domains {
             checkAgreement(domain, told.runs(of: domain.name))
             let map: ManagerInterface.Map.Reply = try host.client().call(
-                ManagerInterface.Map.method, ManagerInterface.DomainName(name: domain.name), timeout: .seconds(60))
+                ManagerInterface.Map.method, ManagerInterface.Show.Parameters(name: domain.name), timeout: .seconds(60))
             #expect(told.runs(of: domain.name) == map.runs.filter { $0.attribute != .shared })
         }
         let total = try #require(told.total)

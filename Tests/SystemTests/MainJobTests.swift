@@ -128,7 +128,7 @@ import Varlink
         phases = []
         var certificate: TeardownCertificate?
         try host.client().callMore(
-            ManagerInterface.Stop.method, ManagerInterface.DomainName(name: "web1"),
+            ManagerInterface.Stop.method, ManagerInterface.Show.Parameters(name: "web1"),
             as: ManagerInterface.Stop.Reply.self, timeout: .seconds(300)
         ) { reply, _ in
             if let progress = reply.progress { phases.append(progress.phase) }

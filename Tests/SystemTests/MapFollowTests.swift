@@ -49,7 +49,7 @@ import Varlink
 
     private func map(_ host: PrivateHost) throws -> Replica {
         let reply: ManagerInterface.Map.Reply = try host.client().call(
-            ManagerInterface.Map.method, ManagerInterface.DomainName(name: "web1"), timeout: .seconds(60))
+            ManagerInterface.Map.method, ManagerInterface.Show.Parameters(name: "web1"), timeout: .seconds(60))
         var replica = Replica()
         replica.apply(reply.runs, isWhole: true)
         return replica

@@ -206,7 +206,7 @@ final class PrivateHost: Sendable {
 
     func show(_ name: String) throws -> TrustDomain {
         let reply: ManagerInterface.Show.Reply = try client().call(
-            ManagerInterface.Show.method, ManagerInterface.DomainName(name: name), timeout: .seconds(60))
+            ManagerInterface.Show.method, ManagerInterface.Show.Parameters(name: name), timeout: .seconds(60))
         return reply.domain
     }
 

@@ -14,7 +14,7 @@ LONG_LINES = """
 
 # Rooms that still use words of WORDS.
 OLD_WORDS = """
-    ConfidentialMemory ControlInterface TDHolder TDXControl TDXDaemon TDXEmulator TDXModule TDXModuleServer
+    ConfidentialMemory TDHolder TDXControl TDXDaemon TDXEmulator TDXModule TDXModuleServer
     Varlink tdx-holder
 """.split()
 

@@ -57,7 +57,7 @@ struct DrainCommand: ControlCommand {
         } else {
             let method = undo ? ManagerInterface.Undrain.method : ManagerInterface.GetDrain.method
             status = try context.withManager { client throws(VarlinkClientError) in
-                try client.call(method, as: ManagerInterface.StatusReply.self, timeout: .seconds(60)).status
+                try client.call(method, as: StatusReply.self, timeout: .seconds(60)).status
             }
         }
         context.show(completed(status, as: "DrainStatus"), text: render(status, context.console.style))

@@ -60,7 +60,7 @@ struct MetricsCommand: ControlCommand {
                 certificates: try client.call(
                     ManagerInterface.ListCertificates.method, as: ManagerInterface.ListCertificates.Reply.self
                 ).certificates,
-                drain: try client.call(ManagerInterface.GetDrain.method, as: ManagerInterface.StatusReply.self).status)
+                drain: try client.call(ManagerInterface.GetDrain.method, as: StatusReply.self).status)
         }
     }
 

@@ -278,7 +278,7 @@ struct HolderLink: Sendable {
     func setPace(_ bytesPerSecond: UInt64?, timeout: Duration) throws(ControlError) {
         _ = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.call(
-                HolderInterface.SetPace.method, HolderInterface.Pace(bytesPerSecond: bytesPerSecond),
+                HolderInterface.SetPace.method, HolderInterface.SetPace.Parameters(bytesPerSecond: bytesPerSecond),
                 as: NoParameters.self, timeout: timeout)
         }
     }

@@ -134,7 +134,7 @@ final class ManagerService: Sendable {
         }
     }
 
-    private static func policy(_ parameters: ManagerInterface.DomainStop) throws(ControlError) -> StopPolicy? {
+    private static func policy(_ parameters: ManagerInterface.PlanStop.Parameters) throws(ControlError) -> StopPolicy? {
         guard let text = parameters.policy else { return nil }
         return try StopPolicy(validating: text, standard: .auto)
     }

@@ -109,7 +109,7 @@ struct KillInvariants {
                 continue
             }
             let map: ManagerInterface.Map.Reply = try host.client().call(
-                ManagerInterface.Map.method, ManagerInterface.DomainName(name: client.name))
+                ManagerInterface.Map.method, ManagerInterface.Show.Parameters(name: client.name))
             let found = Self.sharedBlocks(map.runs)
             guard let found else {
                 flaws.append("\(client.name): a block is neither private nor shared as a whole: \(map.runs)")

@@ -172,7 +172,7 @@ func measureNeighbour(_ report: inout Report) throws {
             times.append(
                 try nanoseconds {
                     _ = try client.call(
-                        ManagerInterface.Show.method, ManagerInterface.DomainName(name: "neighbour"),
+                        ManagerInterface.Show.method, ManagerInterface.Show.Parameters(name: "neighbour"),
                         as: ManagerInterface.Show.Reply.self)
                 } / 1e6)
         }
