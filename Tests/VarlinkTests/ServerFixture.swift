@@ -93,10 +93,9 @@ final class ServerFixture: Sendable {
         let loop = loop
         try server.register(echoInterface, handlers: Self.handlers(held, echoed))
         try server.listen(on: try UnixSocket.listen(at: path))
+        // Before the loop runs: the first client may be turned away in its first round.
+        server.onClose = { [closed] _, reason in closed.withLock { $0.append(reason) } }
         thread = try SystemThread(name: "server") { loop.run() }
-        loop.perform { [server, closed] in
-            server.onClose = { _, reason in closed.withLock { $0.append(reason) } }
-        }
     }
 
     deinit {
