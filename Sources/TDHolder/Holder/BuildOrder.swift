@@ -61,7 +61,7 @@ struct BuildOrder: Hashable, Sendable {
             settings = try raw.settings?.checked() ?? HolderSettings()
         } catch {
             guard case .invalidField(let field, let value, let limit) = error else {
-                preconditionFailure("a check of a field refuses the field: \(error)")
+                throw Refusal(field: "request", value: "\(error)", limit: "values that its checks accept")
             }
             throw Refusal(field: field, value: value, limit: limit)
         }

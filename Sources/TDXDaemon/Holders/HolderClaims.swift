@@ -154,7 +154,7 @@ struct HolderClaims: Hashable, Sendable {
     }
 
     /// Whether a descriptor is what guest memory can be: a guest_memfd, or a memfd. Any other file could block whoever counts
-    /// or punches it, or belong to somebody.
+    /// or punches it, or belong to another user.
     /// - Returns: its size and identity.
     func checkBacking(
         _ descriptor: borrowing OwnedDescriptor, claimed inode: UInt64

@@ -61,7 +61,7 @@ final class MapWatches: @unchecked Sendable {
         }
         watches[id, default: Watch()].waiters.append(Waiter(number: number, since: since, then: then, timer: timer))
         call.onDisconnect { [weak self] in _ = self?.remove(number, of: id) }
-        // What this call waits for may have been told to somebody since it looked, or another call knows a number that there is not.
+        // Another call may have received what this one waits for, or name a number that does not exist.
         if let asked = watches[id]?.askedSince, asked > since {
             loop.schedule(after: Self.pause) { [weak self] in
                 if let waiter = self?.remove(number, of: id) { waiter.then(.look) }

@@ -31,7 +31,7 @@ extension Manager {
             let directory = places.holder(id)
             switch DomainRecord.find(in: directory, id: id) {
             case .record(let record): adopt(record, directory, stored.removeValue(forKey: id))
-            // Last, since they take key ids that nobody else has.
+            // Last, since they take key ids that no other TD has.
             case .missing: unknown.append((id, nil, false))
             case .damaged(let reason): unknown.append((id, reason, true))
             case .unread(let error): unknown.append((id, "\(error)", false))

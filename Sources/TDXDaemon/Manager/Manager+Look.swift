@@ -218,7 +218,7 @@ extension Manager {
 
     // MARK: Check and SelfTest
 
-    /// What this host offers: read now, or a moment ago for somebody else. From any thread.
+    /// What this host offers: read now, or a moment ago for another client. From any thread.
     func check(then: @escaping @Sendable (SharedProbe.Answer) -> Void) {
         probe.ask(
             start: { [workers] job in workers.submit(job) },
