@@ -106,6 +106,24 @@ import Varlink
         #expect(named.sorted() == rooms)
     }
 
+    @Test func `emulator.md's folders are the room's, and each knows only those above it`() throws {
+        let room = "Sources/TDXEmulator/"
+        let folders = try Repository.table("docs/emulator.md", head: "folder").map { $0[0].filter { $0 != "`" } }
+        #expect(folders.sorted() == (try Repository.list(room).filter { !$0.hasSuffix(".swift") }))
+        let code = try folders.map { folder in
+            try Repository.list(room + folder).map { try Repository.code(room + folder + "/" + $0) }.joined()
+        }
+        for (index, folder) in folders.enumerated() {
+            let words = Set(code[index].matches(of: /\w+/).map { $0.0 })
+            for later in folders.indices.dropFirst(index + 1) {
+                let declared = code[later].matches(of: Repository.declaration).map { $0.1 }
+                #expect(!declared.isEmpty)
+                let used = declared.filter(words.contains)
+                #expect(used.isEmpty, "\(folder) knows \(used) of \(folders[later])")
+            }
+        }
+    }
+
     @Test(arguments: try documents())
     func `links lead to files that exist`(document: String) throws {
         let folder = document.split(separator: "/").dropLast().map { $0 + "/" }.joined()

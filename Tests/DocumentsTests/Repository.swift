@@ -15,6 +15,16 @@ enum Repository {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    /// The text of a source file without comments that take a whole line.
+    static func code(_ path: String) throws -> String {
+        try text(path).split(separator: "\n").filter { !$0.drop { $0 == " " }.hasPrefix("//") }.joined(separator: "\n")
+            + "\n"
+    }
+
+    /// A type or a function at the top level, by its name.
+    nonisolated(unsafe) static let declaration =
+        /(?m)^(?:(?:public|internal|final|indirect) )*(?:class|struct|enum|protocol|typealias|func) (\w+)/
+
     /// Names in a folder, sorted, without those that begin with a dot.
     static func list(_ path: String) throws -> [String] {
         let folder = try #require(opendir(root + "/" + path), "no folder \(path)")

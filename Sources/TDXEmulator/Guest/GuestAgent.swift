@@ -1,5 +1,3 @@
-public import MemoryUnits
-
 /// What stands for a guest's kernel: a program for each vCPU of a TD.
 ///
 /// The program runs on a thread of its own, one step at a time and only while KVM_RUN is under way: each call on the
@@ -19,14 +17,4 @@ public struct GuestProgram: GuestAgent {
     public init(_ body: @escaping @Sendable (GuestProcessor) throws(GuestFault) -> Void) { self.body = body }
 
     public func run(on processor: GuestProcessor) throws(GuestFault) { try body(processor) }
-}
-
-/// What a guest's step meets instead of its result.
-public enum GuestFault: Error, Hashable, Sendable {
-    /// The VM is being destroyed.
-    case stopped
-    /// #VE: the page at this address is pending, so the guest must accept it first.
-    case virtualizationException(GuestPhysicalAddress)
-    /// #PF: the guest's page tables have nothing present at this address.
-    case pageFault(GuestVirtualAddress)
 }

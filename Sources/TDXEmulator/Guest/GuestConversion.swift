@@ -1,5 +1,5 @@
 internal import KVM
-internal import MemoryUnits
+public import MemoryUnits
 internal import TDXStatusCodes
 public import TransitionModel
 
@@ -136,5 +136,28 @@ public struct GuestConversion: Sendable {
             }
         }
         return runs
+    }
+}
+
+extension GuestKernel {
+    /// A conversion whose steps the caller makes.
+    public func beginConversion(_ range: GuestVirtualRange, _ direction: TransitionDirection) -> GuestConversion {
+        GuestConversion(self, range, direction)
+    }
+
+    /// Converts a range by the protocol's steps. Contents are lost in either direction.
+    public func convert(
+        _ range: GuestVirtualRange, _ direction: TransitionDirection
+    ) throws(GuestFault) -> GuestConversion.Outcome {
+        var conversion = beginConversion(range, direction)
+        while try conversion.step() {}
+        return conversion.outcome!
+    }
+
+    /// Converts a range of the linear map.
+    /// - Returns: false when the host refused, or a page could not be accepted.
+    public func convert(_ range: GuestPhysicalRange, toShared: Bool) throws(GuestFault) -> Bool {
+        let range = GuestVirtualRange(start: tables.linear(range.start), size: range.size)
+        return try convert(range, toShared ? .toShared : .toPrivate) == .done
     }
 }

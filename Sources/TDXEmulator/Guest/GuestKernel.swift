@@ -29,7 +29,7 @@ public struct GuestKernel: Sendable {
         self.acceptance = acceptance
         self.tables = tables
         self.transition = transition
-        tables.attach(processor)
+        tables.attach(processor.tlb, ofCPU: processor.id)
     }
 
     // MARK: Acceptance
@@ -120,29 +120,6 @@ public struct GuestKernel: Sendable {
         let page = GuestPhysicalAddress(address.rawValue & ~(pageSize - 1))
         let status = try processor.accept(page)
         guard status.isSuccess || status.base == .pageAlreadyAccepted else { throw fault }
-    }
-
-    // MARK: Conversion
-
-    /// A conversion whose steps the caller makes.
-    public func beginConversion(_ range: GuestVirtualRange, _ direction: TransitionDirection) -> GuestConversion {
-        GuestConversion(self, range, direction)
-    }
-
-    /// Converts a range by the protocol's steps. Contents are lost in either direction.
-    public func convert(
-        _ range: GuestVirtualRange, _ direction: TransitionDirection
-    ) throws(GuestFault) -> GuestConversion.Outcome {
-        var conversion = beginConversion(range, direction)
-        while try conversion.step() {}
-        return conversion.outcome!
-    }
-
-    /// Converts a range of the linear map.
-    /// - Returns: false when the host refused, or a page could not be accepted.
-    public func convert(_ range: GuestPhysicalRange, toShared: Bool) throws(GuestFault) -> Bool {
-        let range = GuestVirtualRange(start: tables.linear(range.start), size: range.size)
-        return try convert(range, toShared ? .toShared : .toPrivate) == .done
     }
 
     /// MapGPA, again from where it stopped as long as the host says "retry"; the GHCI status at the end.

@@ -43,11 +43,11 @@ public final class GuestPageTables: @unchecked Sendable {
     /// By frame: the pages that map it outside the linear map.
     private var aliases: [UInt64: [UInt64]] = [:]
     private var nextMapping = vmallocBase.page
-    private var processors: [UInt32: WeakProcessor] = [:]
+    private var tlbs: [UInt32: WeakTLB] = [:]
     private var total = TransitionCounts()
 
-    private struct WeakProcessor {
-        weak var processor: GuestProcessor?
+    private struct WeakTLB {
+        weak var tlb: GuestTLB?
     }
 
     public init() {}
@@ -129,16 +129,14 @@ public final class GuestPageTables: @unchecked Sendable {
 
     // MARK: TLBs
 
-    /// Makes a CPU one whose TLB flushes reach.
-    func attach(_ processor: GuestProcessor) {
-        lock.withLock { processors[processor.id] = WeakProcessor(processor: processor) }
-    }
+    /// Has flushes reach the TLB of the CPU with this number.
+    func attach(_ tlb: GuestTLB, ofCPU id: UInt32) { lock.withLock { tlbs[id] = WeakTLB(tlb: tlb) } }
 
     /// Takes pages out of every CPU's TLB. An access that a CPU is in ends first, as one does before a CPU answers an
     /// interrupt. The caller is in no guest step.
     func flush(_ pages: [UInt64]) {
-        let processors = lock.withLock { self.processors.values.compactMap(\.processor) }
-        for processor in processors { processor.flushTLB(pages) }
+        let tlbs = lock.withLock { self.tlbs.values.compactMap(\.tlb) }
+        for tlb in tlbs { tlb.flush(pages) }
     }
 
     // MARK: Tables
@@ -171,4 +169,28 @@ public final class GuestPageTables: @unchecked Sendable {
         }
         return (table, Int(page & 511))
     }
+}
+
+/// What one CPU remembers of its guest's page tables, by virtual page.
+final class GuestTLB: @unchecked Sendable {
+    private let mode: GuestMode
+    // Sound: touched with the vCPU's guest lock held.
+    private var entries: [UInt64: GuestPageTableEntry] = [:]
+
+    init(_ mode: GuestMode) { self.mode = mode }
+
+    /// The guest-physical address and attribute that the CPU uses; nil for a page fault. The guest lock is held.
+    func translate(
+        _ address: GuestVirtualAddress, _ tables: GuestPageTables
+    ) -> (address: GuestPhysicalAddress, isShared: Bool)? {
+        if entries[address.page] == nil {
+            guard let entry = tables.entry(ofPage: address.page), entry.isPresent else { return nil }
+            entries[address.page] = entry
+        }
+        let entry = entries[address.page]!
+        return (entry.frame.address + ByteCount(address.rawValue % pageSize), entry.isShared)
+    }
+
+    /// Forgets these pages, after the guest's step that is under way.
+    func flush(_ pages: [UInt64]) { mode.lock.withLock { for page in pages { entries[page] = nil } } }
 }

@@ -9,23 +9,21 @@ public final class GuestProcessor: @unchecked Sendable {
     public let id: UInt32
     /// What INIT_VCPU put into RCX and R8.
     public let initialRCX: UInt64
-    private let core: VCPUCore
-    // Unowned: the machine stops the program before it goes.
-    private unowned let machine: TDXMachine
-    private let thread: GuestThread
-    /// What this CPU remembers of its guest's page tables, by virtual page. Touched with the vCPU's guest lock held.
-    private var tlb: [UInt64: GuestPageTableEntry] = [:]
-
-    init(_ core: VCPUCore, machine: TDXMachine, thread: GuestThread) {
-        id = core.id
-        initialRCX = core.initialRCX
-        self.core = core
-        self.machine = machine
-        self.thread = thread
-    }
-
     /// The bit of a guest-physical address that makes it shared: bit 47 or 51.
-    public var sharedBit: UInt64 { machine.domain!.sharedBit }
+    public let sharedBit: UInt64
+    private let mode: GuestMode
+    private let thread: GuestThread
+    /// What this CPU remembers of its guest's page tables.
+    let tlb: GuestTLB
+
+    init(id: UInt32, initialRCX: UInt64, sharedBit: UInt64, mode: GuestMode, thread: GuestThread) {
+        self.id = id
+        self.initialRCX = initialRCX
+        self.sharedBit = sharedBit
+        self.mode = mode
+        self.thread = thread
+        tlb = GuestTLB(mode)
+    }
 
     // MARK: TDCALLs
 
@@ -141,7 +139,7 @@ public final class GuestProcessor: @unchecked Sendable {
         let exception: Bool = try inGuest { module, tdvpr in
             switch module.access(address, write: write, vcpu: tdvpr) {
             case .memory(let place, _):
-                machine.host.frames.withPage(of: place, count: count, writes: write, body)
+                mode.frames.withPage(of: place, count: count, writes: write, body)
                 return .done(false)
             case .virtualizationException: return .done(true)
             case .shared: preconditionFailure("\(address) carries the shared bit: that is what readShared is for")
@@ -161,10 +159,10 @@ public final class GuestProcessor: @unchecked Sendable {
 
     /// Lets the host perform the access. Nil when it did not: the instruction starts again.
     private func sharedOnce(_ access: SharedAccess) throws(GuestFault) -> [UInt8]? {
-        leave(.externalInterrupt)
+        mode.leaveIfInside(.externalInterrupt)
         thread.yield(.sharedAccess(access))
         if thread.isStopping { throw .stopped }
-        return core.sharedResult
+        return mode.sharedResult
     }
 
     // MARK: Memory by the guest's page tables
@@ -184,12 +182,12 @@ public final class GuestProcessor: @unchecked Sendable {
         }
         while true {
             let attempt: Attempt = try inGuest { module, tdvpr in
-                guard let place = translate(address, tables) else { return .done(.pageFault) }
+                guard let place = tlb.translate(address, tables) else { return .done(.pageFault) }
                 if place.isShared { return .done(.shared(place.address)) }
                 switch module.access(place.address, write: bytes != nil, vcpu: tdvpr) {
                 case .memory(let host, _):
                     var result = [UInt8](repeating: 0, count: bytes == nil ? count : 0)
-                    machine.host.frames.withPage(of: host, count: count, writes: bytes != nil) { page in
+                    mode.frames.withPage(of: host, count: count, writes: bytes != nil) { page in
                         if let bytes {
                             page.copyBytes(from: bytes)
                         } else {
@@ -211,27 +209,12 @@ public final class GuestProcessor: @unchecked Sendable {
                 var access = SharedAccess(address: place, count: count, writing: bytes)
                 // The host performs the access some time later: a flush in between must not find it still on its way.
                 access.isCurrent = { [self] in
-                    translate(address, tables).map { $0 == (place, true) } ?? false
+                    tlb.translate(address, tables).map { $0 == (place, true) } ?? false
                 }
                 if let result = try sharedOnce(access) { return result }
             }
         }
     }
-
-    /// The guest-physical address and attribute that this CPU uses; nil for a page fault. The guest lock is held.
-    private func translate(
-        _ address: GuestVirtualAddress, _ tables: GuestPageTables
-    ) -> (address: GuestPhysicalAddress, isShared: Bool)? {
-        if tlb[address.page] == nil {
-            guard let entry = tables.entry(ofPage: address.page), entry.isPresent else { return nil }
-            tlb[address.page] = entry
-        }
-        let entry = tlb[address.page]!
-        return (entry.frame.address + ByteCount(address.rawValue % pageSize), entry.isShared)
-    }
-
-    /// Forgets what the TLB holds of these pages, after the guest's step that is under way.
-    func flushTLB(_ pages: [UInt64]) { core.guestLock.withLock { for page in pages { tlb[page] = nil } } }
 
     /// A step of the guest that calls nobody; like any other it may be interrupted before.
     func step(_ body: () -> Void) throws(GuestFault) {
@@ -257,15 +240,15 @@ public final class GuestProcessor: @unchecked Sendable {
     ) throws(GuestFault) -> Result {
         while true {
             if thread.isStopping { throw .stopped }
-            let (step, tdvpr): (Step<Result>?, HostPhysicalAddress) = core.guestLock.withLock {
-                let tdvpr = core.tdvpr!
-                guard core.isInGuest else { return (nil, tdvpr) }
-                if core.wantsExit(machine) {
-                    core.leaveGuest(.externalInterrupt, machine)
+            let (step, tdvpr): (Step<Result>?, HostPhysicalAddress) = mode.lock.withLock {
+                let tdvpr = mode.tdvpr!
+                guard mode.isInside else { return (nil, tdvpr) }
+                if mode.wantsExit {
+                    mode.leave(.externalInterrupt)
                     return (nil, tdvpr)
                 }
-                let step = body(machine.host.module, tdvpr)
-                if case .exit(let exit) = step { core.leaveGuest(exit, machine) }
+                let step = body(mode.module, tdvpr)
+                if case .exit(let exit) = step { mode.leave(exit) }
                 return (step, tdvpr)
             }
             _ = tdvpr
@@ -278,18 +261,4 @@ public final class GuestProcessor: @unchecked Sendable {
             }
         }
     }
-
-    private func leave(_ exit: TDExit) {
-        core.guestLock.withLock { if core.isInGuest { core.leaveGuest(exit, machine) } }
-    }
-}
-
-/// An access of a guest to shared memory, inside one page. `address` is without the shared bit.
-struct SharedAccess {
-    var address: GuestPhysicalAddress
-    var count: Int
-    /// Nil for a read.
-    var writing: [UInt8]?
-    /// Whether the CPU would still make this access; asked with its guest lock held, right before the access is performed.
-    var isCurrent: () -> Bool = { true }
 }

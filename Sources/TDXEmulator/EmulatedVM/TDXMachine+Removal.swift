@@ -1,5 +1,6 @@
 internal import KVM
 internal import MemoryUnits
+internal import Synchronization
 internal import SystemPackage
 internal import TDXModule
 internal import TDXStatusCodes
@@ -74,7 +75,54 @@ extension TDXMachine {
         return true
     }
 
+    // MARK: vCPUs out of the guest
+
+    /// Forces every vCPU out of guest mode once, as the kernel's OUTSIDE_GUEST_MODE request does. `mmuLock` is held for
+    /// writing. A step that a guest is in ends first.
+    func kickVCPUs() {
+        for vcpu in vcpus {
+            vcpu.guestMode.leaveIfInside(.externalInterrupt)
+        }
+    }
+
+    /// Forces every vCPU out and keeps them out until `letVCPUsIn` (the kernel's wait_for_sept_zap).
+    func holdVCPUsOut() {
+        zapsWaiting.wrappingAdd(1, ordering: .acquiringAndReleasing)
+        kickVCPUs()
+    }
+
+    func letVCPUsIn() { zapsWaiting.wrappingSubtract(1, ordering: .acquiringAndReleasing) }
+
     // MARK: The end
+
+    /// KVM_TDX_TERMINATE_VM as proposed: no vCPU may be inside KVM_RUN (EBUSY), the VM becomes dead, and the key id is
+    /// released, so that pages leave by one RECLAIM each from now on. Source: reference/kvm.md §5.3.
+    func terminate() throws(KVMError) {
+        let name = TDXCommand.terminateVM.rule.name
+        try enter(name)
+        if host.configuration.terminate == .absent {
+            // Unknown commands are refused inside the guard.
+            try withAllLocks(name) { () throws(KVMError) in
+                throw KVMError(name, .invalidArgument, detail: "this kernel has no such command")
+            }
+        }
+        try kvmLock.withLock { () throws(KVMError) in
+            if busyTerminations > 0 {
+                busyTerminations -= 1
+                throw KVMError(name, .resourceBusy, detail: "a vCPU is in use")
+            }
+            var held: [VCPUCore] = []
+            defer { held.forEach { $0.mutex.unlock() } }
+            for vcpu in vcpus {
+                guard vcpu.mutex.tryLock() else {
+                    throw KVMError(name, .resourceBusy, detail: "vCPU \(vcpu.id) is in use")
+                }
+                held.append(vcpu)
+            }
+            markDead()
+        }
+        mmuLock.withWriteLock { _ = releaseKeyID() }
+    }
 
     /// VP.FLUSH of each vCPU, VPFLUSHDONE, CACHE.WB on each package, KEY.FREEID; then the key id is free again. False
     /// when the module refuses: the key id and all pages are then kept for good, as Linux does. As there, a vCPU that cannot be
@@ -84,7 +132,7 @@ extension TDXMachine {
         guard let domain, hasKeyID else { return true }
         let name = "TD teardown"
         for vcpu in vcpus where vcpu.mayBeAssociated {
-            let flush = seamcall(.vpFlush, rcx: vcpu.tdvpr!.rawValue, on: vcpu.processor)
+            let flush = seamcall(.vpFlush, rcx: vcpu.guestMode.tdvpr!.rawValue, on: vcpu.processor)
             guard flush.status.isSuccess || flush.status.base == .vcpuNotAssociated else {
                 bugOn(name, .vpFlush, flush.status)
                 continue
@@ -131,9 +179,9 @@ extension TDXMachine {
         var pages: [HostPhysicalAddress] = []
         for vcpu in vcpus {
             pages += vcpu.controlPages
-            if let tdvpr = vcpu.tdvpr { pages.append(tdvpr) }
+            if let tdvpr = vcpu.guestMode.tdvpr { pages.append(tdvpr) }
             vcpu.controlPages = []
-            vcpu.tdvpr = nil
+            vcpu.guestMode.tdvpr = nil
         }
         pages += mirror.takeTables()
         pages += domain.controlPages + [domain.tdr]
@@ -170,6 +218,6 @@ extension TDXMachine {
             domain = nil
         }
         backing.close()
-        record.finish(self)
+        keepInspection()
     }
 }

@@ -1,30 +1,3 @@
-internal import KVM
-
-// What KVM itself keeps of a TD's vCPU and answers TDVMCALLs from.
-
-extension [CPUIDEntry] {
-    /// What the CPUID instruction gives by this list, as `kvm_cpuid()` of Linux 7.2 finds it: on an Intel CPU a leaf beyond its
-    /// range's last is answered by the last basic leaf; one that is missing by zeros.
-    func emulated(_ function: UInt32, _ index: UInt32) -> (eax: UInt32, ebx: UInt32, ecx: UInt32, edx: UInt32) {
-        var found = entry(function, index)
-        if found == nil, let basic = entry(0, 0) {
-            let range = entry(function & 0x8000_0000, 0)
-            if range == nil || function > range!.eax { found = entry(basic.eax, index) }
-        }
-        if let found { return (found.eax, found.ebx, found.ecx, found.edx) }
-        // Topology leaves tell the level and the x2APIC id for levels that do not exist, too.
-        if function == 0xB || function == 0x1F, let first = entry(function, 1) {
-            return (0, 0, index & 0xFF, first.edx)
-        }
-        return (0, 0, 0, 0)
-    }
-
-    /// As `kvm_find_cpuid_entry2()`: an entry without KVM_CPUID_FLAG_SIGNIFCANT_INDEX (1) matches every sub-leaf.
-    func entry(_ function: UInt32, _ index: UInt32) -> CPUIDEntry? {
-        first { $0.function == function && ($0.flags & 1 == 0 || $0.index == index) }
-    }
-}
-
 /// The MSRs that Linux emulates for a TD (`tdx_has_emulated_msr()`), without machine-check banks.
 struct EmulatedMSRs {
     private var values: [UInt64: UInt64] = [
@@ -49,12 +22,12 @@ struct EmulatedMSRs {
     ]
 
     /// Nil where Linux injects an error.
-    func read(_ index: UInt64, _ vcpu: VCPUCore) -> UInt64? {
+    func read(_ index: UInt64, vcpuID: UInt32) -> UInt64? {
         switch index {
         // APIC base: enabled, x2APIC; vCPU 0 is the boot processor.
-        case 0x1B: return 0xFEE0_0C00 | (vcpu.id == 0 ? 1 << 8 : 0)
+        case 0x1B: return 0xFEE0_0C00 | (vcpuID == 0 ? 1 << 8 : 0)
         // x2APIC id and version.
-        case 0x802: return UInt64(vcpu.id)
+        case 0x802: return UInt64(vcpuID)
         case 0x803: return 0x5_0014
         default:
             if let value = Self.constants[index] ?? values[index] { return value }

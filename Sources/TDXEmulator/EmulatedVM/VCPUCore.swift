@@ -16,10 +16,11 @@ final class VCPUCore: @unchecked Sendable {
     /// The logical processor that the vCPU runs on.
     let processor: LogicalProcessorID
 
+    let guestMode: GuestMode
+
     // Changed inside all locks, the pages inside `mmuLock` for writing too; or by destruction.
     var state = State.uninitialized
     var initialRCX: UInt64 = 0
-    var tdvpr: HostPhysicalAddress?
     var controlPages: [HostPhysicalAddress] = []
 
     // Changed inside `mutex`, or by destruction.
@@ -34,53 +35,18 @@ final class VCPUCore: @unchecked Sendable {
     var callRegisters = Registers()
     /// The MSRs that Linux keeps for a TD.
     var msrs = EmulatedMSRs()
-    /// What the guest's last access to shared memory gave; nil when it was not performed and starts again.
-    var sharedResult: [UInt8]?
 
-    /// Innermost lock: whether the vCPU is inside the guest, and every step that its guest makes there. Who forces vCPUs
-    /// out takes it while holding `mmuLock`, so nothing inside it may wait for any other lock of the machine.
-    let guestLock = Lock()
-    var isInGuest = false
-    /// What VP.ENTER returned when the vCPU left the guest last.
-    var exitRegisters = Registers()
-
-    /// kvm_run.immediate_exit
-    let immediateExit = Atomic(false)
     /// An event, such as a posted interrupt, waits for the guest.
     let hasPendingEvent = Atomic(false)
     // Userspace's answers, written between two KVM_RUN by whoever owns the descriptor.
     private let answers = Mutex<(hypercall: UInt64?, input: [UInt8], tdx: TDXAnswer?)>((nil, [], nil))
-    /// A VMM's kvm_run, whose `immediate_exit` counts like `immediateExit`: the address of the byte, 0 for none.
-    private let immediateExitByte = Atomic<UInt>(0)
     /// Where a vCPU that halted waits.
     let haltWake = Semaphore()
 
-    init(id: UInt32, processor: LogicalProcessorID) {
+    init(id: UInt32, processor: LogicalProcessorID, guestMode: GuestMode) {
         self.id = id
         self.processor = processor
-    }
-
-    /// The guest must come out: userspace or the end of the VM wants the vCPU.
-    func wantsExit(_ machine: TDXMachine) -> Bool { isExitRequested || machine.dead }
-
-    /// `immediate_exit`, by whichever way it was set.
-    var isExitRequested: Bool {
-        if immediateExit.load(ordering: .acquiring) { return true }
-        guard let byte = UnsafeRawPointer(bitPattern: immediateExitByte.load(ordering: .acquiring)) else {
-            return false
-        }
-        return RunPage.isImmediateExitSet(at: byte)
-    }
-
-    /// Has the byte at `address` count as `immediate_exit`, too; nil for none. It must stay readable.
-    func watchImmediateExit(at address: UnsafeRawPointer?) {
-        immediateExitByte.store(UInt(bitPattern: address), ordering: .releasing)
-    }
-
-    /// Takes the vCPU out of the guest. `guestLock` is held.
-    func leaveGuest(_ exit: TDExit, _ machine: TDXMachine) {
-        isInGuest = false
-        machine.host.module.exit(exit, vcpu: tdvpr!, into: &exitRegisters)
+        self.guestMode = guestMode
     }
 
     func setHypercallResult(_ value: UInt64) { answers.withLock { $0.hypercall = value } }

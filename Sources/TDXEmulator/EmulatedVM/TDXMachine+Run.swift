@@ -22,12 +22,12 @@ extension TDXMachine {
         try enter(name)
         if vcpu.id != 0, vcpu.state == .uninitialized {
             // An application processor that was not started: the vCPU blocks until something wakes it.
-            if vcpu.isExitRequested { return .interrupted }
+            if vcpu.guestMode.isExitRequested { return .interrupted }
             if let exit = try waitForWake(vcpu) { return exit }
             throw KVMError(name, .resourceTemporarilyUnavailable, detail: "vCPU \(vcpu.id) was not started")
         }
         if let exit = try completePending(vcpu) { return exit }
-        if vcpu.isExitRequested { return .interrupted }
+        if vcpu.guestMode.isExitRequested { return .interrupted }
         guard vcpu.state == .initialized, state == .runnable else {
             throw KVMError(name, .invalidArgument, detail: "vCPU \(vcpu.state), TD \(state)")
         }
@@ -36,7 +36,7 @@ extension TDXMachine {
         let guest = guestThread(of: vcpu, agent)
         while true {
             guard !dead else { throw KVMError(name, .ioError, detail: "the VM is dead") }
-            if vcpu.isExitRequested { return .interrupted }
+            if vcpu.guestMode.isExitRequested { return .interrupted }
             if zapsWaiting.load(ordering: .acquiring) > 0 {
                 sched_yield()
                 continue
@@ -64,11 +64,12 @@ extension TDXMachine {
     private func guestThread(of vcpu: VCPUCore, _ agent: any GuestAgent) -> GuestThread {
         if let guest = vcpu.guest { return guest }
         let guest = GuestThread()
-        let processor = GuestProcessor(vcpu, machine: self, thread: guest)
-        guest.start { [unowned self] in
+        let processor = GuestProcessor(
+            id: vcpu.id, initialRCX: vcpu.initialRCX, sharedBit: domain!.sharedBit, mode: vcpu.guestMode, thread: guest)
+        guest.start {
             // However the program ends, the vCPU has nothing more to do.
             try? agent.run(on: processor)
-            vcpu.guestLock.withLock { if vcpu.isInGuest { vcpu.leaveGuest(.halt, self) } }
+            vcpu.guestMode.leaveIfInside(.halt)
         }
         vcpu.guest = guest
         return guest
@@ -76,8 +77,8 @@ extension TDXMachine {
 
     /// VP.ENTER, with the answers to the guest's last VMCALL. The exit is one that the module makes in the guest's place.
     private func enterGuest(_ vcpu: VCPUCore) -> (status: TDXStatus, exit: TDExit?) {
-        vcpu.guestLock.withLock {
-            var registers = Registers(.vpEnter, rcx: vcpu.tdvpr!.rawValue)
+        vcpu.guestMode.lock.withLock {
+            var registers = Registers(.vpEnter, rcx: vcpu.guestMode.tdvpr!.rawValue)
             let (leaf, operand) = (registers.rax, registers.rcx)
             registers = vcpu.callRegisters
             registers.rax = leaf
@@ -85,7 +86,7 @@ extension TDXMachine {
             counts.add(.vpEnter)
             vcpu.mayBeAssociated = true
             let status = host.module.enter(&registers, on: vcpu.processor)
-            vcpu.isInGuest = status == .success
+            vcpu.guestMode.isInside = status == .success
             guard status.isSuccess, status != .success else { return (status, nil) }
             let address = GuestPhysicalAddress(registers.r8)
             return (status, .eptViolation(gpa: address, qualification: registers.rcx, extended: .none))
@@ -104,8 +105,8 @@ extension TDXMachine {
         case .vmcall(let registers): return try handleVMCall(registers, vcpu)
         case .nonRecoverableVCPU(let reason), .nonRecoverableTD(let reason):
             // Triple fault is VMX exit reason 2.
-            return reason == 2 ? .shutdown : unhandledExit(vcpu.exitRegisters.rax, vcpu)
-        case .machineCheck: return unhandledExit(vcpu.exitRegisters.rax, vcpu)
+            return reason == 2 ? .shutdown : unhandledExit(vcpu.guestMode.exitRegisters.rax, vcpu)
+        case .machineCheck: return unhandledExit(vcpu.guestMode.exitRegisters.rax, vcpu)
         }
     }
 
@@ -120,7 +121,9 @@ extension TDXMachine {
         while true {
             guard !dead else { throw KVMError(Self.runName, .ioError, detail: "the VM is dead") }
             if vcpu.hasPendingEvent.exchange(false, ordering: .acquiringAndReleasing) { return nil }
-            if vcpu.isExitRequested || vcpu.haltWake.wait(milliseconds: 50) == .interrupted { return .interrupted }
+            if vcpu.guestMode.isExitRequested || vcpu.haltWake.wait(milliseconds: 50) == .interrupted {
+                return .interrupted
+            }
         }
     }
 
@@ -146,14 +149,14 @@ extension TDXMachine {
     /// The guest's access to a shared page: the slot's userspace memory, or an exit.
     private func accessShared(_ access: SharedAccess, _ vcpu: VCPUCore) throws(KVMError) -> VCPUExit? {
         let page = GuestPhysicalAddress(access.address.rawValue / pageSize * pageSize)
-        vcpu.sharedResult = nil
+        vcpu.guestMode.sharedResult = nil
         return mmuLock.withReadLock {
-            guard vcpu.guestLock.withLock(access.isCurrent) else { return nil }
+            guard vcpu.guestMode.lock.withLock(access.isCurrent) else { return nil }
             guard !attributes.isPrivate(access.address) else {
                 return .memoryFault(isPrivate: false, address: page, size: ByteCount(pageSize))
             }
             guard let slot = slots.slot(containing: access.address) else {
-                vcpu.sharedResult = [UInt8](repeating: 0xFF, count: access.count)
+                vcpu.guestMode.sharedResult = [UInt8](repeating: 0xFF, count: access.count)
                 let data = access.writing ?? [UInt8](repeating: 0, count: access.count)
                 return .mmio(isWrite: access.writing != nil, address: access.address, data: data)
             }
@@ -163,9 +166,9 @@ extension TDXMachine {
             else { return .memoryFault(isPrivate: false, address: page, size: ByteCount(pageSize)) }
             if let bytes = access.writing {
                 memory.copyMemory(from: bytes, byteCount: bytes.count)
-                vcpu.sharedResult = []
+                vcpu.guestMode.sharedResult = []
             } else {
-                vcpu.sharedResult = Array(UnsafeRawBufferPointer(start: memory, count: access.count))
+                vcpu.guestMode.sharedResult = Array(UnsafeRawBufferPointer(start: memory, count: access.count))
             }
             return nil
         }

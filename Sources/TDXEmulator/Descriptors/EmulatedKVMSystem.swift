@@ -57,10 +57,7 @@ public final class EmulatedKVMSystem: KVMSystem {
             case .softwareProtected(let kernel): try KernelBackingVM(kernel, type: .softwareProtected)
             case .memfd: MemfdBackingVM()
             }
-        let record = InspectionRecord()
-        let machine = TDXMachine(host: host, backing: backing, record: record)
-        record.attach(machine)
-        return EmulatedVirtualMachine(machine, record)
+        return EmulatedVirtualMachine(TDXMachine(host: host, backing: backing))
     }
 
     private var kernel: (any KVMSystem)? { host.kernel }

@@ -9,7 +9,7 @@ extension TDXMachine {
     /// an answer reach the guest as it passed them.
     /// Sources: reference/kvm.md §1.6, reference/tdx-module.md §2.6; Linux 7.2, arch/x86/kvm/vmx/tdx.c.
     func handleVMCall(_ guest: Registers, _ vcpu: VCPUCore) throws(KVMError) -> VCPUExit? {
-        vcpu.callRegisters = vcpu.exitRegisters
+        vcpu.callRegisters = vcpu.guestMode.exitRegisters
         guard guest.r10 == 0 else {
             // A KVM hypercall; none is offered to TDs: −KVM_ENOSYS.
             return answer(vcpu, TDVMCallStatus(rawValue: UInt64(bitPattern: -1000)))
@@ -24,7 +24,7 @@ extension TDXMachine {
         case 0x10003:
             // Nothing completes this exit: a guest that is entered again finds what it passed.
             let data = [
-                vcpu.exitRegisters.rax, guest.rcx, guest.rdx, guest.rbx, 0, 0, guest.rsi, guest.rdi, guest.r8,
+                vcpu.guestMode.exitRegisters.rax, guest.rcx, guest.rdx, guest.rbx, 0, 0, guest.rsi, guest.rdi, guest.r8,
                 guest.r9, guest.r10, guest.r11, guest.r12, guest.r13, guest.r14, guest.r15,
             ]
             return .systemEvent(type: 7, data: data)
@@ -36,14 +36,15 @@ extension TDXMachine {
         case 12: return try waitForWake(vcpu)
         case 30: return portAccess(guest, vcpu)
         case 31:
-            guard let value = vcpu.msrs.read(guest.r12, vcpu) else { return answer(vcpu, .invalidOperand) }
+            guard let value = vcpu.msrs.read(guest.r12, vcpuID: vcpu.id) else { return answer(vcpu, .invalidOperand) }
             vcpu.callRegisters.r11 = value
             return nil
         case 32: return vcpu.msrs.write(guest.r12, guest.r13) ? nil : answer(vcpu, .invalidOperand)
         case 48: return deviceAccess(guest, vcpu)
         default:
             // Not a call but, by its number, an exit that KVM does not know of a TD.
-            return .internalError(subcode: 4, data: [vcpu.exitRegisters.rax, UInt64(vcpu.processor.rawValue)])
+            return .internalError(
+                subcode: 4, data: [vcpu.guestMode.exitRegisters.rax, UInt64(vcpu.processor.rawValue)])
         }
     }
 

@@ -97,9 +97,9 @@ public final class EmulatedVirtualCPU: KVMVirtualCPU {
 
     /// Has a VMM's own kvm_run count: the byte `immediate_exit` at this address, which must stay readable; nil for none. A vCPU
     /// whose guest runs sees it at its guest's next step.
-    public func watchImmediateExit(at address: UnsafeRawPointer?) { core.watchImmediateExit(at: address) }
+    public func watchImmediateExit(at address: UnsafeRawPointer?) { core.guestMode.watchImmediateExit(at: address) }
 
-    public func setImmediateExit(_ on: Bool) { core.immediateExit.store(on, ordering: .releasing) }
+    public func setImmediateExit(_ on: Bool) { core.guestMode.immediateExit.store(on, ordering: .releasing) }
 
     /// An event, such as an interrupt, waits for the guest: a MapGPA longer than 2 MiB is cut short after its current
     /// piece, and the guest is told to retry from there.

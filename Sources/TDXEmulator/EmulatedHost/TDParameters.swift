@@ -113,3 +113,26 @@ struct TDParameters {
         self.bytes = bytes
     }
 }
+
+extension [CPUIDEntry] {
+    /// What the CPUID instruction gives by this list, as `kvm_cpuid()` of Linux 7.2 finds it: on an Intel CPU a leaf beyond its
+    /// range's last is answered by the last basic leaf; one that is missing by zeros.
+    func emulated(_ function: UInt32, _ index: UInt32) -> (eax: UInt32, ebx: UInt32, ecx: UInt32, edx: UInt32) {
+        var found = entry(function, index)
+        if found == nil, let basic = entry(0, 0) {
+            let range = entry(function & 0x8000_0000, 0)
+            if range == nil || function > range!.eax { found = entry(basic.eax, index) }
+        }
+        if let found { return (found.eax, found.ebx, found.ecx, found.edx) }
+        // Topology leaves tell the level and the x2APIC id for levels that do not exist, too.
+        if function == 0xB || function == 0x1F, let first = entry(function, 1) {
+            return (0, 0, index & 0xFF, first.edx)
+        }
+        return (0, 0, 0, 0)
+    }
+
+    /// As `kvm_find_cpuid_entry2()`: an entry without KVM_CPUID_FLAG_SIGNIFCANT_INDEX (1) matches every sub-leaf.
+    func entry(_ function: UInt32, _ index: UInt32) -> CPUIDEntry? {
+        first { $0.function == function && ($0.flags & 1 == 0 || $0.index == index) }
+    }
+}

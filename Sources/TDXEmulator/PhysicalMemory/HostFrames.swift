@@ -1,5 +1,6 @@
 internal import Glibc
 internal import MemoryUnits
+internal import TDXModule
 
 /// The emulated machine's physical memory as the kernel's page allocator sees it: page frames for the module's control
 /// pages and Secure-EPT tables, 2 MiB chunks of frames for the pages of guest memory files, and, below 4 GiB, frames that
@@ -217,6 +218,36 @@ final class HostFrames: @unchecked Sendable {
         chunks[Int(index)] = Chunk(base: UInt(bitPattern: memory), isControl: true)
         return (0..<UInt64(Self.pagesPerChunk)).reversed().map {
             HostPhysicalAddress(index * Self.chunkSize + $0 * pageSize)
+        }
+    }
+}
+
+/// The contents of the emulated host's frames, as the software module reads and writes them. A private page's bytes are those of
+/// the real guest memory file, in the clear: key ids select nothing here, and a read with the wrong key is not scrambled.
+struct EmulatedMemory: PhysicalMemory {
+    let frames: HostFrames
+
+    func read(_ address: HostPhysicalAddress, key: KeyID, into buffer: UnsafeMutableRawBufferPointer) {
+        frames.withPage(of: address, count: buffer.count, writes: false) { page in
+            buffer.copyMemory(from: UnsafeRawBufferPointer(page))
+        }
+    }
+
+    func write(_ address: HostPhysicalAddress, key: KeyID, from buffer: UnsafeRawBufferPointer) {
+        frames.withPage(of: address, count: buffer.count, writes: true) { page in page.copyMemory(from: buffer) }
+    }
+
+    func zeroPage(_ page: HostPhysicalAddress, key: KeyID) {
+        frames.withPage(of: page, count: Int(pageSize), writes: true) { page in
+            _ = memset(page.baseAddress!, 0, page.count)
+        }
+    }
+
+    func copyPage(
+        from source: HostPhysicalAddress, sourceKey: KeyID, to destination: HostPhysicalAddress, key: KeyID
+    ) {
+        frames.withPage(of: source, count: Int(pageSize), writes: false) { source in
+            write(destination, key: key, from: UnsafeRawBufferPointer(source))
         }
     }
 }

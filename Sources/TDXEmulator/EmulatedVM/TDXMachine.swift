@@ -26,7 +26,7 @@ final class TDXMachine: @unchecked Sendable {
     private let creator = getpid()
 
     private let references = Atomic(1)
-    private let isDead = Atomic(false)
+    private let deadFlag = DeadFlag()
     /// Removals that wait for a busy module: no vCPU enters while there are any.
     let zapsWaiting = Atomic(0)
     private let firstBug = Lock()
@@ -66,7 +66,7 @@ final class TDXMachine: @unchecked Sendable {
     var preFaultAllowed = false
     /// Deliberately kept from the host because the module would not release the key.
     var leakedPages: UInt64 = 0
-    let record: InspectionRecord
+    let evidence = Mutex(Evidence())
 
     /// What a TD has from INIT_VM on.
     struct TrustDomain {
@@ -77,10 +77,9 @@ final class TDXMachine: @unchecked Sendable {
         var rootLevel: UInt64
     }
 
-    init(host: HostContext, backing: any BackingVM, record: InspectionRecord) {
+    init(host: HostContext, backing: any BackingVM) {
         self.host = host
         self.backing = backing
-        self.record = record
         if case .busy(let times) = host.configuration.terminate {
             busyTerminations = times
         } else {
@@ -106,10 +105,10 @@ final class TDXMachine: @unchecked Sendable {
         }
     }
 
-    var dead: Bool { isDead.load(ordering: .acquiring) }
+    var dead: Bool { deadFlag.isSet }
 
     /// kvm_vm_dead(): every ioctl fails with EIO from now on. A vCPU inside KVM_RUN sees it at its guest's next step.
-    func markDead() { isDead.store(true, ordering: .releasing) }
+    func markDead() { deadFlag.set() }
 
     /// KVM_BUG_ON: the kernel would warn once; the VM is dead. Returns the error that the call ends with.
     @discardableResult
@@ -134,6 +133,9 @@ final class TDXMachine: @unchecked Sendable {
 
     /// The first KVM_BUG_ON that the VM met.
     var bug: EmulatedBug? { firstBug.withLock { bugMet } }
+
+    /// Of a vCPU that is being made.
+    func makeGuestMode() -> GuestMode { GuestMode(module: host.module, frames: host.frames, vmDead: deadFlag) }
 
     // MARK: Commands
 

@@ -1,5 +1,6 @@
 internal import KVM
 internal import MemoryUnits
+internal import Synchronization
 internal import SystemPackage
 internal import TDXModule
 internal import TDXStatusCodes
@@ -29,7 +30,7 @@ extension TDXMachine {
                 hasKeyID = true
             }
             state = .initialized
-            record.keyID = keyID
+            evidence.withLock { $0.keyID = keyID }
         }
     }
 
@@ -139,7 +140,8 @@ extension TDXMachine {
                 state = .runnable
                 preFaultAllowed = true
             }
-            record.measurement = host.module.mrtd(of: domain!.tdr)
+            let measurement = host.module.mrtd(of: domain!.tdr)
+            evidence.withLock { $0.measurement = measurement }
         }
     }
 
@@ -220,7 +222,8 @@ extension TDXMachine {
         guard state == .initialized else { throw refuse(.ioError, "the TD is \(state)") }
         guard hasSplitIRQChip else { throw refuse(.invalidArgument, "no split irqchip") }
         guard !vcpus.contains(where: { $0.id == id }) else { throw refuse(.fileExists, "vCPU \(id) exists") }
-        let vcpu = VCPUCore(id: id, processor: LogicalProcessorID(id % UInt32(host.processors)))
+        let vcpu = VCPUCore(
+            id: id, processor: LogicalProcessorID(id % UInt32(host.processors)), guestMode: makeGuestMode())
         mmuLock.withWriteLock { vcpus.append(vcpu) }
         return vcpu
     }
@@ -249,7 +252,7 @@ extension TDXMachine {
             defer {
                 // Whatever the module took is reclaimed when the VM is destroyed; the rest goes back now.
                 mmuLock.withWriteLock {
-                    vcpu.tdvpr = taken.first
+                    vcpu.guestMode.tdvpr = taken.first
                     vcpu.controlPages = Array(taken.dropFirst())
                 }
                 pages.forEach(host.frames.freeControlPage)

@@ -7,20 +7,18 @@ internal import SystemPackage
 public final class EmulatedVirtualMachine: KVMVirtualMachine {
     public let type = VMType.tdx
     let machine: TDXMachine
-    private let record: InspectionRecord
     private let handle: Handle
 
-    init(_ machine: TDXMachine, _ record: InspectionRecord) {
+    init(_ machine: TDXMachine) {
         self.machine = machine
-        self.record = record
         handle = Handle(retain: machine.retain, release: machine.release)
     }
 
     /// What the emulated host knows of this TD, now and after it was destroyed.
-    public var inspection: EmulatedInspection { record.inspection! }
+    public var inspection: EmulatedInspection { machine.inspection }
 
     /// The first KVM_BUG_ON that this TD met, also after its end; quicker than `inspection`.
-    public var bug: EmulatedBug? { record.bug }
+    public var bug: EmulatedBug? { machine.bug }
 
     public func check(_ capability: KVMCapability) throws(KVMError) -> Int {
         try handle.use("KVM_CHECK_EXTENSION") { () throws(KVMError) in

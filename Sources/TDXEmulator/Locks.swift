@@ -65,3 +65,40 @@ final class ReadWriteLock: @unchecked Sendable {
         return try body()
     }
 }
+
+/// A counting semaphore.
+final class Semaphore: @unchecked Sendable {
+    // Sound: fixed storage, touched by the sem_ calls only.
+    private let raw = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+
+    init() {
+        let result = sem_init(raw, 0, 0)
+        precondition(result == 0, "sem_init")
+    }
+
+    deinit {
+        sem_destroy(raw)
+        raw.deallocate()
+    }
+
+    func signal() { sem_post(raw) }
+
+    func wait() { while sem_wait(raw) != 0 {} }
+
+    enum Woken {
+        case signalled, timeout
+        /// A signal handler ran on this thread.
+        case interrupted
+    }
+
+    /// Waits that long at most.
+    func wait(milliseconds: Int) -> Woken {
+        var until = timespec()
+        clock_gettime(CLOCK_REALTIME, &until)
+        until.tv_nsec += milliseconds % 1000 * 1_000_000
+        until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1_000_000_000
+        until.tv_nsec %= 1_000_000_000
+        if sem_timedwait(raw, &until) == 0 { return .signalled }
+        return errno == EINTR ? .interrupted : .timeout
+    }
+}

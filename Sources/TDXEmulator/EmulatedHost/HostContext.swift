@@ -1,5 +1,6 @@
 internal import KVM
 public import MemoryUnits
+internal import Synchronization
 internal import TDXModule
 public import TDXStatusCodes
 
@@ -69,6 +70,17 @@ final class HostContext: Sendable {
         page.rawValue | UInt64(keyID.rawValue) << keyIDShift
     }
 
+    /// The state of a key id in the module's key table, in the reference's words; nil for one that is not private.
+    func keyStateName(of keyID: KeyID) -> String? {
+        switch module.keyState(keyID) {
+        case .free: "FREE"
+        case .assigned: "ASSIGNED"
+        case .flushed: "FLUSHED"
+        case .reserved: "RESERVED"
+        case nil: nil
+        }
+    }
+
     /// One SEAMCALL. "No entropy" is repeated ten times, as the kernel's wrapper does.
     func seamcall(
         _ call: Registers, on processor: LogicalProcessorID, leaf: SeamcallLeaf, counts: SeamcallCounts
@@ -86,6 +98,30 @@ final class HostContext: Sendable {
 extension Registers {
     /// RAX after a call.
     var status: TDXStatus { TDXStatus(rax) }
+}
+
+/// How often each SEAMCALL leaf was made for one TD, bumped without a lock.
+final class SeamcallCounts: Sendable {
+    private let counters: [Counter]
+
+    private final class Counter: Sendable {
+        let value = Atomic<UInt64>(0)
+    }
+
+    /// Leaves are below 128.
+    init() { counters = (0..<128).map { _ in Counter() } }
+
+    func add(_ leaf: SeamcallLeaf) { counters[Int(leaf.rawValue)].value.wrappingAdd(1, ordering: .relaxed) }
+
+    /// By the module's name for the leaf; leaves that were never called are left out.
+    var byName: [String: UInt64] {
+        var result: [String: UInt64] = [:]
+        for leaf in SeamcallLeaf.allCases {
+            let count = counters[Int(leaf.rawValue)].value.load(ordering: .relaxed)
+            if count > 0 { result[leaf.name] = count }
+        }
+        return result
+    }
 }
 
 /// Why an emulated host could not be made.
