@@ -67,9 +67,6 @@ public struct BackendUnavailable: Error, Hashable, Sendable, CustomStringConvert
 
 /// Chooses a backend from what was probed. Pure: it reads nothing itself.
 public enum BackendChooser {
-    /// The best backend first; `memfd` needs nothing and comes last.
-    static let preference: [Backend] = [.tdx, .softwareProtected, .guestMemfd, .memfd]
-
     /// - Throws: `BackendUnavailable` when a backend was asked for by name that the host does not offer. There is no
     ///   silent fall-back: whoever named a backend wants that one or none.
     public static func choose(_ choice: BackendChoice, from offers: BackendOffers) throws(BackendUnavailable)
@@ -83,7 +80,7 @@ public enum BackendChooser {
             return ChosenBackend(backend: backend, reason: "asked for by name; \(ground(for: backend, offers))")
         case .auto:
             var refusals: [String] = []
-            for backend in preference {
+            for backend in Backend.preference {
                 guard let obstacle = obstacle(to: backend, offers) else {
                     let others = refusals.isEmpty ? "" : " (" + refusals.joined(separator: "; ") + ")"
                     return ChosenBackend(backend: backend, reason: ground(for: backend, offers) + others)

@@ -128,7 +128,26 @@ extension Manager {
             numa: order.numa, prefault: order.isPrefaulted, settings: HolderSettings(configuration))
         let description = try holder.link.build(
             parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
+        try checkBackend(description.backend, of: record, configuration)
         return try take(description, record, holder, timeout: configuration.deadlines.holderReply)
+    }
+
+    /// - Throws: `holderFailed` where `auto` chose a weaker backend than TDs of this host had before.
+    private func checkBackend(
+        _ backend: Backend, of record: DomainRecord, _ configuration: TDXDConfiguration
+    ) throws(ControlError) {
+        guard configuration.backends.backend == .auto else { return }
+        let directory = places.stateDirectory
+        let reading = BackendRecord.read(in: directory)
+        if let reason = BackendRecord.refusal(of: backend, after: reading, in: directory) {
+            throw .holderFailed(name: record.name, reason: reason)
+        }
+        if case .record(let known) = reading, known.backend == backend { return }
+        do {
+            try BackendRecord(backend: backend, since: WallTime.now.rfc3339).write(in: directory)
+        } catch {
+            throw .holderFailed(name: record.name, reason: "its backend cannot be noted: \(error)")
+        }
     }
 
     /// A TD that is built becomes ours: duplicates, the record on disk, the registry.
