@@ -38,6 +38,13 @@ static inline long tdxd_raw_call(long number, long a, long b, long c) {
     return result >= 0 ? result : -errno;
 }
 
+// CPUID of the processor that this runs on: EAX, EBX, ECX, EDX.
+static inline void tdxd_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t words[4]) {
+    __asm__ volatile("cpuid"
+                     : "=a"(words[0]), "=b"(words[1]), "=c"(words[2]), "=d"(words[3])
+                     : "a"(leaf), "c"(subleaf));
+}
+
 // ---- pidfd -------------------------------------------------------------------------------------------------------
 
 static inline int tdxd_pidfd_open(int32_t pid) {

@@ -1,5 +1,6 @@
 public import KVM
 public import MemoryUnits
+public import TDXModule
 
 /// Where an emulated host keeps guest memory and which kernel checks its calls besides the emulator itself.
 public enum EmulatedHost: Sendable {
@@ -50,6 +51,8 @@ public struct EmulatorConfiguration: Sendable {
     /// What a vCPU does whose guest's program has returned: false has KVM_RUN answer `.halt`, which no kernel with its APIC in the
     /// kernel does, so that a test sees the program's end; true has it wait as a halted vCPU waits.
     public var idlesWhenFinished: Bool
+    /// The processor under the module. KVM_TDX_INIT_VM takes no other signature in CPUID leaf 1 than its own.
+    public var processor: ProcessorModel
     /// What stands for the guests' kernels; nil: KVM_RUN has nothing to execute and says so.
     public var guest: (any GuestAgent)?
 
@@ -57,7 +60,8 @@ public struct EmulatorConfiguration: Sendable {
         host: EmulatedHost, keyIDs: [KeyID] = [KeyID(33)], keyIDLimit: Int? = nil,
         terminate: TerminateSupport = .announced, packages: Int = 1, processorsPerPackage: Int = 64,
         memory: ByteCount = .gibibytes(4096), failingRemoval: Int? = nil, keepsVCPUs: Bool = false,
-        preFaults: Bool = true, idlesWhenFinished: Bool = false, guest: (any GuestAgent)? = nil
+        preFaults: Bool = true, idlesWhenFinished: Bool = false, processor: ProcessorModel = .sapphireRapids,
+        guest: (any GuestAgent)? = nil
     ) {
         precondition(failingRemoval.map { $0 >= 1 } ?? true, "removals are counted from 1")
         self.host = host
@@ -71,6 +75,7 @@ public struct EmulatorConfiguration: Sendable {
         self.keepsVCPUs = keepsVCPUs
         self.preFaults = preFaults
         self.idlesWhenFinished = idlesWhenFinished
+        self.processor = processor
         self.guest = guest
     }
 }

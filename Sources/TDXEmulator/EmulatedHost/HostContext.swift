@@ -27,12 +27,13 @@ final class HostContext: Sendable {
         }
         let mktmeKeys = min(31, lowest.rawValue - 2)
         let bits = UInt16.bitWidth - highest.rawValue.leadingZeroBitCount
-        let platform = PlatformDescription(
+        var platform = PlatformDescription(
             memory: configuration.memory, packages: configuration.packages,
             logicalProcessorsPerPackage: configuration.processorsPerPackage, mktmeKeys: mktmeKeys,
             tdxKeys: max(highest.rawValue - mktmeKeys, 2), keyIDBits: max(bits, 6),
             // Linux creates vCPUs by version 1 of VP.INIT, which the late snapshots have.
             version: .late)
+        platform.processor = configuration.processor
         frames = HostFrames(size: configuration.memory) { _ in true }
         do throws(PlatformError) {
             module = try TDXModule(platform: platform, memory: EmulatedMemory(frames: frames))
