@@ -36,6 +36,8 @@ let package = Package(
         .executable(name: "tdx-holder", targets: ["tdx-holder"]),
         .executable(name: "tdxctl", targets: ["tdxctl"]),
         .executable(name: "tdx-module-server", targets: ["tdx-module-server"]),
+        // Preloaded into VMMs.
+        .library(name: "tdxd-vmm", type: .dynamic, targets: ["VMMDoor"]),
         .library(name: "TDXModule", targets: ["TDXModule"]),
         .library(name: "TDXEmulator", targets: ["TDXEmulator"]),
         // Rooms that the benchmarks, a package of their own, reach into.
@@ -90,6 +92,32 @@ let package = Package(
 
         // A guest kernel's page transitions, explored; knows nothing of KVM.
         room("TransitionModel"),
+
+        // What `tdxctl run` and the library in a VMM's process say to each other: guests and their scripts, settings,
+        // the report.
+        room("VMMTerms"),
+        // A VMM's raw KVM requests, answered by the emulator over a real VM.
+        room(
+            "VMMEngine",
+            [
+                "CKVM", "CLinux", "KVM", "LinuxSystem", "MemoryUnits", "TDXEmulator", "TDXModule",
+                "TDXStatusCodes", "TransitionModel", "VMMTerms", system,
+            ]),
+
+        // The library in a VMM's process: its own open, ioctl and close, and the engine behind them. It carries the
+        // Swift runtime and exports nothing else than what it takes the place of.
+        .target(name: "CVMMDoor", exclude: ["exported.map"]),
+        .target(
+            name: "VMMDoor",
+            dependencies: ["CLinux", "CVMMDoor", "LinuxSystem", "VMMEngine", "VMMTerms", system],
+            swiftSettings: strict,
+            linkerSettings: [
+                .unsafeFlags([
+                    "-static-stdlib", "-Xlinker",
+                    "--version-script=\(Context.packageDirectory)/Sources/CVMMDoor/exported.map",
+                    "-lFoundationEssentials", "-l_FoundationCollections", "-l_FoundationCShims",
+                ])
+            ]),
 
         // The module as a process beside a machine in which Linux's own TDX code runs.
         room(
@@ -174,6 +202,10 @@ let package = Package(
                 "TransitionModel", system,
             ]),
         tests("TransitionModel", ["TransitionModel"]),
+        tests("VMMTerms", ["VMMTerms"]),
+        tests(
+            "VMMEngine",
+            ["VMMEngine", "CKVM", "CLinux", "KVM", "LinuxSystem", "MemoryUnits", "VMMTerms", system]),
         tests(
             "TDXModuleServer",
             [
@@ -236,8 +268,8 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
-// TDXD_ROOMS=Varlink,TDXModule keeps these rooms, what they and their tests import, and their tests. scripts/test uses it.
-// Packages that are depended on stay, so that Package.resolved is the same for every choice.
+// TDXD_ROOMS=Varlink,TDXModule keeps these rooms, what they and their tests import, and their tests. scripts/test
+// uses it. Packages that are depended on stay, so that Package.resolved is the same for every choice.
 if let rooms = Context.environment["TDXD_ROOMS"], !rooms.isEmpty {
     keep(rooms.split(separator: ",").map(String.init))
 }
