@@ -24,7 +24,7 @@ struct GlobalOptions: ParsableArguments {
 }
 
 /// What a command runs in.
-struct Context {
+struct Context: Sendable {
     let socket: String
     let json: JSONMode
     let console: Console
@@ -148,6 +148,24 @@ func parseNUMA(_ text: String) throws -> NUMAPolicy {
             "“\(printable(String(parts[1])))” is no list of NUMA nodes from 0 to 63, such as 0, 0,1 or 0-3")
     }
     return NUMAPolicy(policy: kind, nodes: nodes.nodes)
+}
+
+/// One of the cases of an enumeration, by its name; a hyphen counts as an underscore.
+func parseCase<Value: RawRepresentable<String> & CaseIterable>(_ what: String) -> (String) throws -> Value {
+    { text in
+        let known = Value.allCases.map(\.rawValue)
+        let name = known.contains(text) ? text : text.split(separator: "-", omittingEmptySubsequences: false).joined(separator: "_")
+        guard let value = Value(rawValue: name) else {
+            throw ValidationError(
+                "invalid \(what) “\(printable(text))”: one of \(known.joined(separator: ", ")) is needed")
+        }
+        return value
+    }
+}
+
+/// Columns of `tdxctl list`, separated by commas.
+func parseColumns(_ text: String) throws -> [DomainColumn] {
+    try text.split(separator: ",", omittingEmptySubsequences: false).map { try parseCase("column")(String($0)) }
 }
 
 func parsePurpose(_ text: String) throws -> DrainPurpose {

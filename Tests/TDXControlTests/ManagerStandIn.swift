@@ -37,7 +37,7 @@ final class ManagerStandIn: Sendable {
 }
 
 /// What a run of tdxctl left behind.
-struct Outcome {
+struct Outcome: Hashable {
     var status: Int32
     var output: String
     var error: String

@@ -6,16 +6,50 @@ import Testing
 @testable import TDXControl
 
 @Suite struct `What people read` {
-    @Test func `domains line up under their titles and emulated ones say so`() {
+    @Test func `domains line up under their titles, and emulated ones are labelled`() {
         let text = render(
             [.sample("web1"), .sample("a-longer-name", state: .failed, backend: .tdx, keyID: nil)], .plain)
         #expect(
             text == """
-                NAME           STATE     MEMORY   PRIVATE  SHARED  CONVERTING  RESIDENT  VCPUS  KEY  HOLDER  BACKEND
-                web1           runnable   1 GiB  1020 MiB   4 MiB         0 B     5 MiB      2    3    4711  guest_memfd (emulated)
-                a-longer-name  failed     1 GiB  1020 MiB   4 MiB         0 B     5 MiB      2    –    4711  tdx
+                NAME           STATE     MEMORY   PRIVATE  SHARED  RESIDENT  KEY  HOLDER  BACKEND
+                web1           runnable   1 GiB  1020 MiB   4 MiB     5 MiB    3    4711  guest_memfd (emulated)
+                a-longer-name  failed     1 GiB  1020 MiB   4 MiB     5 MiB    –    4711  tdx
+
+                2 TDs
 
                 """)
+    }
+
+    @Test func `the backend that all have is named once, and rows of ordinary names fit in 80 columns`() {
+        let text = render([.sample("web1"), .sample("production-db-17")], .plain)
+        #expect(text.hasSuffix("\n\n2 TDs, backend guest_memfd (emulated)\n"))
+        #expect(text.split(separator: "\n").allSatisfy { $0.count <= 80 }, "\(text)")
+        #expect(!text.contains("CONVERTING"))
+        var busy = TrustDomain.sample("busy")
+        busy.convertingBytes = 4096
+        #expect(render([busy], .plain).contains("CONVERTING"))
+    }
+
+    @Test func `columns can be named, and titles left out`() {
+        #expect(
+            render([.sample("a"), .sample("bb")], columns: [.key, .name], hasLegend: false, .plain) == "3  a\n3  bb\n")
+        #expect(render([.sample("a")], columns: [.owner, .id], .plain).hasPrefix("OWNER  ID\n 1000  0011"))
+        #expect(render([TrustDomain](), hasLegend: false, .plain) == "")
+        // Every column of every state has a cell and an order.
+        for column in DomainColumn.allCases {
+            #expect(!column.cell(.sample("a")).text.isEmpty)
+            #expect(column.precedes(.sample("a"), .sample("a")) == nil)
+        }
+    }
+
+    @Test func `an end is one line`() {
+        #expect(
+            summary(of: .sample(), .plain)
+                == "web1: ended, 1 GiB given back in 41.3 ms, all proven [guest_memfd (emulated)]\n")
+        #expect(
+            summary(of: .sample(holds: false), .plain)
+                == "web1: INCOMPLETE: not proven: key-id; “tdxctl certificate show web1” has more\n")
+        #expect(summary(of: .sample(failure: "EIO"), .plain).hasPrefix("web1: FAILED: EIO; "))
     }
 
     @Test func `no domains are said to be none`() {

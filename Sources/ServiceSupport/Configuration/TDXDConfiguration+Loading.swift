@@ -134,27 +134,10 @@ extension String {
     fileprivate var unquoted: String { self == "\"\"" ? "" : self }
 }
 
-/// “; did you mean …?” with the nearest candidate; empty when none is near.
+/// “; did you mean …?” with the nearest candidate, or all of them when none is near.
 func suggestion(for text: String, among candidates: [String]) -> String {
-    let nearest = candidates.map { (name: $0, distance: editDistance(text, $0)) }.min { $0.distance < $1.distance }
-    guard let nearest, nearest.distance <= max(2, nearest.name.utf8.count / 2) else {
+    guard let nearest = nearestName(to: text, among: candidates) else {
         return "; known are " + candidates.joined(separator: ", ")
     }
-    return "; did you mean “\(nearest.name)”?"
-}
-
-/// Levenshtein's: insertions, deletions and replacements of bytes.
-func editDistance(_ a: String, _ b: String) -> Int {
-    let target = Array(b.utf8)
-    var row = Array(0...target.count)
-    for (i, byte) in a.utf8.enumerated() {
-        var diagonal = row[0]
-        row[0] = i + 1
-        for j in target.indices {
-            let replaced = diagonal + (byte == target[j] ? 0 : 1)
-            diagonal = row[j + 1]
-            row[j + 1] = min(replaced, row[j] + 1, row[j + 1] + 1)
-        }
-    }
-    return row[target.count]
+    return "; did you mean “\(nearest)”?"
 }

@@ -12,14 +12,17 @@ struct CreateCommand: ControlCommand {
     var name: String
 
     @Option(
-        help: ArgumentHelp("Its memory, such as 512M or 4G (powers of 1,024).", valueName: "size"),
+        name: .shortAndLong,
+        help: ArgumentHelp("Its memory, such as 512M, 1.5G or 4GiB (powers of 1,024).", valueName: "size"),
         transform: parseSize)
     var memory: ByteCount
 
-    @Option(help: ArgumentHelp("How many virtual CPUs it has.", valueName: "count"))
+    @Option(
+        name: [.customShort("c"), .long], help: ArgumentHelp("How many virtual CPUs it has.", valueName: "count"))
     var vcpus = 1
 
     @Option(
+        name: .shortAndLong,
         help: ArgumentHelp("A TDVF firmware image; without one, memory is private and empty.", valueName: "path"),
         completion: .file(), transform: parsePath)
     var firmware: String?

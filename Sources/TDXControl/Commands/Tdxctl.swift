@@ -15,7 +15,7 @@ struct Tdxctl: ParsableCommand {
         subcommands: [
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
             MapCommand.self, ConversionsCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self,
-            ReclaimCommand.self,
+            ReclaimCommand.self, WaitCommand.self,
             DrainCommand.self, KexecCommand.self, InventoryCommand.self, MetricsCommand.self,
             CertificateCommand.self,
             SelfTestCommand.self, EstimateCommand.self, ExplainCommand.self, ModelCommand.self, TraceCommand.self,
@@ -52,15 +52,27 @@ extension Context {
         console.write(json == .off ? text() : TDXControl.json(value(), json))
     }
 
+    /// With JSON: the documents of TDs as an array, or the only one by itself; nothing where the only one failed.
+    func showDocuments(_ documents: [JSONValue], isSingle: Bool) {
+        guard json != .off else { return }
+        if !isSingle {
+            show(documents, text: "")
+        } else if let only = documents.first {
+            show(only, text: "")
+        }
+    }
+
     /// Calls a method that reports progress; gives what `result` finds in the last reply.
-    /// - Parameter descriptor: goes with the call.
+    /// - Parameters:
+    ///   - descriptor: goes with the call.
+    ///   - showsProgress: whether standard error gets a bar, or lines where it is no terminal.
     func follow<Reply: Decodable, Result>(
         _ title: String, _ method: String, _ parameters: some Encodable, as type: Reply.Type,
-        descriptor: RetainedDescriptor? = nil, progress: (Reply) -> Progress?, result: (Reply) -> Result?
+        descriptor: RetainedDescriptor? = nil, showsProgress: Bool = true, progress: (Reply) -> Progress?, result: (Reply) -> Result?
     ) throws(Failure) -> Result {
         var bar = ProgressBar(
             title: title, isTerminal: console.errorIsTerminal, width: console.width, now: .now)
-        defer { console.writeError(bar.finish()) }
+        defer { if showsProgress { console.writeError(bar.finish()) } }
         var found: Result?
         try withManager { client throws(VarlinkClientError) in
             // Long work may be silent for long: memory of terabytes, a busy host.
@@ -69,7 +81,7 @@ extension Context {
             try client.callMore(
                 method, parameters, as: type, descriptors: descriptors, timeout: .seconds(300)
             ) { reply, isLast in
-                if let news = progress(reply) { console.writeError(bar.update(news, now: .now)) }
+                if showsProgress, let news = progress(reply) { console.writeError(bar.update(news, now: .now)) }
                 if isLast { found = result(reply) }
             }
         }

@@ -10,8 +10,7 @@ struct VerifyCommand: ControlCommand {
             memory is wasted. Conversions wait while this runs.
             """)
 
-    @Argument(help: "The TD's name.", transform: parseName)
-    var name: String
+    @OptionGroup var selection: DomainSelection
 
     @Flag(help: "Free what is wasted.")
     var reclaim = false
@@ -20,12 +19,21 @@ struct VerifyCommand: ControlCommand {
     @ParentCommand var root: Tdxctl
 
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
-        let reply = try context.withManager { client throws(VarlinkClientError) in
-            try client.call(
-                ManagerInterface.Verify.method, ManagerInterface.Verify.Parameters(name: name, reclaim: reclaim),
-                as: ManagerInterface.Verify.Reply.self, timeout: .seconds(300))
+        var documents: [JSONValue] = []
+        let status = context.forEach(try selection.names(context)) { name throws(Failure) in
+            let reply = try context.withManager { client throws(VarlinkClientError) in
+                try client.call(
+                    ManagerInterface.Verify.method, ManagerInterface.Verify.Parameters(name: name, reclaim: reclaim),
+                    as: ManagerInterface.Verify.Reply.self, timeout: .seconds(300))
+            }
+            guard context.json == .off else {
+                documents.append(plainDocument(reply))
+                return .ok
+            }
+            context.console.write(render(reply, context.console.style))
+            return .ok
         }
-        context.show(reply, text: render(reply, context.console.style))
-        return .ok
+        context.showDocuments(documents, isSingle: selection.isSingle)
+        return status
     }
 }

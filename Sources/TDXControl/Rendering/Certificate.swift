@@ -45,6 +45,28 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
     return text
 }
 
+/// What `tdxctl stop` prints of an end: one line.
+func summary(of certificate: TeardownCertificate, _ style: Style) -> String {
+    let name = style.bold(printable(certificate.name))
+    let more = "; “tdxctl certificate show \(printable(certificate.name))” has more"
+    let returned =
+        "\(formatted(bytes: certificate.releasedBytes)) given back in \(formatted(milliseconds: certificate.milliseconds))"
+    let label = certificate.emulated ? " [\(formatted(backend: certificate.backend, emulated: true))]" : ""
+    if let failure = certificate.failure {
+        return "\(name): \(style.bad("FAILED")): \(printable(failure))\(more)\n"
+    }
+    if let pending = certificate.pending {
+        return "\(name): \(style.bold("stopped")), not over: \(printable(pending))\n"
+    }
+    let open = certificate.proofs.filter { !$0.holds }.map { printable($0.name) }
+    guard certificate.complete else {
+        let what = open.isEmpty ? "nothing was proven" : "not proven: " + open.joined(separator: ", ")
+        return "\(name): \(style.bad("INCOMPLETE")): \(what)\(more)\n"
+    }
+    let scope = certificate.proofs.contains { $0.unseen != nil } ? "all proven as far as tdxd could see" : "all proven"
+    return "\(name): \(style.good("ended")), \(returned), \(scope)\(label)\n"
+}
+
 /// The table of `tdxctl certificate list`.
 func render(_ certificates: [CertificateSummary], _ style: Style) -> String {
     guard !certificates.isEmpty else { return "There are no certificates.\n" }

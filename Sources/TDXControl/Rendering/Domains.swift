@@ -2,28 +2,6 @@ internal import ControlInterface
 internal import LinuxSystem
 internal import MemoryUnits
 
-/// The table of `tdxctl list`.
-func render(_ domains: [TrustDomain], _ style: Style) -> String {
-    guard !domains.isEmpty else { return "There are no TDs.\n" }
-    var table = Table(
-        ("NAME", .left), ("STATE", .left), ("MEMORY", .right), ("PRIVATE", .right), ("SHARED", .right),
-        ("CONVERTING", .right), ("RESIDENT", .right), ("VCPUS", .right), ("KEY", .right), ("HOLDER", .right),
-        ("BACKEND", .left))
-    for domain in domains {
-        table.add([
-            .init(text: printable(domain.name), paint: .bold),
-            .init(text: domain.state.rawValue, paint: paint(domain.state)),
-            .init(text: formatted(bytes: domain.memoryBytes)), .init(text: formatted(bytes: domain.privateBytes)),
-            .init(text: formatted(bytes: domain.sharedBytes)), .init(text: formatted(bytes: domain.convertingBytes)),
-            .init(text: domain.residentBytes.map { formatted(bytes: $0) } ?? "unknown"),
-            .init(text: String(domain.vcpus)),
-            .init(text: domain.keyID.map { String($0) } ?? "–"), .init(text: String(domain.holderPID)),
-            .init(text: formatted(backend: domain.backend, emulated: domain.emulated)),
-        ])
-    }
-    return table.rendered(style)
-}
-
 /// One TD in full, for `tdxctl show` and the end of `tdxctl create`.
 func render(_ domain: TrustDomain, _ style: Style) -> String {
     var fields: [(label: String, value: String)] = [
@@ -86,14 +64,6 @@ func words(_ will: LastWillState) -> String {
 
 func backendInFull(_ backend: Backend, emulated: Bool) -> String {
     emulated ? "\(backend.rawValue) (emulated: the TDX module is software, the memory is real)" : backend.rawValue
-}
-
-private func paint(_ state: TrustDomainState) -> Paint {
-    switch state {
-    case .runnable: .good
-    case .failed: .bad
-    case .building, .stopping, .draining: .doubtful
-    }
 }
 
 /// What `tdxctl convert` did.

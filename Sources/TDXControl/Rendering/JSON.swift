@@ -49,11 +49,14 @@ private func escapingControls(_ json: String) -> String {
     return result
 }
 
+/// Parsed once: a list has many rows.
+private let managerInterface = Result { try VarlinkInterface(parsing: InterfaceDescription.manager) }
+
 /// A reply of the manager's as JSON in which every declared field is there: what has no value is null, so that a reader
 /// finds the same keys every time.
 func completed(_ value: some Encodable, as typeName: String) -> JSONValue {
     do {
-        let interface = try VarlinkInterface(parsing: InterfaceDescription.manager)
+        let interface = try managerInterface.get()
         let plain = try JSONDecoder().decode(JSONValue.self, from: try plainEncoder().encode(value))
         return interface.filled(plain, .named(typeName))
     } catch {
@@ -61,10 +64,15 @@ func completed(_ value: some Encodable, as typeName: String) -> JSONValue {
     }
 }
 
+/// A value as it is encoded, for an array of several.
+func plainDocument(_ value: some Encodable) -> JSONValue {
+    (try? JSONDecoder().decode(JSONValue.self, from: try plainEncoder().encode(value))) ?? .null
+}
+
 /// A whole reply of one of the manager's methods, likewise.
 func completedReply(_ value: some Encodable, of method: String) -> JSONValue {
     do {
-        let interface = try VarlinkInterface(parsing: InterfaceDescription.manager)
+        let interface = try managerInterface.get()
         let plain = try JSONDecoder().decode(JSONValue.self, from: try plainEncoder().encode(value))
         guard let fields = interface.methods[method]?.reply else { return plain }
         return interface.filled(plain, .structure(fields))

@@ -12,6 +12,7 @@ struct Table {
     }
 
     init(_ columns: (title: String, alignment: Alignment)...) { self.columns = columns }
+    init(_ columns: [(title: String, alignment: Alignment)]) { self.columns = columns }
 
     mutating func add(_ row: [Cell]) {
         precondition(row.count == columns.count)
@@ -19,12 +20,12 @@ struct Table {
     }
 
     /// Every line ends with a line feed. Nothing is cut: a narrow terminal wraps.
-    func rendered(_ style: Style) -> String {
+    func rendered(_ style: Style, hasHeader: Bool = true) -> String {
         let widths = columns.indices.map { column in
-            rows.reduce(columns[column].title.count) { max($0, $1[column].text.count) }
+            rows.reduce(hasHeader ? columns[column].title.count : 0) { max($0, $1[column].text.count) }
         }
         let header = columns.map { Cell(text: $0.title, paint: .bold) }
-        return ([header] + rows).map { row in
+        return ((hasHeader ? [header] : []) + rows).map { row in
             var line = ""
             for (column, cell) in row.enumerated() {
                 let padding = String(repeating: " ", count: widths[column] - cell.text.count)
