@@ -151,10 +151,12 @@ func parseNUMA(_ text: String) throws -> NUMAPolicy {
 }
 
 /// One of the cases of an enumeration, by its name; a hyphen counts as an underscore.
-func parseCase<Value: RawRepresentable<String> & CaseIterable>(_ what: String) -> (String) throws -> Value {
+func parseCase<Value: RawRepresentable<String> & CaseIterable>(_ what: String) -> @Sendable (String) throws -> Value {
     { text in
         let known = Value.allCases.map(\.rawValue)
-        let name = known.contains(text) ? text : text.split(separator: "-", omittingEmptySubsequences: false).joined(separator: "_")
+        let name =
+            known.contains(text)
+            ? text : text.split(separator: "-", omittingEmptySubsequences: false).joined(separator: "_")
         guard let value = Value(rawValue: name) else {
             throw ValidationError(
                 "invalid \(what) “\(printable(text))”: one of \(known.joined(separator: ", ")) is needed")

@@ -63,7 +63,9 @@ import Varlink
         #expect(wrong.status == 2 && wrong.error.contains("invalid column “colour”: one of name, state"))
     }
 
-    @Test func `stop takes names, patterns and ids, each TD once, and one that cannot be ended does not keep the others`() throws
+    @Test
+    func `stop takes names, patterns and ids, each TD once, and one that cannot be ended does not keep the others`()
+        throws
     {
         let stopped = NameList()
         let manager = try manager(stopped)
@@ -104,7 +106,9 @@ import Varlink
         #expect(tdxctl("show", "web1", "web2", "--json=short", "--socket", manager.path).output.hasPrefix("[{"))
     }
 
-    @Test func `wait ends when no TD of those is left in its state, fails without a proof, and keeps its timeout`() throws {
+    @Test func `wait ends when no TD of those is left in its state, fails without a proof, and keeps its timeout`()
+        throws
+    {
         let calls = Mutex(0)
         let draining = domain("web1", Self.ids[0], .draining)
         let manager = try ManagerStandIn([

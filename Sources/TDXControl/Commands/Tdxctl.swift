@@ -68,7 +68,8 @@ extension Context {
     ///   - showsProgress: whether standard error gets a bar, or lines where it is no terminal.
     func follow<Reply: Decodable, Result>(
         _ title: String, _ method: String, _ parameters: some Encodable, as type: Reply.Type,
-        descriptor: RetainedDescriptor? = nil, showsProgress: Bool = true, progress: (Reply) -> Progress?, result: (Reply) -> Result?
+        descriptor: RetainedDescriptor? = nil, showsProgress: Bool = true, progress: (Reply) -> Progress?,
+        result: (Reply) -> Result?
     ) throws(Failure) -> Result {
         var bar = ProgressBar(
             title: title, isTerminal: console.errorIsTerminal, width: console.width, now: .now)
