@@ -48,11 +48,12 @@ extension ManagerInterface.PlanStop.Reply {
 }
 
 extension ManagerInterface.GetKeys.Reply {
-    public init(backend: Backend, capacity: Int, keys: [KeyHolding]) {
+    /// - Parameter capacity: nil where it is not known.
+    public init(backend: Backend, capacity: Int?, keys: [KeyHolding]) {
         self.init(
             backend: backend, capacity: capacity,
             // TDs from before a smaller pool was configured may hold more than there are.
-            free: max(0, capacity - keys.count), reserved: keys.count { $0.use == .reserved },
+            free: capacity.map { max(0, $0 - keys.count) }, reserved: keys.count { $0.use == .reserved },
             inUse: keys.count { $0.use == .inUse }, draining: keys.count { $0.use == .draining }, keys: keys)
     }
 }

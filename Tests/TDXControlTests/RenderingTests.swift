@@ -165,6 +165,9 @@ import Testing
                 """)
         let none = ManagerInterface.GetKeys.Reply(backend: .tdx, capacity: 1, keys: [])
         #expect(render(none, .plain) == "1 key id: 1 free, 0 in use [tdx]\n")
+        let unknown = ManagerInterface.GetKeys.Reply(backend: .tdx, capacity: nil, keys: [])
+        #expect(unknown.free == nil)
+        #expect(render(unknown, .plain) == "key ids, how many there are is not known: 0 in use [tdx]\n")
     }
 
     @Test func `the inventory says what is counted by page and what whole, and why`() {

@@ -79,4 +79,15 @@ import Testing
             ledger.checkInvariants()
         }
     }
+
+    @Test func `a pool whose size is not known refuses nothing that the kernel could give`() throws {
+        var ledger = KeyLedger(first: KeyID(32), capacity: 1)
+        #expect(try ledger.reserve(for: "a") == KeyID(32))
+        ledger.forgetCapacity()
+        #expect(ledger.capacity == nil)
+        for number in 1...100 {
+            #expect(try ledger.reserve(for: "td\(number)") == KeyID(UInt16(32 + number)))
+        }
+        #expect(ledger.taken == 101)
+    }
 }

@@ -1811,9 +1811,10 @@ public enum ManagerInterface {
         public struct Reply: Codable, Hashable, Sendable {
             public var backend: Backend
             public var emulated: Bool
-            /// How many key ids there are for TDs.
-            public var capacity: Int
-            public var free: Int
+            /// How many key ids there are for TDs; null where the kernel does not tell, as without +misc in the root
+            /// control group's cgroup.subtree_control.
+            public var capacity: Int?
+            public var free: Int?
             public var reserved: Int
             public var inUse: Int
             public var draining: Int
@@ -1821,7 +1822,8 @@ public enum ManagerInterface {
             public var keys: [KeyHolding]
 
             public init(
-                backend: Backend, capacity: Int, free: Int, reserved: Int, inUse: Int, draining: Int, keys: [KeyHolding]
+                backend: Backend, capacity: Int? = nil, free: Int? = nil, reserved: Int, inUse: Int, draining: Int,
+                keys: [KeyHolding]
             ) {
                 self.backend = backend
                 self.emulated = backend.isEmulated
@@ -1837,8 +1839,8 @@ public enum ManagerInterface {
                 let fields = try decoder.container(keyedBy: CodingKeys.self)
                 backend = try fields.decode(Backend.self, forKey: .backend)
                 emulated = try fields.decode(Bool.self, forKey: .emulated)
-                capacity = try fields.decode(Int.self, forKey: .capacity, in: 0...1 << 16)
-                free = try fields.decode(Int.self, forKey: .free, in: 0...1 << 16)
+                capacity = try fields.decodeIfPresent(Int.self, forKey: .capacity, in: 0...1 << 16)
+                free = try fields.decodeIfPresent(Int.self, forKey: .free, in: 0...1 << 16)
                 reserved = try fields.decode(Int.self, forKey: .reserved, in: 0...1 << 16)
                 inUse = try fields.decode(Int.self, forKey: .inUse, in: 0...1 << 16)
                 draining = try fields.decode(Int.self, forKey: .draining, in: 0...1 << 16)

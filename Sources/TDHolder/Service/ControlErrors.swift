@@ -40,10 +40,11 @@ extension ControlError {
         case .wrongState(let state, let operation):
             self = .wrongState(name: name, state: state.rawValue, operation: operation)
         case .noKeyAvailable(let error):
-            // EBUSY is the control group's limit, ENOSPC the pool's end; nobody says how many there are.
+            // Nobody says how many there are.
             self = .kernelRefused(
                 operation: error.operation, errno: error.errno.rawValue, errnoName: error.errno.name, tdxStatus: nil,
-                detail: "no key id is free")
+                detail: error.errno == .resourceBusy
+                    ? "the control group's limit of key ids, misc.max, is reached" : "no key id is free")
         case .refused(let error):
             self.init(error)
         case .conversion(let incomplete):

@@ -14,10 +14,12 @@ func render(_ keys: ManagerInterface.GetKeys.Reply, _ style: Style) -> String {
         }
         text += table.rendered(style)
     }
-    var parts = ["\(keys.free) free", "\(keys.inUse) in use"]
+    var parts = (keys.free.map { ["\($0) free"] } ?? []) + ["\(keys.inUse) in use"]
     if keys.reserved > 0 { parts.append("\(keys.reserved) reserved") }
     if keys.draining > 0 { parts.append("\(keys.draining) draining") }
-    return text + "\(keys.capacity) key id\(keys.capacity == 1 ? "" : "s"): " + parts.joined(separator: ", ")
+    let capacity =
+        keys.capacity.map { "\($0) key id\($0 == 1 ? "" : "s")" } ?? "key ids, how many there are is not known"
+    return text + "\(capacity): " + parts.joined(separator: ", ")
         + " [\(formatted(backend: keys.backend, emulated: keys.emulated))]\n"
 }
 

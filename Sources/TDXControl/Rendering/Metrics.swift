@@ -50,11 +50,11 @@ struct Metrics {
                 "tdxd_trust_domain_\(name)_bytes", help, unit: "bytes",
                 domains.compactMap { domain in value(domain).map { Sample($0, Self.labels(domain)) } })
         }
-        family("tdxd_key_ids_capacity", "Key ids that there are for TDs.", [Sample(keys.capacity)])
+        family("tdxd_key_ids_capacity", "Key ids that there are for TDs.", keys.capacity.map { [Sample($0)] } ?? [])
         family(
             "tdxd_key_ids", "Key ids by use; draining ones are not proven back.",
-            [
-                Sample(keys.free, [("use", "free")]), Sample(keys.reserved, [("use", "reserved")]),
+            (keys.free.map { [Sample($0, [("use", "free")])] } ?? []) + [
+                Sample(keys.reserved, [("use", "reserved")]),
                 Sample(keys.inUse, [("use", "in_use")]), Sample(keys.draining, [("use", "draining")]),
             ])
         family(

@@ -26,8 +26,8 @@ struct KeyLedger: Sendable {
     /// Servers with TDX offer 15 to 63; 16 makes exhaustion easy to see.
     static let defaultCapacity = 16
 
-    /// How many key ids the pool has.
-    let capacity: Int
+    /// How many key ids the pool has; nil where nobody tells. The kernel refuses then what its own pool has not.
+    private(set) var capacity: Int?
     let first: KeyID
     /// Key: a key id that is not free. May hold ids outside the pool: those of adopted TDs from before a smaller pool
     /// was configured.
@@ -43,18 +43,23 @@ struct KeyLedger: Sendable {
     /// Key ids that are not free, whatever for.
     var taken: Int { holdings.count }
 
+    /// The pool turns out to be the kernel's, which does not tell how large it is.
+    mutating func forgetCapacity() { capacity = nil }
+
     /// The lowest free key id.
     /// - Throws: `ControlError.noKeyAvailable`, nothing changed.
     mutating func reserve(for holder: String) throws(ControlError) -> KeyID {
-        if taken < capacity {
-            for number in 0..<capacity {
+        // Key ids are numbers of 16 bits.
+        let limit = capacity ?? (1 << 16) - Int(first.rawValue)
+        if taken < limit {
+            for number in 0..<limit {
                 let key = KeyID(first.rawValue + UInt16(number))
                 guard holdings[key] == nil else { continue }
                 holdings[key] = Holding(holder: holder, use: .reserved)
                 return key
             }
         }
-        throw .noKeyAvailable(capacity: capacity, inUse: taken)
+        throw .noKeyAvailable(capacity: limit, inUse: taken)
     }
 
     /// Enters a key id that a TD from before this daemon's start holds.
@@ -79,6 +84,9 @@ struct KeyLedger: Sendable {
         holdings[key] = nil
         return key
     }
+
+    /// For people.
+    var capacityText: String { capacity.map { String($0) } ?? "an unknown number of" }
 
     func key(of holder: String) -> KeyID? { holdings.first { $0.value.holder == holder }?.key }
 

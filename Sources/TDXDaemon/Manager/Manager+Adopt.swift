@@ -108,6 +108,7 @@ extension Manager {
         if let answer {
             domain.lastKnown = TrustDomain(answer, record: record)
             domain.record.backend = answer.backend
+            core.withLock { $0.found(answer.backend) }
         }
         do throws(ControlError) {
             try register(domain, holder)

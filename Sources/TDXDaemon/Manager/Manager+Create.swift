@@ -163,7 +163,7 @@ extension Manager {
         var figures = TrustDomain(description, record: record)
         figures.state = .runnable
         let isRunnable = core.withLock { core in
-            core.backend = description.backend
+            core.found(description.backend)
             guard core.registry.built(id: record.id, record: record, figures: figures) else { return false }
             core.ledger.mark(.inUse, holder: record.id)
             return true

@@ -232,7 +232,7 @@ extension Manager {
         let result = try run("probe", { .probe($0) })
         do {
             let report = try JSONDecoder().decode(HostReport.self, from: Data(result.output))
-            core.withLock { $0.backend = report.backend }
+            core.withLock { $0.found(report.backend) }
             return report
         } catch {
             throw .holderFailed(name: "probe", reason: "\(result.ending), and its report is not understood: \(error)")

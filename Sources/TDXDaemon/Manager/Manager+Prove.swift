@@ -195,7 +195,7 @@ extension Manager {
                 core.ledger.taken - (isFree && core.ledger.key(of: id) != nil ? 1 : 0)
             }
             let figures =
-                "\(taken) of \(core.withLock { $0.ledger.capacity }) taken; \(keyCharge(ending.record).words)"
+                "\(taken) of \(core.withLock { $0.ledger.capacityText }) taken; \(keyCharge(ending.record).words)"
             var told = ending
             if let failure { told.failures.note(failure) }
             return told.certificate(

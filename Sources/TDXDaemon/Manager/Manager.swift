@@ -19,7 +19,7 @@ final class Manager: Sendable {
         var endings: [String: Ending] = [:]
         var configuration: TDXDConfiguration
         /// The backend that the host was last seen to offer.
-        var backend: Backend?
+        private(set) var backend: Backend?
         /// No new TD: the host is being emptied.
         var drain: DrainRecord?
         /// Why it is not known whether the host is being emptied. No new TD then, and no TD is ended because of it.
@@ -28,6 +28,17 @@ final class Manager: Sendable {
         var queue = AdmissionQueue()
         /// No new TD: the daemon is about to end.
         var isLeaving = false
+
+        init(ledger: KeyLedger, configuration: TDXDConfiguration) {
+            self.ledger = ledger
+            self.configuration = configuration
+        }
+
+        /// The host offers that. Where key ids are the kernel's, the number of emulated ones says nothing about them.
+        mutating func found(_ backend: Backend) {
+            self.backend = backend
+            if backend == .tdx, Manager.hostKeyCapacity == nil { ledger.forgetCapacity() }
+        }
     }
 
     let core: Mutex<Core>
@@ -90,8 +101,9 @@ final class Manager: Sendable {
         core = Mutex(Core(ledger: KeyLedger(capacity: capacity), configuration: configuration))
     }
 
-    /// What the misc controller says a host with TDX has; nil on others.
-    private static var hostKeyCapacity: Int? {
+    /// What the misc controller says a host with TDX has; nil on others, and where the root group's cgroup.subtree_control
+    /// has no “misc”.
+    static var hostKeyCapacity: Int? {
         guard let tdx = try? MiscResource.capacities().first(where: { $0.name == "tdx" }), tdx.amount > 0 else {
             return nil
         }
@@ -135,7 +147,7 @@ final class Manager: Sendable {
             let states = core.registry.domains.values.map(\.state)
             let running = states.count { $0 == .runnable }
             let other = states.count - running
-            let keys = "\(core.ledger.taken) of \(core.ledger.capacity) key ids taken"
+            let keys = "\(core.ledger.taken) of \(core.ledger.capacityText) key ids taken"
             let drain =
                 core.drain.map { ", draining for \($0.purpose.words)" }
                 ?? (core.drainFlaw == nil ? "" : ", no new TDs: drain.json cannot be read")

@@ -52,7 +52,9 @@ struct KillInvariants {
             "key ids of \(keys.keys.map { "\($0.id) (\($0.use))" }), TDs \(domains.map(\.id))")
         check(keys.keys.allSatisfy { $0.use == .inUse }, "key ids \(keys.keys.map(\.use))")
         check(Set(domains.map(\.keyID)).count == domains.count, "two TDs have one key id: \(domains.map(\.keyID))")
-        check(keys.free == keys.capacity - domains.count, "\(keys.free) of \(keys.capacity) key ids are free")
+        check(
+            keys.free == keys.capacity.map { $0 - domains.count },
+            "\(keys.free as Any) of \(keys.capacity as Any) key ids are free")
         check(domains.isEmpty ? host.backingDescriptors == 0 : true, "descriptors of guest memory without a TD")
 
         // What clients were told.
