@@ -96,8 +96,6 @@ static inline int tdxd_set_attribute(const char *path, const char *name, const c
     return setxattr(path, name, text, strlen(text), 0) == 0 ? 0 : -errno;
 }
 
-static inline int tdxd_access(const char *path, int mode) { return access(path, mode) == 0 ? 0 : -errno; }
-
 // Duplicates keep close-on-exec; the number is at least `lowest`.
 static inline int tdxd_duplicate(int fd, int lowest) {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, lowest);

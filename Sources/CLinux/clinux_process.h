@@ -24,7 +24,6 @@ static inline int32_t tdxd_gettid(void) { return (int32_t)syscall(SYS_gettid); }
 static inline int32_t tdxd_getpid(void) { return (int32_t)getpid(); }
 static inline int32_t tdxd_getppid(void) { return (int32_t)getppid(); }
 static inline uint32_t tdxd_geteuid(void) { return geteuid(); }
-static inline uint32_t tdxd_getegid(void) { return getegid(); }
 
 static inline int tdxd_tgkill(int32_t pid, int32_t tid, int signal) {
     return syscall(SYS_tgkill, pid, tid, signal) == 0 ? 0 : -errno;
@@ -213,13 +212,7 @@ static inline void tdxd_thread_timer_delete(void *timer) { timer_delete((timer_t
 
 static inline int tdxd_set_name(const char *name) { return prctl(PR_SET_NAME, name) == 0 ? 0 : -errno; }
 static inline int tdxd_set_dumpable(int on) { return prctl(PR_SET_DUMPABLE, on) == 0 ? 0 : -errno; }
-static inline int tdxd_get_dumpable(void) {
-    int on = prctl(PR_GET_DUMPABLE);
-    return on >= 0 ? on : -errno;
-}
 static inline int tdxd_set_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : -errno; }
-// Orphaned descendants are handed to this process instead of to process 1.
-static inline int tdxd_set_child_subreaper(int on) { return prctl(PR_SET_CHILD_SUBREAPER, on) == 0 ? 0 : -errno; }
 
 static inline int tdxd_get_file_limit(uint64_t *soft, uint64_t *hard) {
     struct rlimit limit;

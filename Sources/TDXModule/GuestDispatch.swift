@@ -8,24 +8,11 @@ extension TDXModule {
         guard let (vcpu, td) = insideVCPU(tdvpr) else { return .notInside }
         let outcome: TDCallOutcome
         let version = r.rax >> 16
-        let leaf = TDCallLeaf(rawValue: UInt16(truncatingIfNeeded: r.rax))
-        if let leaf, version == 0 || (leaf == .vmRd && version <= 0xFF) {
-            switch leaf {
-            case .memPageAccept: outcome = tdgMemPageAccept(&r, vcpu, td)
-            case .vpVmcall: outcome = tdgVpVmcall(&r, td)
-            case .vpInfo: outcome = tdgVpInfo(&r, vcpu, td)
-            case .mrRtmrExtend: outcome = tdgMrRtmrExtend(&r, td)
-            case .vpVeinfoGet: outcome = tdgVpVeinfoGet(&r, vcpu)
-            case .mrReport: outcome = tdgMrReport(&r, td)
-            case .vmRd: outcome = tdgVmRd(&r, vcpu, td, version: version)
-            case .vmWr: outcome = tdgVmWr(&r, vcpu, td)
-            case .vpRd: outcome = tdgVpRd(&r, vcpu, td)
-            case .vpWr: outcome = tdgVpWr(&r, vcpu, td)
-            case .sysRd: outcome = tdgSysRd(&r)
-            case .sysRdall: outcome = tdgSysRdall(&r, td)
-            case .memPageAttrRd: outcome = tdgMemPageAttrRd(&r, vcpu, td)
-            case .memPageAttrWr: outcome = tdgMemPageAttrWr(&r, vcpu, td)
-            }
+        if let leaf = TDCallLeaf(rawValue: UInt16(truncatingIfNeeded: r.rax)),
+            version == 0 || (version <= 0xFF && leaf.row.hasLaterVersions)
+        {
+            let call = GuestLeafCall(vcpu: vcpu, td: td, version: version)
+            outcome = leaf.withRow { _, handler in handler(self, &r, call) }
         } else {
             outcome = .completed(.operandInvalid.with(.rax))
         }

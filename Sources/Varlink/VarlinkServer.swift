@@ -145,8 +145,6 @@ public final class VarlinkServer: @unchecked Sendable {
         leaving = [:]
     }
 
-    public var connectionCount: Int { connections.count }
-
     /// Whether an answer waits for its client to take it. A program that ends after its last answer waits until none does.
     public var hasUnsentReplies: Bool { connections.values.contains(where: \.hasUnsentOutput) }
 

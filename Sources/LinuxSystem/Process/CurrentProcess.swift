@@ -5,7 +5,6 @@ public enum CurrentProcess {
     public static var pid: Int32 { tdxd_getpid() }
     public static var parentPID: Int32 { tdxd_getppid() }
     public static var effectiveUID: UInt32 { tdxd_geteuid() }
-    public static var effectiveGID: UInt32 { tdxd_getegid() }
     /// gettid(2)
     public static var threadID: Int32 { tdxd_gettid() }
 
@@ -41,10 +40,6 @@ public enum CurrentProcess {
     /// PR_SET_DUMPABLE: off keeps the process out of core dumps, and other users' eyes out of its /proc entries.
     public static func setDumpable(_ on: Bool) throws(LinuxError) {
         try LinuxError.check(tdxd_set_dumpable(on ? 1 : 0), "prctl(PR_SET_DUMPABLE)")
-    }
-
-    public static func isDumpable() throws(LinuxError) -> Bool {
-        try LinuxError.check(tdxd_get_dumpable(), "prctl(PR_GET_DUMPABLE)") == 1
     }
 
     /// PR_SET_NO_NEW_PRIVS

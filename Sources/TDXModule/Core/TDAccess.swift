@@ -17,6 +17,32 @@ struct TDAccess {
     @inline(__always) var key: KeyID { KeyID(state.key) }
 }
 
+/// The locks of a trust domain that a leaf takes when it opens it.
+struct TDLocks {
+    /// All of them, in one request.
+    let request: TDLockRequest
+    /// TDR's alone.
+    let tdr: TDLockRequest
+    /// OP_STATE's is among them. Who has TDR exclusively needs no other.
+    let hasOpState: Bool
+
+    /// TDR exclusively.
+    @inline(__always) static var exclusive: Self {
+        Self(request: .tdrExclusive, tdr: .tdrExclusive, hasOpState: false)
+    }
+    /// TDR and OP_STATE shared.
+    @inline(__always) static var shared: Self {
+        Self(request: .tdrShared + .opStateShared, tdr: .tdrShared, hasOpState: true)
+    }
+    @inline(__always) static var treeShared: Self { shared.and(.treeShared) }
+    @inline(__always) static var treeExclusive: Self { shared.and(.treeExclusive) }
+    @inline(__always) static var epochExclusive: Self { shared.and(.epochExclusive) }
+
+    @inline(__always) private func and(_ more: TDLockRequest) -> Self {
+        Self(request: request + more, tdr: tdr, hasOpState: hasOpState)
+    }
+}
+
 extension TDXModule {
     @inline(__always) func tdBlock(_ slot: UInt64) -> TD {
         (tdSlab.base + Int(truncatingIfNeeded: slot) * tdSlab.stride).assumingMemoryBound(to: TDBlock.self)
@@ -66,6 +92,20 @@ extension TDXModule {
             }
         }
         return refuseRoot(address, exclusive: tdr.conflicts != TDLockRequest.tdrShared.conflicts, operand)
+    }
+
+    /// C-TDR and C-STATE, with which most leaves begin: opens the trust domain of `root` and checks that its state permits
+    /// the leaf. Nothing stays locked where `access` is nil, and the result says why.
+    @inline(__always)
+    func open(
+        _ root: UInt64, _ operand: Operand, for leaf: SeamcallLeaf, _ locks: TDLocks, into access: inout TDAccess?
+    ) -> TDXStatus {
+        var opened: TDAccess?
+        var status = open(root, locks.request, tdr: locks.tdr, operand, into: &opened)
+        guard let opened else { return status }
+        status = checkState(opened, leaf, locksOpState: locks.hasOpState)
+        if status.isSuccess { access = opened } else { opened.release() }
+        return status
     }
 
     /// What C-TDR says of an address that is no TDR page.
@@ -143,6 +183,41 @@ extension TDXModule {
             return nil
         }
         return found
+    }
+
+    /// `find`, and the entry's lock.
+    @inline(__always)
+    func findAndLock(
+        _ target: UInt64, from least: UInt64, to most: UInt64, _ access: TDAccess, _ r: inout Registers,
+        _ status: inout TDXStatus
+    ) -> (found: Walk, entry: LockedEntry)? {
+        guard let found = find(target, from: least, to: most, access, &r, &status) else { return nil }
+        guard let entry = lockEntry(found, &r) else {
+            status = .operandBusy.with(.rcx)
+            return nil
+        }
+        return (found, entry)
+    }
+
+    /// `find` for a leaf that locks, changes and unlocks the entry in one step, by `commit`.
+    @inline(__always)
+    func findUnlocked(
+        _ target: UInt64, from least: UInt64, to most: UInt64, _ access: TDAccess, _ r: inout Registers,
+        _ status: inout TDXStatus
+    ) -> Walk? {
+        guard let found = find(target, from: least, to: most, access, &r, &status) else { return nil }
+        if found.raw & Entry.lock != 0 {
+            askForPriority(found, &r)
+            status = .operandBusy.with(.rcx)
+            return nil
+        }
+        return found
+    }
+
+    /// The status of a leaf that is not permitted on the entry's state, with RCX and RDX.
+    @inline(__always) func wrongState(_ found: Walk, _ r: inout Registers) -> TDXStatus {
+        report(found, &r)
+        return .eptEntryStateIncorrect.with(.rcx)
     }
 
     /// Whether no vCPU can hold a translation from before `blocked` any more (reference §6.5).

@@ -52,10 +52,8 @@ struct TDState {
     static let fatalBit: UInt64 = 1 << 8
     static let tdcxMask: UInt64 = 0xFF << 16
     static let opStateMask: UInt64 = 0xFF << 24
-    static let keyMask: UInt64 = 0xFFFF << 32
     static let rootLevelMask: UInt64 = 0xFF << 48
     static let debugBit: UInt64 = 1 << 56
-    static let veDisabledBit: UInt64 = 1 << 57
 
     @inline(__always) var lifecycle: UInt8 { UInt8(truncatingIfNeeded: raw) }
     @inline(__always) var isFatal: Bool { raw & Self.fatalBit != 0 }
@@ -64,8 +62,6 @@ struct TDState {
     @inline(__always) var key: UInt16 { UInt16(truncatingIfNeeded: raw >> 32) }
     @inline(__always) var rootLevel: UInt64 { raw >> 48 & 0xFF }
     @inline(__always) var isDebug: Bool { raw & Self.debugBit != 0 }
-    /// Pending pages cause TD exits instead of #VE.
-    @inline(__always) var isVEDisabled: Bool { raw & Self.veDisabledBit != 0 }
     /// Nothing stands in the way of C-STATE but OP_STATE: not fatal, keys configured, at least 6 TDCX.
     @inline(__always) var isOperational: Bool {
         raw & (Self.lifecycleMask | Self.fatalBit) == UInt64(Lifecycle.keysConfigured.rawValue) && tdcxCount >= 6

@@ -37,6 +37,22 @@ extension TDXModule {
         unlock(access.page)
     }
 
+    /// C-TDVPR, C-OWNER and C-STATE, with which leaves on vCPUs begin; as `open` for leaves on trust domains.
+    /// - Parameter exclusive: TDVPR's lock.
+    @inline(__always)
+    func openVCPU(
+        _ tdvpr: UInt64, _ operand: Operand, for leaf: SeamcallLeaf, exclusive: Bool, _ locks: TDLocks,
+        into access: inout VCPUAccess?
+    ) -> TDXStatus {
+        var opened: VCPUAccess?
+        var status = openVCPU(
+            tdvpr, exclusive: exclusive, locks.request, tdr: locks.tdr, operand, into: &opened)
+        guard let opened else { return status }
+        status = checkState(opened.owner, leaf, locksOpState: locks.hasOpState)
+        if status.isSuccess { access = opened } else { close(opened) }
+        return status
+    }
+
     /// Binds a vCPU to the logical processor that calls, unless another has it. The vCPU must be ready, or disabled where
     /// that is allowed.
     func associate(_ access: VCPUAccess, _ processor: LogicalProcessorID, allowsDisabled: Bool = false) -> TDXStatus {

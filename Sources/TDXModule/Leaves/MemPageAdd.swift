@@ -9,11 +9,9 @@ extension TDXModule {
         r.rcx = 0
         r.rdx = 0
         var access: TDAccess?
-        var status = open(root, .tdrExclusive, tdr: .tdrExclusive, .rdx, into: &access)
+        var status = open(root, .rdx, for: .memPageAdd, .exclusive, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .memPageAdd, locksOpState: false)
-        if !status.isSuccess { return status }
         guard isLevelAndAddress(target, from: 0, to: 0), isPrivate(target, access) else {
             return .operandInvalid.with(.rcx)
         }
@@ -23,8 +21,7 @@ extension TDXModule {
             return .eptWalkFailed.with(.rcx)
         }
         guard permissions.allows(.memPageAdd, on: decode(found.raw)) else {
-            report(found, &r)
-            return .eptEntryStateIncorrect.with(.rcx)
+            return wrongState(found, &r)
         }
         guard let buffer = sharedOperand(source, alignment: 4096) else { return .operandInvalid.with(.r9) }
         var page: LockedPage?

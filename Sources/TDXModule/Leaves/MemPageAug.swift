@@ -9,7 +9,7 @@ extension TDXModule {
         r.rcx = 0
         r.rdx = 0
         var access: TDAccess?
-        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(root, .rdx, for: .memPageAug, .treeShared, into: &access)
         guard let access else { return status }
         status = augment(&r, access, target, r.r8)
         access.release()
@@ -20,17 +20,11 @@ extension TDXModule {
     private func augment(
         _ r: inout Registers, _ access: TDAccess, _ target: UInt64, _ address: UInt64
     ) -> TDXStatus {
-        var status = checkState(access, .memPageAug, locksOpState: true)
-        if !status.isSuccess { return status }
-        guard let found = find(target, from: 0, to: 1, access, &r, &status) else { return status }
+        var status = TDXStatus.success
+        guard let found = findUnlocked(target, from: 0, to: 1, access, &r, &status) else { return status }
         let level = found.level
-        if found.raw & Entry.lock != 0 {
-            askForPriority(found, &r)
-            return .operandBusy.with(.rcx)
-        }
         if !permissions.allows(.memPageAug, on: decode(found.raw)) {
-            report(found, &r)
-            return .eptEntryStateIncorrect.with(.rcx)
+            return wrongState(found, &r)
         }
         var page: LockedPage?
         status =

@@ -10,14 +10,10 @@ extension TDXModule {
         r.rdx = 0
         if operand & ~(0x000F_FFFF_FFFF_F000 | 1) != 0 { return .operandInvalid.with(.rdx) }
         var access: TDAccess?
-        var status = open(
-            operand & ~1, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(operand & ~1, .rdx, for: .memPageDemote, .treeShared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .memPageDemote, locksOpState: true)
-        if !status.isSuccess { return status }
-        guard let found = find(target, from: 1, to: 2, access, &r, &status) else { return status }
-        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        guard let (found, entry) = findAndLock(target, from: 1, to: 2, access, &r, &status) else { return status }
         switch demote(&r, access, found, operands: (target, operand)) {
         case .refused(let status):
             entry.release(found.raw)

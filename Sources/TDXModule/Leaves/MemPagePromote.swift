@@ -11,13 +11,10 @@ extension TDXModule {
         if version > 0 { (r.r9, r.r10, r.r11) = (Self.noPage, Self.noPage, Self.noPage) }
         if version > 1 { return .operandInvalid.with(.rax) }
         var access: TDAccess?
-        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(root, .rdx, for: .memPagePromote, .treeShared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .memPagePromote, locksOpState: true)
-        if !status.isSuccess { return status }
-        guard let found = find(target, from: 1, to: 2, access, &r, &status) else { return status }
-        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        guard let (found, entry) = findAndLock(target, from: 1, to: 2, access, &r, &status) else { return status }
         let result = promote(&r, access, found, operands: (target, root))
         switch result {
         case .refused(let status):

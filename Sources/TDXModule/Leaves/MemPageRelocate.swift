@@ -9,13 +9,10 @@ extension TDXModule {
         r.rcx = 0
         r.rdx = 0
         var access: TDAccess?
-        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(root, .rdx, for: .memPageRelocate, .treeShared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .memPageRelocate, locksOpState: true)
-        if !status.isSuccess { return status }
-        guard let found = find(target, from: 0, to: 0, access, &r, &status) else { return status }
-        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        guard let (found, entry) = findAndLock(target, from: 0, to: 0, access, &r, &status) else { return status }
         let state = decode(found.raw)
         func refuse(_ status: TDXStatus, details: Bool = false) -> TDXStatus {
             entry.release(found.raw)

@@ -9,7 +9,7 @@ extension TDXModule {
         r.rcx = 0
         r.rdx = 0
         var access: TDAccess?
-        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(root, .rdx, for: .memPageRemove, .treeShared, into: &access)
         guard let access else { return status }
         status = remove(&r, access, target)
         access.release()
@@ -18,18 +18,12 @@ extension TDXModule {
 
     @inline(__always)
     private func remove(_ r: inout Registers, _ access: TDAccess, _ target: UInt64) -> TDXStatus {
-        var status = checkState(access, .memPageRemove, locksOpState: true)
-        if !status.isSuccess { return status }
-        guard let found = find(target, from: 0, to: 2, access, &r, &status) else { return status }
+        var status = TDXStatus.success
+        guard let found = findUnlocked(target, from: 0, to: 2, access, &r, &status) else { return status }
         let level = found.level
-        if found.raw & Entry.lock != 0 {
-            askForPriority(found, &r)
-            return .operandBusy.with(.rcx)
-        }
         let state = decode(found.raw)
         if !permissions.allows(.memPageRemove, on: state) {
-            report(found, &r)
-            return .eptEntryStateIncorrect.with(.rcx)
+            return wrongState(found, &r)
         }
         let address = Entry.address(found.raw) & ~((1 << (12 + 9 * level)) - 1)
         var page: LockedPage?

@@ -9,7 +9,7 @@ extension TDXModule {
         r.rcx = 0
         r.rdx = 0
         var access: TDAccess?
-        var status = open(root, .tdrShared + .opStateShared + .treeExclusive, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(root, .rdx, for: .memRangeBlock, .treeExclusive, into: &access)
         guard let access else { return status }
         status = block(&r, access, target)
         access.release()
@@ -18,14 +18,11 @@ extension TDXModule {
 
     @inline(__always)
     private func block(_ r: inout Registers, _ access: TDAccess, _ target: UInt64) -> TDXStatus {
-        var status = checkState(access, .memRangeBlock, locksOpState: true)
-        if !status.isSuccess { return status }
-        guard let found = find(target, from: 0, to: access.state.rootLevel, access, &r, &status) else { return status }
-        let level = found.level
-        if found.raw & Entry.lock != 0 {
-            askForPriority(found, &r)
-            return .operandBusy.with(.rcx)
+        var status = TDXStatus.success
+        guard let found = findUnlocked(target, from: 0, to: access.state.rootLevel, access, &r, &status) else {
+            return status
         }
+        let level = found.level
         let state = decode(found.raw)
         if !permissions.allows(.memRangeBlock, on: state) {
             report(found, &r)

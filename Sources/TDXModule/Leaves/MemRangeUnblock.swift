@@ -8,20 +8,15 @@ extension TDXModule {
         r.rcx = 0
         r.rdx = 0
         var access: TDAccess?
-        var status = open(root, .tdrShared + .opStateShared + .treeExclusive, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(root, .rdx, for: .memRangeUnblock, .treeExclusive, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .memRangeUnblock, locksOpState: true)
-        if !status.isSuccess { return status }
-        guard let found = find(target, from: 0, to: access.state.rootLevel, access, &r, &status) else { return status }
-        let level = found.level
-        if found.raw & Entry.lock != 0 {
-            askForPriority(found, &r)
-            return .operandBusy.with(.rcx)
+        guard let found = findUnlocked(target, from: 0, to: access.state.rootLevel, access, &r, &status) else {
+            return status
         }
+        let level = found.level
         guard permissions.allows(.memRangeUnblock, on: decode(found.raw)) else {
-            report(found, &r)
-            return .eptEntryStateIncorrect.with(.rcx)
+            return wrongState(found, &r)
         }
         if permissions.requiresTracking(inOperationState: access.state.opState),
             !isTracked(access.td, blocked: blockEpoch(found.raw, level: level).get())

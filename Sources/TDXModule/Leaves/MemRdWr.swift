@@ -15,11 +15,9 @@ extension TDXModule {
         r.rdx = 0
         r.r8 = 0
         var access: TDAccess?
-        var status = open(root, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        let status = open(root, .rdx, for: leaf, .treeShared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, leaf, locksOpState: true)
-        if !status.isSuccess { return status }
         guard access.state.isDebug else { return .tdNonDebug }
         if gpa & 7 != 0 { return .operandInvalid.with(.rcx) }
         if isTreeBusy(access) { return .operandBusy.with(.septTree) }
@@ -32,8 +30,7 @@ extension TDXModule {
         guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
         defer { entry.release(found.raw) }
         guard permissions.allows(leaf, on: decode(found.raw)) else {
-            report(found, &r)
-            return .eptEntryStateIncorrect.with(.rcx)
+            return wrongState(found, &r)
         }
         let mask = (UInt64(1) << (12 + 9 * found.level)) - 1
         let address = Entry.address(found.raw) & ~mask | gpa & mask

@@ -19,8 +19,7 @@ extension TDXModule {
         }
         if root & ~(0x000F_FFFF_FFFF_F000 | 1) != 0 { return .operandInvalid.with(.rdx) }
         var access: TDAccess?
-        let status = open(
-            root & ~1, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        let status = open(root & ~1, .rdx, for: .memSeptAdd, .treeShared, into: &access)
         guard let access else { return status }
         defer { access.release() }
         return septAdd(&r, access, target, page, allowsExisting: root & 1 != 0, version: version)
@@ -30,11 +29,9 @@ extension TDXModule {
         _ r: inout Registers, _ access: TDAccess, _ target: UInt64, _ address: UInt64, allowsExisting: Bool,
         version: UInt64
     ) -> TDXStatus {
-        var status = checkState(access, .memSeptAdd, locksOpState: true)
-        if !status.isSuccess { return status }
+        var status = TDXStatus.success
         let root = access.state.rootLevel
-        guard let found = find(target, from: 1, to: root, access, &r, &status) else { return status }
-        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        guard let (found, entry) = findAndLock(target, from: 1, to: root, access, &r, &status) else { return status }
         let state = decode(found.raw)
         func refuse(_ status: TDXStatus, details: Bool = false) -> TDXStatus {
             entry.release(found.raw)

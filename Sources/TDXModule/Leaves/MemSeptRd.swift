@@ -9,15 +9,13 @@ extension TDXModule {
         r.rdx = 0
         let wantsAttributes = operand & 1 != 0
         var access: TDAccess?
-        var status = open(
-            operand & ~1, .tdrShared + .opStateShared + .treeShared, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(operand & ~1, .rdx, for: .memSeptRd, .treeShared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .memSeptRd, locksOpState: true)
-        if !status.isSuccess { return status }
         if wantsAttributes, !access.state.isDebug { return .operandInvalid.with(.rdx) }
-        guard let found = find(target, from: 0, to: access.state.rootLevel, access, &r, &status) else { return status }
-        guard let entry = lockEntry(found, &r) else { return .operandBusy.with(.rcx) }
+        guard let (found, entry) = findAndLock(target, from: 0, to: access.state.rootLevel, access, &r, &status) else {
+            return status
+        }
         entry.release(found.raw)
         report(found, &r)
         r.r8 = 0

@@ -9,11 +9,9 @@ extension TDXModule {
         r.rcx = 0
         if faults.takes(.cpuidLimit) { return .limitCPUIDMaxvalSet }
         var access: TDAccess?
-        var status = open(root, .tdrExclusive, tdr: .tdrExclusive, .rcx, into: &access)
+        let status = open(root, .rcx, for: .mngInit, .exclusive, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .mngInit, locksOpState: false)
-        if !status.isSuccess { return status }
         guard let buffer = sharedOperand(parameters, alignment: 1024) else { return .operandInvalid.with(.rdx) }
         let bytes = memory.bytes(buffer.address, count: 1024, key: buffer.key)
         let checked: TDParameters
@@ -40,9 +38,9 @@ extension TDXModule {
         td.pointee.vcpus.set(0)
         td.pointee.forbiddenGPABits.set(checked.forbiddenGPABits)
         td.pointee.state.update(
-            TDState.opStateMask | TDState.rootLevelMask | TDState.debugBit | TDState.veDisabledBit,
+            TDState.opStateMask | TDState.rootLevelMask | TDState.debugBit,
             to: UInt64(OperationState.initialized.rawValue) << 24 | checked.rootLevel << 48
-                | (checked.isDebug ? TDState.debugBit : 0) | (checked.disablesVE ? TDState.veDisabledBit : 0))
+                | (checked.isDebug ? TDState.debugBit : 0))
         return .success
     }
 }

@@ -9,11 +9,9 @@ extension TDXModule {
         r.r8 = 0
         if version > 1 { return .operandInvalid.with(.rax) }
         var access: TDAccess?
-        var status = open(r.rcx, .tdrShared + .opStateShared, tdr: .tdrShared, .rcx, into: &access)
+        let status = open(r.rcx, .rcx, for: .mngRd, .shared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .mngRd, locksOpState: true)
-        if !status.isSuccess { return status }
         let reader: MetadataAccess = access.state.isDebug ? .debugger : .host
         let id = requested.inContext(.trustDomain)
         if version > 0, id.isNull {
@@ -30,15 +28,14 @@ extension TDXModule {
     }
 
     /// MNG.WR (reference §1.2): R8 under the mask R9; R8 becomes the former value.
+    @inline(never)
     func mngWr(_ r: inout Registers) -> TDXStatus {
         let (id, value, mask) = (FieldID(r.rdx).inContext(.trustDomain), r.r8, r.r9)
         r.r8 = 0
         var access: TDAccess?
-        var status = open(r.rcx, .tdrShared + .opStateShared, tdr: .tdrShared, .rcx, into: &access)
+        let status = open(r.rcx, .rcx, for: .mngWr, .shared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .mngWr, locksOpState: true)
-        if !status.isSuccess { return status }
         let writer: MetadataAccess = access.state.isDebug ? .debugger : .host
         switch writeTrustDomain(id, value, mask: mask, writer, access) {
         case .refused(let status): return status

@@ -9,11 +9,9 @@ extension TDXModule {
         r.rcx = 0
         r.rdx = 0
         var access: TDAccess?
-        var status = open(root, .tdrExclusive, tdr: .tdrExclusive, .rdx, into: &access)
+        let status = open(root, .rdx, for: .mrExtend, .exclusive, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .mrExtend, locksOpState: false)
-        if !status.isSuccess { return status }
         guard gpa & 0xFF == 0, gpa >> 52 == 0, isPrivate(gpa, access) else { return .operandInvalid.with(.rcx) }
         let found = walk(access.td, gpa, to: 0, root: access.state.rootLevel)
         guard Entry.isLeaf(found.raw), found.raw & Entry.rights != 0 else {
@@ -32,11 +30,9 @@ extension TDXModule {
     /// MR.FINALIZE (reference §1.4): MRTD is complete, the trust domain can run.
     func mrFinalize(_ r: inout Registers) -> TDXStatus {
         var access: TDAccess?
-        var status = open(r.rcx, .tdrExclusive, tdr: .tdrExclusive, .rcx, into: &access)
+        let status = open(r.rcx, .rcx, for: .mrFinalize, .exclusive, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .mrFinalize, locksOpState: false)
-        if !status.isSuccess { return status }
         if access.td.pointee.vcpus.get() & 0xFFFF_FFFF == 0 { return .noVCPUs }
         let mrtd = access.td.details.measurement.finish()
         access.td.details.contents.withLock { contents in

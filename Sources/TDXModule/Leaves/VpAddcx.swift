@@ -7,11 +7,9 @@ extension TDXModule {
     func vpAddcx(_ r: inout Registers) -> TDXStatus {
         let address = r.rcx
         var access: VCPUAccess?
-        var status = openVCPU(r.rdx, exclusive: true, .tdrShared + .opStateShared, .rdx, into: &access)
+        var status = openVCPU(r.rdx, .rdx, for: .vpAddcx, exclusive: true, .shared, into: &access)
         guard let access else { return status }
         defer { close(access) }
-        status = checkState(access.owner, .vpAddcx, locksOpState: true)
-        if !status.isSuccess { return status }
         let state = VCPUState(access.vcpu.pointee.state.get())
         guard state.condition == VCPUCondition.uninitialized.rawValue else { return .vcpuStateIncorrect }
         guard state.pages < 15 else { return .tdcxNumIncorrect }

@@ -7,11 +7,9 @@ extension TDXModule {
     func vpCreate(_ r: inout Registers) -> TDXStatus {
         let address = r.rcx
         var access: TDAccess?
-        var status = open(r.rdx, .tdrShared + .opStateShared, tdr: .tdrShared, .rdx, into: &access)
+        var status = open(r.rdx, .rdx, for: .vpCreate, .shared, into: &access)
         guard let access else { return status }
         defer { access.release() }
-        status = checkState(access, .vpCreate, locksOpState: true)
-        if !status.isSuccess { return status }
         var page: LockedPage?
         status = lockPrivate(address, .free, exclusive: true, .rcx, into: &page)
         guard let page else { return status }

@@ -4,6 +4,7 @@ internal import TDXStatusCodes
 
 extension TDXModule {
     /// VP.ENTER (reference §1.3). With `staysInside` it ends at the guest's first instruction.
+    @inline(never)
     func vpEnter(_ r: inout Registers, _ processor: LogicalProcessorID, staysInside: Bool) -> TDXStatus {
         let tdvpr = r.rcx & 0x000F_FFFF_FFFF_F000
         let status = enterGuest(&r, processor)

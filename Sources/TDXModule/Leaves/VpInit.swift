@@ -10,12 +10,11 @@ extension TDXModule {
         if version > 1 { return .operandInvalid.with(.rax) }
         let (initialValue, apicID) = (r.rdx, r.r8)
         let tdr: TDLockRequest = version == 1 ? .tdrExclusive : .tdrShared
+        let locks = TDLocks(request: tdr + .opStateShared, tdr: tdr, hasOpState: true)
         var access: VCPUAccess?
-        var status = openVCPU(r.rcx, exclusive: true, tdr + .opStateShared, tdr: tdr, .rcx, into: &access)
+        let status = openVCPU(r.rcx, .rcx, for: .vpInit, exclusive: true, locks, into: &access)
         guard let access else { return status }
         defer { close(access) }
-        status = checkState(access.owner, .vpInit, locksOpState: true)
-        if !status.isSuccess { return status }
         let vcpu = access.vcpu
         let td = access.owner.td
         let state = VCPUState(vcpu.pointee.state.get())

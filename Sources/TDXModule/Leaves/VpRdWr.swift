@@ -4,6 +4,7 @@ internal import TDXStatusCodes
 
 extension TDXModule {
     /// VP.RD (reference §1.3): a metadata field of a vCPU. Version 1 also tells the next field id.
+    @inline(never)
     func vpRd(_ r: inout Registers, _ processor: LogicalProcessorID, version: UInt64) -> TDXStatus {
         let id = FieldID(r.rdx).inContext(.vcpu)
         if version > 0 { r.rdx = FieldID.none.raw }
@@ -25,6 +26,7 @@ extension TDXModule {
     }
 
     /// VP.WR (reference §1.3): R8 under the mask R9; R8 becomes the former value.
+    @inline(never)
     func vpWr(_ r: inout Registers, _ processor: LogicalProcessorID) -> TDXStatus {
         let (id, value, mask) = (FieldID(r.rdx).inContext(.vcpu), r.r8, r.r9)
         r.r8 = 0
@@ -44,11 +46,9 @@ extension TDXModule {
         _ body: (VCPUAccess, MetadataAccess) -> TDXStatus
     ) -> TDXStatus {
         var access: VCPUAccess?
-        var status = openVCPU(tdvpr, exclusive: false, .tdrShared + .opStateShared, .rcx, into: &access)
+        var status = openVCPU(tdvpr, .rcx, for: leaf, exclusive: false, .shared, into: &access)
         guard let access else { return status }
         defer { close(access) }
-        status = checkState(access.owner, leaf, locksOpState: true)
-        if !status.isSuccess { return status }
         let state = VCPUState(access.vcpu.pointee.state.get())
         guard state.pages >= ModuleLimits.minimumVCPUPages else { return .tdcxNumIncorrect }
         status = associate(access, processor, allowsDisabled: leaf == .vpRd)

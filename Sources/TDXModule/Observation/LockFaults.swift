@@ -27,33 +27,15 @@ struct HeldLock {
 }
 
 extension TDXModule {
-    /// Where the leaf names its trust domain, and the page that it would assign.
-    private func operands(_ leaf: SeamcallLeaf, _ r: Registers) -> (tdr: UInt64?, tdvpr: UInt64?, page: UInt64?) {
-        switch leaf {
-        case .mngCreate: (nil, nil, r.rcx)
-        case .mngAddcx, .vpCreate: (r.rdx, nil, r.rcx)
-        case .vpAddcx: (nil, r.rdx, r.rcx)
-        case .vpInit, .vpFlush, .vpRd, .vpWr: (nil, r.rcx, nil)
-        case .vpEnter: (nil, r.rcx & 0x000F_FFFF_FFFF_F000, nil)
-        case .mngKeyConfig, .mngInit, .mngVpflushdone, .mngKeyFreeid, .mngRd, .mngWr, .memTrack, .mrFinalize:
-            (r.rcx, nil, nil)
-        case .memPageAdd, .memPageAug, .memSeptAdd, .memPageDemote, .memPageRelocate: (r.rdx & ~1, nil, r.r8)
-        case .memRangeBlock, .memRangeUnblock, .memPageRemove, .memSeptRemove, .memSeptRd, .memPagePromote, .memRd,
-            .memWr, .mrExtend:
-            (r.rdx & ~1, nil, nil)
-        case .phymemPageReclaim, .phymemPageRdmd, .phymemPageWbinvd: (nil, nil, r.rcx)
-        default: (nil, nil, nil)
-        }
-    }
-
     /// Holds a lock that the call would need; nil when the call names no such object, or somebody holds it already.
     func hold(_ lock: LockName, _ leaf: SeamcallLeaf, _ r: Registers, _ processor: LogicalProcessorID) -> HeldLock? {
-        let operands = operands(leaf, r)
+        let places = leaf.row.locks
+        let (tdr, tdvpr) = (places.tdr?.value(r), places.tdvpr?.value(r))
         switch lock {
-        case .tdvpr: return operands.tdvpr.flatMap { holdPage($0) }
-        case .page: return operands.page.flatMap { holdPage($0) }
+        case .tdvpr: return tdvpr.flatMap { holdPage($0) }
+        case .page: return (places.page?.value(r)).flatMap { holdPage($0) }
         case .tdr, .opState, .septTree, .tdEpoch:
-            let root = operands.tdr ?? operands.tdvpr.flatMap { metadata(of: HostPhysicalAddress($0))?.owner.rawValue }
+            let root = tdr ?? tdvpr.flatMap { metadata(of: HostPhysicalAddress($0))?.owner.rawValue }
             guard let root, let td = findTD(root) else { return nil }
             let shift =
                 switch lock {
@@ -66,7 +48,7 @@ extension TDXModule {
             guard tryLock(td, request) == 0 else { return nil }
             return HeldLock { td.pointee.locks.minus(request.amount) }
         case .septEntry:
-            guard let root = operands.tdr, let td = findTD(root), td.pointee.rootTable.get() != 0 else { return nil }
+            guard let root = tdr, let td = findTD(root), td.pointee.rootTable.get() != 0 else { return nil }
             let level = TDState(td.pointee.state.get()).rootLevel
             guard level != 0, r.rcx & td.pointee.forbiddenGPABits.get() == 0, r.rcx & 7 <= level else { return nil }
             let found = walk(td, r.rcx & ~0xFFF, to: r.rcx & 7, root: level)

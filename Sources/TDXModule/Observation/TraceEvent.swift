@@ -40,31 +40,29 @@ public struct TraceEvent: Hashable, Sendable {
 extension TDXModule {
     /// What a call of the host reads of host memory.
     func hostContents(_ leaf: SeamcallLeaf?, _ r: Registers) -> [TraceEvent.Contents] {
-        switch leaf {
-        case .mngInit: return contents(r.rdx, 1024, alignment: 1024)
-        case .memPageAdd: return contents(r.r9, 4096, alignment: 4096)
-        case .sysConfig:
-            guard (1...64).contains(r.rdx), let list = sharedOperand(r.rcx, alignment: 512) else { return [] }
-            var result = contents(r.rcx, 8 * Int(r.rdx), alignment: 512)
-            for index in 0..<r.rdx {
-                result += contents(memory.word(list.address + 8 * index, key: list.key), 320, alignment: 512)
-            }
-            return result
-        default: return []
+        switch leaf?.row.reads ?? .nothing {
+        case .nothing: []
+        case .buffer(let place, let bytes): contents(place.value(r), bytes, alignment: UInt64(bytes))
+        case .tdmrs: tdmrContents(r)
         }
+    }
+
+    /// What SYS.CONFIG reads: the list of pointers, and the TDMR_INFO that each points to.
+    private func tdmrContents(_ r: Registers) -> [TraceEvent.Contents] {
+        guard (1...64).contains(r.rdx), let list = sharedOperand(r.rcx, alignment: 512) else { return [] }
+        var result = contents(r.rcx, 8 * Int(r.rdx), alignment: 512)
+        for index in 0..<r.rdx {
+            result += contents(memory.word(list.address + 8 * index, key: list.key), 320, alignment: 512)
+        }
+        return result
     }
 
     /// What a call of the guest reads of the guest's memory.
     func guestContents(_ r: Registers, _ tdvpr: UInt64) -> [TraceEvent.Contents] {
-        guard let (_, td) = insideVCPU(tdvpr) else { return [] }
-        let (gpa, count): (UInt64, Int) =
-            switch TDCallLeaf(rawValue: UInt16(truncatingIfNeeded: r.rax)) {
-            case .mrRtmrExtend: (r.rcx, 48)
-            case .mrReport: (r.rdx, 64)
-            default: (0, 0)
-            }
-        guard count > 0, gpa & 63 == 0, gpa >> 52 == 0, gpa & td.pointee.forbiddenGPABits.get() == 0,
-            let (address, key) = translate(gpa, td)
+        guard let (_, td) = insideVCPU(tdvpr), let leaf = TDCallLeaf(rawValue: UInt16(truncatingIfNeeded: r.rax)),
+            let reads = leaf.row.reads, case let (gpa, count) = (reads.place.value(r), reads.bytes), gpa & 63 == 0,
+            gpa >> 52 == 0,
+            gpa & td.pointee.forbiddenGPABits.get() == 0, let (address, key) = translate(gpa, td)
         else { return [] }
         return [
             TraceEvent.Contents(
@@ -72,6 +70,7 @@ extension TDXModule {
         ]
     }
 
+    /// A host buffer, aligned to `alignment`; nothing for an operand that the leaf refuses.
     private func contents(_ operand: UInt64, _ count: Int, alignment: UInt64) -> [TraceEvent.Contents] {
         guard let buffer = sharedOperand(operand, alignment: alignment) else { return [] }
         return [
