@@ -150,10 +150,6 @@ static inline int tdxd_stat(const char *path, int follow, struct tdxd_file_statu
     return 0;
 }
 
-static inline uint64_t tdxd_device_number(unsigned major_number, unsigned minor_number) {
-    return makedev(major_number, minor_number);
-}
-
 // Calls `each` with every name of a directory but "." and "..". 0 or -errno.
 static inline int tdxd_list_directory(const char *path, void *context, void (*each)(void *, const char *)) {
     DIR *directory = opendir(path);
