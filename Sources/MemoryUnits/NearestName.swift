@@ -1,7 +1,8 @@
-/// The candidate that a mistyped name was probably meant to be; nil when none is near: at most two bytes, or a third of the
-/// candidate's, are to be inserted, deleted or replaced.
+/// The candidate that a mistyped name was probably meant to be; nil when none is near.
+///
+/// Near is at most two bytes, or a third of the candidate, to insert, delete or replace.
 public func nearestName(to text: String, among candidates: [String]) -> String? {
-    // What somebody typed is short; a long text is near nothing, and costs nothing.
+    // A name is short. A long text is near none, and takes no time.
     guard text.utf8.count <= 256 else { return nil }
     let nearest = candidates.map { (name: $0, distance: editDistance(text, $0)) }.min { $0.distance < $1.distance }
     guard let nearest, nearest.distance <= max(2, nearest.name.utf8.count / 3) else { return nil }

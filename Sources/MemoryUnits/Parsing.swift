@@ -21,8 +21,8 @@ extension UnitParsingError: CustomStringConvertible {
 }
 
 extension ByteCount {
-    /// Reads a size as people write it: `4096`, `0x1000`, `64K`, `512MiB`, `1.5G`, `16 MiB`, `1Gi`, `2TB`. Units are powers
-    /// of 1,024, whatever their spelling. A fraction has at most nine digits and must give whole bytes.
+    /// Reads a size as people write it: `4096`, `0x1000`, `64K`, `512MiB`, `1.5G`, `16 MiB`, `1Gi`, `2TB`. Units are
+    /// powers of 1,024, however they are spelt. A fraction has at most nine digits and must give whole bytes.
     public init(parsing text: some StringProtocol) throws(UnitParsingError) {
         rawValue = try parseNumber(text)
     }

@@ -98,7 +98,7 @@ public enum ControlTool {
         for argument in arguments {
             if skips {
                 skips = false
-            } else if argument == "--socket" || argument == "--json" {
+            } else if ["--socket", "--json", "--generate-completion-script"].contains(argument) {
                 skips = true
             } else if argument == "--" {
                 break

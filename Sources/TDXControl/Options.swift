@@ -151,15 +151,16 @@ func parseNUMA(_ text: String) throws -> NUMAPolicy {
 }
 
 /// One of the cases of an enumeration, by its name; a hyphen counts as an underscore.
-func parseCase<Value: RawRepresentable<String> & CaseIterable>(_ what: String) -> @Sendable (String) throws -> Value {
-    { text in
-        let known = Value.allCases.map(\.rawValue)
-        let name =
-            known.contains(text)
-            ? text : text.split(separator: "-", omittingEmptySubsequences: false).joined(separator: "_")
-        guard let value = Value(rawValue: name) else {
+func parseCase<Value: RawRepresentable<String> & CaseIterable & Sendable>(
+    _ what: String
+) -> @Sendable (String) throws -> Value {
+    let names = Value.allCases.map(\.rawValue)
+    let values = Dictionary(Value.allCases.map { ($0.rawValue, $0) }, uniquingKeysWith: { first, _ in first })
+    return { text in
+        let underscored = text.split(separator: "-", omittingEmptySubsequences: false).joined(separator: "_")
+        guard let value = values[text] ?? values[underscored] else {
             throw ValidationError(
-                "invalid \(what) “\(printable(text))”: one of \(known.joined(separator: ", ")) is needed")
+                "invalid \(what) “\(printable(text))”: one of \(names.joined(separator: ", ")) is needed")
         }
         return value
     }

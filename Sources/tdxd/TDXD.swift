@@ -26,12 +26,23 @@ struct TDXD: ParsableCommand {
     @Option(help: ArgumentHelp("Certificates, the oldest of which go as configured.", valueName: "directory"))
     var stateDirectory: String?
 
+    @Flag(help: "Only check the configuration: print every mistake, and exit with status 78 if there is one.")
+    var checkConfig = false
+
+    @Flag(help: "Only print the configuration: every setting with its value, and the file and line that set it.")
+    var printConfig = false
+
     func run() throws {
         let options = DaemonOptions(
             configuration: config, socket: socket.map(absolute), runtimeDirectory: runtimeDirectory.map(absolute),
             stateDirectory: stateDirectory.map(absolute))
         do throws(StartFailure) {
             try Daemon.openStandardDescriptors()
+            if checkConfig || printConfig {
+                let text = try Daemon.configurationText(options)
+                print(printConfig ? text : "The configuration is valid.\n", terminator: "")
+                return
+            }
             try Daemon.run(options)
         } catch {
             let line = Array("tdxd: \(error)\n".utf8)

@@ -14,9 +14,11 @@ import Testing
 
     @Test(arguments: [
         ("", UnitParsingError.empty), ("x", .notANumber("x")), ("0x", .notANumber("0x")), ("-1", .notANumber("-1")),
-        ("1.3K", .fraction("1.3K")), ("0.5", .fraction("0.5")), ("1.G", .notANumber("1.G")), (".5G", .notANumber(".5G")),
+        ("1.3K", .fraction("1.3K")), ("0.5", .fraction("0.5")), ("1.G", .notANumber("1.G")),
+        (".5G", .notANumber(".5G")),
         ("1.0000000000G", .notANumber("1.0000000000G")), ("16777216.5T", .overflow("16777216.5T")),
-        ("1  M", .unknownUnit(" m")), ("1 ", .unknownUnit(" ")), ("1 M ", .unknownUnit("m ")), ("1Q", .unknownUnit("q")), ("16777216T", .overflow("16777216T")),
+        ("1  M", .unknownUnit(" m")), ("1 ", .unknownUnit(" ")), ("1 M ", .unknownUnit("m ")),
+        ("1Q", .unknownUnit("q")), ("16777216T", .overflow("16777216T")),
         ("18446744073709551616", .overflow("18446744073709551616")), ("0xg", .notANumber("0xg")),
         // The Kelvin sign, whose lower case is k.
         ("1\u{212A}", .notANumber("1\u{212A}")), ("1\u{212A}iB", .notANumber("1\u{212A}iB")),

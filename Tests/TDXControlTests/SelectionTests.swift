@@ -142,6 +142,10 @@ import Varlink
         #expect(tdxctl("help", "lst").status == 2)
         #expect(tdxctl("frobnicate-all").error.contains("“tdxctl help” lists the commands"))
         #expect(tdxctl("help", "list").status == 0 && tdxctl("help").status == 0)
+        for shell in ["bash", "zsh", "fish"] {
+            let script = tdxctl("--generate-completion-script", shell)
+            #expect(script.status == 0 && script.output.contains("certificate"))
+        }
     }
 
     @Test func `with JSON wrong usage is JSON, too`() {

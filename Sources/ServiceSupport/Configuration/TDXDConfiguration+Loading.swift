@@ -10,44 +10,104 @@ extension TDXDConfiguration {
     ///
     /// - Parameter file: nil for `systemFile`, which may be missing; a file that is named must exist. The folder may be
     ///   missing always. Anything that is not understood is an error, and so is anything that is no regular file.
+    /// - Throws: the first mistake; `examine` gives all of them.
     public init(loading file: String? = nil) throws(ConfigurationError) {
-        let main = file ?? Self.systemFile
+        let examination = Self.examine(file)
+        if let mistake = examination.mistakes.first { throw mistake }
+        self = examination.configuration
+    }
+
+    /// What configuration files come to, with every mistake in them.
+    public struct Examination: Sendable {
+        /// The settings, without those that are mistakes.
+        public var configuration = TDXDConfiguration()
+        public var mistakes: [ConfigurationError] = []
+        /// Where a setting was last set. Key: "section.key"; a setting that no file sets is not there.
+        public var origins: [String: (file: String, line: Int)] = [:]
+
+        /// Every setting with its value and where it comes from, as a file that can be read again.
+        public var text: String {
+            var text = ""
+            var section: String?
+            for setting in Setting.all {
+                if setting.section != section { text += (section == nil ? "" : "\n") + "[\(setting.section)]\n" }
+                section = setting.section
+                let origin = origins["\(setting.section).\(setting.key)"].map { "\($0.file):\($0.line)" } ?? "default"
+                text += "# \(origin)\n\(setting.key) = \(setting.text(in: configuration))\n"
+            }
+            return text
+        }
+    }
+
+    /// Reads the same files as `init(loading:)`, and goes on after a mistake. Of a file with invalid syntax only the first
+    /// mistake is found.
+    public static func examine(_ file: String? = nil) -> Examination {
+        let main = file ?? systemFile
         var documents: [INIDocument] = []
-        if let bytes = try Self.read(main, mayBeMissing: file == nil) {
-            documents.append(try INIDocument(parsing: bytes, file: main))
+        var mistakes: [ConfigurationError] = []
+        func add(_ path: String, mayBeMissing: Bool) {
+            do throws(ConfigurationError) {
+                guard let bytes = try read(path, mayBeMissing: mayBeMissing) else { return }
+                documents.append(try INIDocument(parsing: bytes, file: path))
+            } catch {
+                mistakes.append(error)
+            }
         }
-        for name in try Self.dropIns(in: main + ".d") {
-            guard let bytes = try Self.read(name, mayBeMissing: true) else { continue }
-            documents.append(try INIDocument(parsing: bytes, file: name))
+        add(main, mayBeMissing: file == nil)
+        do throws(ConfigurationError) {
+            for name in try dropIns(in: main + ".d") { add(name, mayBeMissing: true) }
+        } catch {
+            mistakes.append(error)
         }
-        try self.init(documents)
+        var result = examine(documents)
+        result.mistakes = mistakes + result.mistakes
+        return result
     }
 
     /// The defaults, changed by each document in turn.
+    /// - Throws: the first mistake.
     public init(_ documents: [INIDocument]) throws(ConfigurationError) {
-        self.init()
-        var origins: [String: (file: String, line: Int)] = [:]
+        let examination = Self.examine(documents)
+        if let mistake = examination.mistakes.first { throw mistake }
+        self = examination.configuration
+    }
+
+    private static func examine(_ documents: [INIDocument]) -> Examination {
+        var result = Examination()
         for document in documents {
             for assignment in document.assignments {
-                try apply(assignment, of: document.file)
-                origins["\(assignment.section).\(assignment.key)"] = (document.file, assignment.line)
+                do throws(ConfigurationError) {
+                    try result.configuration.apply(assignment, of: document.file)
+                    result.origins["\(assignment.section).\(assignment.key)"] = (document.file, assignment.line)
+                } catch {
+                    result.mistakes.append(error)
+                }
             }
         }
+        let origins = result.origins
         func conflict(_ keys: [String], _ message: String) -> ConfigurationError {
             let origin = keys.lazy.compactMap { origins[$0] }.first
             return ConfigurationError(.conflict, file: origin?.file ?? "defaults", line: origin?.line, message: message)
         }
-        guard memory.releaseChunk <= memory.shardMinimum else {
-            throw conflict(
-                ["memory.release_chunk", "memory.shard_minimum"],
-                "release_chunk \(memory.releaseChunk) is larger than shard_minimum \(memory.shardMinimum)")
+        let memory = result.configuration.memory
+        if memory.releaseChunk > memory.shardMinimum {
+            result.mistakes.append(
+                conflict(
+                    ["memory.release_chunk", "memory.shard_minimum"],
+                    "release_chunk \(memory.releaseChunk) is larger than shard_minimum \(memory.shardMinimum)"))
         }
-        guard limits.connectionsPerUser <= limits.connections else {
-            throw conflict(
-                ["limits.connections_per_user", "limits.connections"],
-                "connections_per_user \(limits.connectionsPerUser) is larger than connections \(limits.connections)")
+        let limits = result.configuration.limits
+        if limits.connectionsPerUser > limits.connections {
+            result.mistakes.append(
+                conflict(
+                    ["limits.connections_per_user", "limits.connections"],
+                    "connections_per_user \(limits.connectionsPerUser) is larger than connections \(limits.connections)"
+                ))
         }
-        try checkRoles(conflict)
+        do throws(ConfigurationError) { try result.configuration.checkRoles(conflict) } catch {
+            result.mistakes.append(error)
+        }
+        return result
     }
 
     /// A user with two roles is a mistake of one line or the other.

@@ -108,14 +108,23 @@ public final class Daemon {
     /// How long the launcher may take to come up: it is a small program, on a machine that may be busy.
     private static let launcherPatience = Duration.seconds(30)
 
+    /// What `--print-config` prints: every setting, its value, and where it comes from.
+    /// - Throws: every mistake of the configuration, a line each; status 78.
+    public static func configurationText(_ options: DaemonOptions) throws(StartFailure) -> String {
+        try examine(options).text
+    }
+
+    private static func examine(_ options: DaemonOptions) throws(StartFailure) -> TDXDConfiguration.Examination {
+        let examination = TDXDConfiguration.examine(options.configuration)
+        guard examination.mistakes.isEmpty else {
+            throw StartFailure(examination.mistakes.map { "\($0)" }.joined(separator: "\ntdxd: "), status: 78)
+        }
+        return examination
+    }
+
     /// The file's settings with those of the command line over them.
     private static func load(_ options: DaemonOptions) throws(StartFailure) -> TDXDConfiguration {
-        var configuration: TDXDConfiguration
-        do throws(ConfigurationError) {
-            configuration = try TDXDConfiguration(loading: options.configuration)
-        } catch {
-            throw StartFailure("\(error)", status: 78)
-        }
+        var configuration = try examine(options).configuration
         if let socket = options.socket { configuration.service.socket = socket }
         if let directory = options.runtimeDirectory { configuration.service.runtimeDirectory = directory }
         if let directory = options.stateDirectory { configuration.service.stateDirectory = directory }
