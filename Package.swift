@@ -193,7 +193,7 @@ let package = Package(
         tests("Terms", ["Terms"]),
         tests("LinuxSystem", ["CLinux", "LinuxSystem", "MemoryUnits", "TestSupport", system]),
         tests("HostVMs", ["HostVMs", "LinuxSystem"], exclude: ["stand-in-vmm.py"]),
-        tests("KVM", ["KVM", "CKVM", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
+        tests("KVM", ["KVM", "CKVM", "HostVMs", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", system]),
         tests("TDXModule", ["TDXModule", "MemoryUnits", "TDXStatusCodes", "TestSupport"]),
         tests(
             "TDXEmulator",

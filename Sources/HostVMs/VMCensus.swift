@@ -1,5 +1,32 @@
 public import LinuxSystem
 
+/// KVM's announcement that a VM object appeared or is gone for good.
+public struct VMEvent: Hashable, Sendable {
+    public enum Kind: Hashable, Sendable { case created, destroyed }
+    public var kind: Kind
+    /// The process that created the VM, as its own PID namespace's parent sees it.
+    public var creatorPID: Int32
+    /// VMs created since KVM was loaded.
+    public var createdTotal: UInt64
+    /// VMs that exist after this event.
+    public var live: UInt64
+
+    /// Nil for an event that is not KVM's.
+    public init?(_ event: KernelEvent) {
+        guard event.devicePath == "/devices/virtual/misc/kvm", let name = event.properties["EVENT"],
+            let pid = event.properties["PID"].flatMap({ Int32($0) })
+        else { return nil }
+        switch name {
+        case "create": kind = .created
+        case "destroy": kind = .destroyed
+        default: return nil
+        }
+        creatorPID = pid
+        createdTotal = event.properties["CREATED"].flatMap { UInt64($0) } ?? 0
+        live = event.properties["COUNT"].flatMap { UInt64($0) } ?? 0
+    }
+}
+
 /// How many VMs a host has, as KVM's announcements tell: no right is needed to hear them.
 ///
 /// Each announcement carries the number of VMs that exist, so that one is enough to know all, also those that were

@@ -106,6 +106,19 @@ import Varlink
         #expect(named.sorted() == rooms)
     }
 
+    @Test func `LinuxSystem knows neither KVM nor TDX, as architecture.md states`() throws {
+        let row = try #require(
+            try Repository.table("docs/architecture.md", head: "room").first { $0[0] == "`LinuxSystem`" })
+        #expect(row[2] == "KVM, TDX")
+        for path in try Repository.sources("Sources/LinuxSystem") {
+            // Names of the project, in which “TDX” means no more than the project; "TDXDWILL" marks a file of its own.
+            let text = try Repository.text(path).lowercased().replacing("tdxd", with: "")
+            for word in ["kvm", "tdx", "trust domain", "vcpu"] {
+                #expect(!text.contains(word), "\(path) has “\(word)”")
+            }
+        }
+    }
+
     @Test func `emulator.md's folders are the room's, and each knows only those above it`() throws {
         let room = "Sources/TDXEmulator/"
         let folders = try Repository.table("docs/emulator.md", head: "folder").map { $0[0].filter { $0 != "`" } }

@@ -39,6 +39,13 @@ enum Repository {
         return names.sorted()
     }
 
+    /// Paths of the Swift files in a folder and those in it.
+    static func sources(_ path: String) throws -> [String] {
+        try list(path).flatMap { name in
+            name.hasSuffix(".swift") ? [path + "/" + name] : name.contains(".") ? [] : try sources(path + "/" + name)
+        }
+    }
+
     static func exists(_ path: String) -> Bool { access(path.hasPrefix("/") ? path : root + "/" + path, F_OK) == 0 }
 
     /// Cells of the first table of a document whose head begins with `head`, without head and rule.

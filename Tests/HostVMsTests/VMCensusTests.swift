@@ -9,6 +9,13 @@ import Testing
         return try #require(KernelEvent(parsing: Array(text.utf8)).flatMap { VMEvent($0) })
     }
 
+    @Test func `An announcement is read from KVM's event, and no other event is one`() throws {
+        let vm = try event("destroy", thread: 1234, live: 3)
+        #expect(vm.kind == .destroyed && vm.creatorPID == 1234 && vm.createdTotal == 9 && vm.live == 3)
+        let other = Array("add@/devices/x\0EVENT=create\0PID=1\0".utf8)
+        #expect(VMEvent(try #require(KernelEvent(parsing: other))) == nil)
+    }
+
     @Test func `Before the first announcement, how many VMs others have is unknown`() {
         #expect(VMCensus().others(own: [], known: 0).isUnknown)
     }

@@ -1,5 +1,6 @@
 import CKVM
 import Glibc
+import HostVMs
 import KVM
 import LinuxSystem
 import MemoryUnits

@@ -1,5 +1,6 @@
 import ControlInterface
 import FoundationEssentials
+import HostVMs
 import LinuxSystem
 import MemoryUnits
 import Synchronization

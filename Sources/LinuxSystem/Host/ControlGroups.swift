@@ -109,7 +109,7 @@ public struct ControlGroups: Hashable, Sendable {
     }
 }
 
-/// A resource of the misc controller, such as "tdx": one unit per trust domain, capacity = guest key ids.
+/// A resource of the misc controller: a name that the driver of the resource chose, and a number of units.
 public struct MiscResource: Hashable, Sendable {
     public var name: String
     public var amount: UInt64

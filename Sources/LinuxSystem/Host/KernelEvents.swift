@@ -4,7 +4,7 @@ internal import CLinux
 public struct KernelEvent: Hashable, Sendable {
     /// "add", "change", …
     public var action: String
-    /// Such as "/devices/virtual/misc/kvm".
+    /// Such as "/devices/virtual/misc/fuse".
     public var devicePath: String
     public var properties: [String: String]
 
@@ -19,33 +19,6 @@ public struct KernelEvent: Hashable, Sendable {
             guard let equals = field.firstIndex(of: "=") else { continue }
             properties[String(field[..<equals])] = String(field[field.index(after: equals)...])
         }
-    }
-}
-
-/// What KVM tells when a VM object appears or is really gone.
-public struct VMEvent: Hashable, Sendable {
-    public enum Kind: Hashable, Sendable { case created, destroyed }
-    public var kind: Kind
-    /// The process that created the VM, as its own PID namespace's parent sees it.
-    public var creatorPID: Int32
-    /// VMs created since KVM was loaded.
-    public var createdTotal: UInt64
-    /// VMs that exist after this event.
-    public var live: UInt64
-
-    /// Nil for an event that is not KVM's.
-    public init?(_ event: KernelEvent) {
-        guard event.devicePath == "/devices/virtual/misc/kvm", let name = event.properties["EVENT"],
-            let pid = event.properties["PID"].flatMap({ Int32($0) })
-        else { return nil }
-        switch name {
-        case "create": kind = .created
-        case "destroy": kind = .destroyed
-        default: return nil
-        }
-        creatorPID = pid
-        createdTotal = event.properties["CREATED"].flatMap { UInt64($0) } ?? 0
-        live = event.properties["COUNT"].flatMap { UInt64($0) } ?? 0
     }
 }
 

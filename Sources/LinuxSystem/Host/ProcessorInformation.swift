@@ -2,15 +2,12 @@
 public struct ProcessorInformation: Hashable, Sendable {
     public var vendor: String
     public var model: String
-    /// Such as `tdx_host_platform`.
+    /// Such as `avx2`.
     public var flags: Set<String>
-    /// Errata that the kernel knows of, such as `tdx_pw_mce`.
+    /// Errata that the kernel knows of, such as `spectre_v1`.
     public var bugs: Set<String>
     /// Processors listed, that is, online.
     public var count: Int
-
-    /// The erratum of TDX hosts by which a small write to private memory poisons it.
-    public var hasPartialWriteErratum: Bool { bugs.contains("tdx_pw_mce") }
 
     public static func ofHost() throws(LinuxError) -> Self { Self(parsing: try TextFile.read("/proc/cpuinfo")) }
 

@@ -24,7 +24,7 @@ public struct LastWillRecord: Hashable, Sendable {
     /// When the owner was seen to be dead, and when the last attempt returned.
     public var noticed: MonotonicInstant
     public var done: MonotonicInstant
-    /// The third word of the ioctl's argument, as the kernel left it; on TDX the module's status.
+    /// The third word of the ioctl's argument, as the kernel left it.
     public var status: UInt64
 
     /// A record and whether anybody may still change it.

@@ -18,7 +18,7 @@ public struct Signal: RawRepresentable, Hashable, Sendable {
     public static let `continue` = Self(rawValue: 18)
     public static let stop = Self(rawValue: 19)
 
-    /// The first real-time signal that libc leaves to programs. The project uses it to take a vCPU out of KVM_RUN.
+    /// The first real-time signal that libc leaves to programs. The project uses it to make a blocked ioctl return.
     public static var kick: Self { Self(rawValue: tdxd_first_realtime_signal()) }
 }
 

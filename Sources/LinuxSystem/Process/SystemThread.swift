@@ -1,7 +1,7 @@
 internal import CLinux
 internal import Synchronization
 
-/// A thread of its own, for work that blocks: KVM_RUN, conversions, release. Never the cooperative pool.
+/// A thread of its own, for work that blocks. Never the cooperative pool.
 public final class SystemThread: Sendable {
     private let handle: UInt
     private let joined = Atomic(false)

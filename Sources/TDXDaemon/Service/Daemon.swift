@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import HostVMs
 internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits

@@ -1,3 +1,4 @@
+internal import HostVMs
 internal import LinuxSystem
 internal import Synchronization
 

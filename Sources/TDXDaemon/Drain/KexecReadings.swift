@@ -1,19 +1,21 @@
-/// What a host says of itself that matters to kexec.
-public struct KexecReadings: Hashable, Sendable {
-    /// /sys/kernel/kexec_loaded; nil where it cannot be read.
-    public var isImageLoaded: Bool?
-    /// /sys/kernel/kexec_crash_loaded; nil where it cannot be read.
-    public var isCrashKernelLoaded: Bool?
-    /// /sys/kernel/kexec_crash_size in bytes; nil where it cannot be read.
-    public var crashBytes: UInt64?
-    /// X86_BUG_TDX_PW_MCE, in the bugs line of /proc/cpuinfo; nil where that cannot be read.
-    public var hasPartialWriteErratum: Bool?
-    /// The host has the TDX module up, or KVM was told to use it; nil where /sys does not tell.
-    public var usesTDX: Bool?
-    /// Such as 7.2.0.
-    public var kernelRelease: String?
+internal import LinuxSystem
 
-    public init(
+/// What the files of a host show that matters to kexec.
+struct KexecReadings: Hashable, Sendable {
+    /// /sys/kernel/kexec_loaded; nil where it cannot be read.
+    var isImageLoaded: Bool?
+    /// /sys/kernel/kexec_crash_loaded; nil where it cannot be read.
+    var isCrashKernelLoaded: Bool?
+    /// /sys/kernel/kexec_crash_size in bytes; nil where it cannot be read.
+    var crashBytes: UInt64?
+    /// X86_BUG_TDX_PW_MCE, in the bugs line of /proc/cpuinfo; nil where that cannot be read.
+    var hasPartialWriteErratum: Bool?
+    /// The host has the TDX module up, or KVM was told to use it; nil where /sys does not tell.
+    var usesTDX: Bool?
+    /// Such as 7.2.0.
+    var kernelRelease: String?
+
+    init(
         isImageLoaded: Bool? = nil, isCrashKernelLoaded: Bool? = nil, crashBytes: UInt64? = nil,
         hasPartialWriteErratum: Bool? = nil, usesTDX: Bool? = nil, kernelRelease: String? = nil
     ) {
@@ -27,7 +29,7 @@ public struct KexecReadings: Hashable, Sendable {
 
     /// Reads the host's.
     /// - Parameter root: in front of every path, for tests.
-    public static func read(root: String = "") -> Self {
+    static func read(root: String = "") -> Self {
         func word(_ path: String) -> String? {
             guard let text = try? TextFile.read(root + path, limit: 4096) else { return nil }
             return text.split(whereSeparator: \.isWhitespace).first.map { String($0) }
@@ -48,7 +50,7 @@ public struct KexecReadings: Hashable, Sendable {
 
     /// Kernels before 7.2 refuse to load an image on a CPU with the erratum where TDX is on (reference: kvm.md §4.8);
     /// nil where release or CPU are not known.
-    public var kernelRefusesToLoad: Bool? {
+    var kernelRefusesToLoad: Bool? {
         guard usesTDX != false else { return false }
         guard usesTDX != nil, let hasPartialWriteErratum, let shutsModuleDown else { return nil }
         return hasPartialWriteErratum && !shutsModuleDown
@@ -56,11 +58,16 @@ public struct KexecReadings: Hashable, Sendable {
 
     /// Kernels from 7.2 on disable the TDX module and flush the caches before a kexec, and disable it in a crash, too
     /// (reference: kvm.md §4.8); nil where the release is not known. What earlier ones do is not described there.
-    public var shutsModuleDown: Bool? {
+    var shutsModuleDown: Bool? {
         let numbers = (kernelRelease ?? "").split(separator: ".").prefix(2).compactMap { part in
             Int(part.prefix { $0.isNumber })
         }
         guard numbers.count == 2 else { return nil }
         return (numbers[0], numbers[1]) >= (7, 2)
     }
+}
+
+extension ProcessorInformation {
+    /// The erratum of TDX hosts by which a small write to private memory poisons it.
+    var hasPartialWriteErratum: Bool { bugs.contains("tdx_pw_mce") }
 }

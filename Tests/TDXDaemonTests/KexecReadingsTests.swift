@@ -1,16 +1,19 @@
+import Glibc
 import LinuxSystem
 import Testing
 
+@testable import TDXDaemon
+
 @Suite struct KexecReadingsTests {
-    @Test func `what a host says is read, and what it does not say is not known`() throws {
-        let tree = try TemporaryTree()
+    @Test func `what a host shows is read, and what it does not show is not known`() throws {
+        let tree = try TemporaryDirectory()
         #expect(KexecReadings.read(root: tree.path) == KexecReadings())
-        try tree.write("sys/kernel/kexec_loaded", "1\n")
-        try tree.write("sys/kernel/kexec_crash_loaded", "0\n")
-        try tree.write("sys/kernel/kexec_crash_size", "268435456\n")
-        try tree.write("proc/cpuinfo", "processor\t: 0\nflags\t: fpu\nbugs\t: spectre_v1 tdx_pw_mce\n")
-        try tree.write("proc/sys/kernel/osrelease", "6.18.2-amd64\n")
-        try tree.write("sys/module/kvm_intel/parameters/tdx", "Y\n")
+        try write(tree, "sys/kernel/kexec_loaded", "1\n")
+        try write(tree, "sys/kernel/kexec_crash_loaded", "0\n")
+        try write(tree, "sys/kernel/kexec_crash_size", "268435456\n")
+        try write(tree, "proc/cpuinfo", "processor\t: 0\nflags\t: fpu\nbugs\t: spectre_v1 tdx_pw_mce\n")
+        try write(tree, "proc/sys/kernel/osrelease", "6.18.2-amd64\n")
+        try write(tree, "sys/module/kvm_intel/parameters/tdx", "Y\n")
         #expect(
             KexecReadings.read(root: tree.path)
                 == KexecReadings(
@@ -34,9 +37,20 @@ import Testing
         #expect(refuses("6.18.2", erratum: nil) == nil)
     }
 
-    @Test func `this host says whether an image is loaded`() throws {
+    @Test func `this host shows whether an image is loaded`() throws {
         // Only kernels with kexec have the file.
         guard (try? TextFile.read("/sys/kernel/kexec_loaded")) != nil else { return }
         #expect(KexecReadings.read().isImageLoaded != nil)
+    }
+
+    private func write(_ tree: TemporaryDirectory, _ name: String, _ text: String) throws {
+        var directory = tree.path
+        for component in name.split(separator: "/").dropLast() {
+            directory += "/\(component)"
+            mkdir(directory, 0o755)
+        }
+        let file = try #require(fopen("\(tree.path)/\(name)", "w"))
+        fputs(text, file)
+        fclose(file)
     }
 }
