@@ -78,6 +78,8 @@ let package = Package(
         room("Hashing", ["CGcrypt"]),
         // The words of the project as types, checked when they are made.
         room("Terms", ["MemoryUnits"]),
+        // A TD's end as one state machine; pure.
+        room("DomainEnd", ["Terms"]),
         room("LinuxSystem", ["CLastWill", "CLinux", "MemoryUnits", system]),
 
         // Every process of the host that holds a VM, from outside.
@@ -160,8 +162,8 @@ let package = Package(
         room(
             "TDXDaemon",
             [
-                "CLinux", "ControlInterface", "HolderLaunch", "HostVMs", "LinuxSystem", "MemoryUnits", "ServiceSupport",
-                "TDXStatusCodes", "Terms", "Varlink", logging, system,
+                "CLinux", "ControlInterface", "DomainEnd", "HolderLaunch", "HostVMs", "LinuxSystem", "MemoryUnits",
+                "ServiceSupport", "TDXStatusCodes", "Terms", "Varlink", logging, system,
             ]),
         room(
             "TDXControl",
@@ -206,6 +208,7 @@ let package = Package(
         tests(
             "VMMEngine",
             ["VMMEngine", "CKVM", "CLinux", "KVM", "LinuxSystem", "MemoryUnits", "VMMTerms", system]),
+        tests("DomainEnd", ["DomainEnd", "Terms"]),
         tests(
             "TDXModuleServer",
             [
@@ -253,8 +256,8 @@ let package = Package(
         tests(
             "TDXDaemon",
             [
-                "TDXDaemon", "ControlInterface", "HostVMs", "HolderLaunch", "InterfaceTestSupport", "LinuxSystem",
-                "MemoryUnits", "ServiceSupport", "Terms", "TestSupport", "Varlink", logging, system,
+                "TDXDaemon", "ControlInterface", "DomainEnd", "HostVMs", "HolderLaunch", "InterfaceTestSupport",
+                "LinuxSystem", "MemoryUnits", "ServiceSupport", "Terms", "TestSupport", "Varlink", logging, system,
             ]),
         tests(
             "System",
