@@ -49,7 +49,7 @@ public struct EndMachine: Hashable, Sendable {
 
     public internal(set) var stage = Stage.building
     /// The process is not one that tdxd has started.
-    public let isAttached: Bool
+    public internal(set) var isAttached: Bool
     /// Its pidfd has said so, or no process was found.
     public internal(set) var holderIsGone = false
     /// It was killed, or ended without having been asked to.
@@ -97,6 +97,9 @@ public struct EndMachine: Hashable, Sendable {
 
     /// The memory is on its way, and whoever asks for it may change the pace.
     public var isReturning: Bool { isMoving && isAnswered }
+
+    /// The process that makes the TD is not one that tdxd has started.
+    public mutating func attach() { if stage == .building { isAttached = true } }
 
     // MARK: Events
 
@@ -388,7 +391,7 @@ public struct EndMachine: Hashable, Sendable {
             return [.listAsQuarantined]
         case .over(let isComplete) where isWritten:
             // Whoever waits hears of it now. What was answered before and is complete is worth no more words.
-            let isTold = hasWaiter || (wasAsked && isComplete)
+            let isTold = hasWaiter || (wasAsked && isComplete && !diedUnasked)
             stage = isTold ? .forgotten : .failed
             return [.removeRecord, .giveKeyBack, isTold ? .forget : .listAsFailed]
         case .over, .open:

@@ -117,7 +117,7 @@ extension EndMachine {
             return [.closeDuplicates, .removeRecord, .giveKeyBack, .forget]
         }
         if !inOrder { holderDied = true }
-        diedUnasked = holderDied
+        diedUnasked = holderDied && !note.wasAsked
         stage = .reading
         return [.holdKey, .writeRecord, .readHolderRecord]
     }

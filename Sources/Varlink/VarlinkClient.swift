@@ -131,12 +131,13 @@ public final class VarlinkClient: Sendable {
 
     // MARK: Without waiting
 
-    /// Sends a call that asks for one reply, which `posted` brings.
+    /// Sends a call whose replies `posted` brings.
+    /// - Parameter more: it asks for several.
     /// - Returns: false where the socket does not take all of it at once. The connection is closed then, and the server has
     ///   no whole message, so that nothing was asked.
-    func post(_ method: String, _ parameters: some Encodable) throws(VarlinkClientError) -> Bool {
+    func post(_ method: String, _ parameters: some Encodable, more: Bool) throws(VarlinkClientError) -> Bool {
         try exchange { (stream: inout Stream) throws(VarlinkClientError) -> Bool in
-            let message = try encode(method, parameters)
+            let message = try encode(method, parameters, more: more)
             if let sent = try? UnixSocket.send(message[...], descriptors: [], on: self.socket.descriptor),
                 case .bytes(message.count) = sent
             {
@@ -148,13 +149,14 @@ public final class VarlinkClient: Sendable {
         }
     }
 
-    /// The reply to what was posted; nil while not all of it is here.
-    func posted<Reply: Decodable>(as type: Reply.Type) throws(VarlinkClientError) -> Reply? {
-        try exchange { (stream: inout Stream) throws(VarlinkClientError) -> Reply? in
+    /// The next reply to what was posted, and whether more follow; nil while not all of it is here.
+    func posted<Reply: Decodable>(
+        as type: Reply.Type
+    ) throws(VarlinkClientError) -> (reply: Reply, continues: Bool)? {
+        try exchange { (stream: inout Stream) throws(VarlinkClientError) -> (reply: Reply, continues: Bool)? in
             guard let message = try self.nextMessage(&stream) else { return nil }
             let (reply, continues) = try self.decode(type, message)
-            guard !continues else { throw .protocolViolation("several replies to a call that asked for one") }
-            return reply.reply
+            return (reply.reply, continues)
         }
     }
 

@@ -8,8 +8,8 @@ import Testing
 struct LastWillOutcomeTests {
     typealias Record = LastWillRecord
 
-    private static func ending(_ record: Record, isFinal: Bool = true) -> Ending {
-        var ending = Ending(record: Sample.record("web1"), holderDied: true)
+    private static func ending(_ record: Record, isFinal: Bool = true) -> EndReport {
+        var ending = EndReport(record: Sample.record("web1"), holderDied: true)
         ending.take(LastWillRecord.Reading(record: record, isFinal: isFinal), waited: 1.5)
         return ending
     }

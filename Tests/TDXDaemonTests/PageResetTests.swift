@@ -17,7 +17,7 @@ import Testing
     }
 
     @Test func `a certificate says it, also of an end that failed`() throws {
-        var ending = Ending(record: Sample.record("web1"), holderDied: true)
+        var ending = EndReport(record: Sample.record("web1"), holderDied: true)
         ending.failures = [EndFailure(.punchRefused, "release: EIO")]
         #expect(ending.certificate([]).pageReset == PageReset.words(.memfd, hasErratum: nil))
         ending.record.backend = .tdx

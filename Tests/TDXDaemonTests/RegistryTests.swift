@@ -1,4 +1,5 @@
 import ControlInterface
+import DomainEnd
 import MemoryUnits
 import Testing
 
@@ -11,8 +12,32 @@ import Testing
         var registry = Registry()
         let record = Sample.record("web1")
         try registry.reserve(record)
-        let isRunning = registry.built(id: record.id, record: record, figures: Sample.figures(record))
-        #expect(isRunning)
+        registry.setBuilt(id: record.id, record: record, figures: Sample.figures(record))
+        #expect(registry.handle(.built, id: record.id) == [.useKey])
+        return (registry, record)
+    }
+
+    /// Takes a TD through the rest of its end, as far as the certificate.
+    static func end(
+        _ registry: inout Registry, _ record: DomainRecord, _ look: Look = .proven, kept: Kept = [],
+        reason: String? = nil
+    ) -> [EndAction] {
+        let died = registry[record.id]?.end.holderDied ?? false
+        for event in [EndEvent.recordRead(kept), .memoryDone, .proofTimePassed, .looked(look)] {
+            _ = registry.handle(event, id: record.id)
+        }
+        let actions = registry.handle(.certificateWritten(true), id: record.id)
+        registry.list(
+            id: record.id, certificate: Sample.certificate(record, holds: look == .proven, died: died), reason: reason)
+        if actions.contains(.forget) { registry.forget(id: record.id) }
+        return actions
+    }
+
+    /// A TD whose holder was killed, and whose end is proven.
+    static func reaped(_ look: Look = .proven) throws -> (Registry, DomainRecord) {
+        var (registry, record) = try running()
+        #expect(registry.handle(.holderGone(inOrder: false), id: record.id).contains(.readHolderRecord))
+        #expect(end(&registry, record, look, reason: "killed by SIGKILL").contains(.listAsFailed))
         return (registry, record)
     }
 
@@ -25,225 +50,82 @@ import Testing
         try registry.reserve(Sample.record("web1", id: "3"))
     }
 
-    @Test func `a TD that nobody knows is no such domain`() {
+    @Test func `a TD that is not known is no such domain, and nothing happens to it`() {
         var registry = Registry()
         #expect(refusal { _ = try registry.find(name: Self.name) } == .noSuchDomain(name: "web1"))
-        #expect(refusal { _ = try registry.beginStop(name: Self.name) } == .noSuchDomain(name: "web1"))
-        #expect(registry.holderExited(id: "x", reason: "killed") == .unknown)
+        #expect(registry.handle(.holderGone(inOrder: false), id: "x").isEmpty)
     }
 
     @Test func `a proven stop forgets the TD`() throws {
         var (registry, record) = try Self.running()
-        guard case .stop = try registry.beginStop(name: Self.name) else {
-            Issue.record("a running TD is stopped through its holder")
-            return
-        }
+        #expect(registry.handle(.stopAsked(StopTerms()), id: record.id).last == .askHolderToHalt)
         #expect(registry[record.id]?.state == .stopping)
-        registry.ended(id: record.id, certificate: Sample.certificate(record), aftermath: .forget)
+        _ = registry.handle(.halted([]), id: record.id)
+        _ = registry.handle(.released([], isWithheld: false), id: record.id)
+        _ = registry.handle(.holderGone(inOrder: true), id: record.id)
+        #expect(Self.end(&registry, record) == [.removeRecord, .giveKeyBack, .forget])
         #expect(registry.domains.isEmpty)
         registry.checkInvariants()
     }
 
-    @Test func `a TD that is being built or stopped cannot be stopped`() throws {
-        var registry = Registry()
-        try registry.reserve(Sample.record("web1"))
-        #expect(
-            refusal { _ = try registry.beginStop(name: Self.name) }
-                == .wrongState(name: "web1", state: "building", operation: "stop"))
-        var (running, _) = try Self.running()
-        _ = try running.beginStop(name: Self.name)
-        #expect(
-            refusal { _ = try running.beginStop(name: Self.name) }
-                == .wrongState(name: "web1", state: "stopping", operation: "stop"))
-    }
-
-    @Test func `held memory waits for a reclaim, and nobody looks at it meanwhile`() throws {
+    @Test func `every stage of an end has a state that clients know`() throws {
         var (registry, record) = try Self.running()
-        _ = try registry.beginStop(name: Self.name)
-        registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: true)
-        #expect(registry[record.id]?.state == .draining)
-        #expect(registry.takeDraining().isEmpty)
-        #expect(refusal { try registry.checkName(Self.name, for: 1000) } == .nameTaken(name: "web1"))
-        guard case .reclaim(let domain) = try registry.beginReclaim(name: Self.name) else {
-            Issue.record("held memory is asked for from its holder")
-            return
-        }
-        #expect(!domain.isHeld && domain.isEnding)
-        guard case .hurry = try registry.beginReclaim(name: Self.name) else {
-            Issue.record("somebody is at it")
-            return
-        }
-        #expect(
-            refusal { _ = try registry.beginStop(name: Self.name) }
-                == .wrongState(name: "web1", state: "draining", operation: "stop"))
-        registry.ended(id: record.id, certificate: Sample.certificate(record), aftermath: .forgetComplete)
-        #expect(registry.domains.isEmpty)
+        func state() -> TrustDomainState? { registry[record.id]?.state }
+        _ = registry.handle(.stopAsked(StopTerms(holdsMemory: true)), id: record.id)
+        #expect(state() == .stopping)
+        _ = registry.handle(.halted([]), id: record.id)
+        #expect(state() == .draining && registry[record.id]?.end.stage == .held)
+        _ = registry.handle(.holderGone(inOrder: false), id: record.id)
+        #expect(state() == .draining)
+        #expect(Self.end(&registry, record, .open).contains(.listAsOpen))
+        #expect(state() == .draining)
+        #expect(registry.handle(.lookDue, id: record.id) == [.look])
     }
 
-    /// What may happen to an end whose deadline passes, in every order.
-    enum Moment: CaseIterable { case held, deadline, reclaim, died, ended }
-
-    @Test func `a deadline that passes at any moment leaves held memory to somebody`() throws {
-        func permutations(_ rest: [Moment]) -> [[Moment]] {
-            guard !rest.isEmpty else { return [[]] }
-            return rest.flatMap { first in permutations(rest.filter { $0 != first }).map { [first] + $0 } }
-        }
-        for order in permutations(Moment.allCases) {
-            var (registry, record) = try Self.running()
-            _ = try registry.beginStop(name: Self.name)
-            let pending = Sample.certificate(record, holds: false)
-            for moment in order {
-                let before = registry[record.id]
-                switch moment {
-                // A worker says so once, and only while it is at it.
-                case .held:
-                    if before?.isEnding == true { registry.halted(id: record.id, certificate: pending, isHeld: true) }
-                case .deadline: registry.deadlinePassed(id: record.id, certificate: pending)
-                case .reclaim: _ = try? registry.beginReclaim(name: Self.name)
-                case .died: _ = registry.holderExited(id: record.id, reason: "killed")
-                case .ended:
-                    if before?.isEnding == true {
-                        registry.ended(id: record.id, certificate: pending, aftermath: .lookAgain)
-                    }
-                }
-                guard let after = registry[record.id] else { continue }
-                if moment == .deadline {
-                    #expect(after.isHeld == before?.isHeld && after.isEnding == before?.isEnding, "\(order)")
-                }
-                // Somebody is at it, or it waits for a client, or the timer looks at it again.
-                let isLookedAt = !after.isEnding && !after.isHeld && after.state == .draining
-                #expect(after.isEnding || after.isHeld || isLookedAt, "\(order): \(after)")
-            }
-        }
-    }
-
-    @Test func `a stop of a TD whose memory is held asks for the memory`() throws {
-        var (registry, record) = try Self.running()
-        _ = try registry.beginStop(name: Self.name)
-        registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: true)
-        guard case .reclaim = try registry.beginStop(name: Self.name) else {
-            Issue.record("the memory is held")
-            return
-        }
-    }
-
-    @Test func `a holder that dies with held memory is reaped once`() throws {
-        var (registry, record) = try Self.running()
-        _ = try registry.beginStop(name: Self.name)
-        registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: true)
-        guard case .reap = registry.holderExited(id: record.id, reason: "killed") else {
-            Issue.record("nobody else is at it")
-            return
-        }
-        #expect(registry.holderExited(id: record.id, reason: "killed") == .attended)
-    }
-
-    @Test func `an end that was answered early is remembered only if something is open`() throws {
-        for holds in [true, false] {
-            var (registry, record) = try Self.running()
-            _ = try registry.beginStop(name: Self.name)
-            registry.halted(id: record.id, certificate: Sample.certificate(record, holds: false), isHeld: false)
-            registry.ended(
-                id: record.id, certificate: Sample.certificate(record, holds: holds), aftermath: .forgetComplete)
-            #expect(registry.domains.isEmpty == holds)
-        }
-    }
-
-    @Test func `a quarantined TD keeps its name and is not looked at again`() throws {
-        var (registry, record) = try Self.running()
-        _ = try registry.beginStop(name: Self.name)
-        registry.ended(
-            id: record.id, certificate: Sample.certificate(record, holds: false), aftermath: .quarantine("KVM_BUG_ON"))
-        #expect(registry[record.id]?.state == .draining)
-        #expect(registry[record.id]?.reason == "quarantined: KVM_BUG_ON")
-        #expect(registry.takeDraining().isEmpty)
-        #expect(refusal { try registry.checkName(Self.name, for: 1000) } == .nameTaken(name: "web1"))
-        // Whoever asks again gets the certificate again, and nothing is freed.
-        guard case .known = try registry.beginStop(name: Self.name) else {
-            Issue.record("there is nothing to stop any more")
-            return
-        }
-        #expect(registry[record.id]?.isQuarantined == true)
-    }
-
-    @Test func `only held memory can be reclaimed`() throws {
-        var (registry, _) = try Self.running()
-        #expect(
-            refusal { _ = try registry.beginReclaim(name: Self.name) }
-                == .wrongState(name: "web1", state: "runnable", operation: "reclaim"))
-    }
-
-    @Test func `an unproven stop leaves the TD draining with what is open`() throws {
-        var (registry, record) = try Self.running()
-        _ = try registry.beginStop(name: Self.name)
-        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), aftermath: .lookAgain)
-        #expect(registry[record.id]?.state == .draining)
-        #expect(registry[record.id]?.reason?.contains("key_id_returned") == true)
-        #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
-        guard case .proveAgain = try registry.beginStop(name: Self.name) else {
-            Issue.record("a draining TD is looked at again")
-            return
-        }
-        registry.ended(id: record.id, certificate: Sample.certificate(record), aftermath: .forget)
-        #expect(registry.domains.isEmpty)
-    }
-
-    @Test func `a draining TD is given to one looker at a time`() throws {
-        var (registry, record) = try Self.running()
-        _ = try registry.beginStop(name: Self.name)
-        registry.ended(id: record.id, certificate: Sample.certificate(record, holds: false), aftermath: .lookAgain)
-        #expect(registry.takeDraining().count == 1)
-        #expect(registry.takeDraining().isEmpty)
-        #expect(throws: ControlError.self) { try registry.beginStop(name: Self.name) }
-    }
-
-    @Test func `a holder's death fails a running TD, which is reaped once`() throws {
-        var (registry, record) = try Self.running()
-        guard case .reap(let domain) = registry.holderExited(id: record.id, reason: "killed by SIGKILL") else {
-            Issue.record("a dead holder of a running TD is reaped")
-            return
-        }
-        #expect(domain.state == .failed)
-        #expect(registry.holderExited(id: record.id, reason: "again") == .attended)
-        #expect(throws: ControlError.self) { try registry.beginStop(name: Self.name) }
-    }
-
-    @Test func `a reaped TD stays listed as failed until it is stopped, which answers its certificate`() throws {
-        var (registry, record) = try Self.running()
-        _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
-        let certificate = Sample.certificate(record, died: true)
-        registry.ended(id: record.id, certificate: certificate, aftermath: .remember)
+    @Test func `a reaped TD stays listed as failed until it is stopped`() throws {
+        var (registry, record) = try Self.reaped()
         #expect(registry[record.id]?.state == .failed)
         #expect(registry[record.id]?.reason == "killed by SIGKILL")
-        #expect(registry[record.id]?.lastKnown?.privateBytes == 0)
-        #expect(try registry.beginStop(name: Self.name) == .ended(certificate))
-        #expect(registry.domains.isEmpty)
+        #expect(registry.handle(.stopAsked(StopTerms()), id: record.id) == [.answerKnown, .forget])
     }
 
-    @Test func `an end that can never be proven stays listed with what is open, and keeps its name`() throws {
-        var (registry, record) = try Self.running()
-        _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
-        let certificate = Sample.certificate(record, holds: false, died: true)
-        registry.ended(id: record.id, certificate: certificate, aftermath: .remember)
-        #expect(registry[record.id]?.reason == "killed by SIGKILL; not proven: key_id_returned")
+    @Test func `an end that can never be proven keeps its name until a client takes note of it`() throws {
+        var (registry, record) = try Self.reaped(.unmeasured)
         #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
-        // A client that is allowed to stop it takes note of it.
-        #expect(try registry.beginStop(name: Self.name) == .ended(certificate))
+        #expect(registry.handle(.stopAsked(StopTerms()), id: record.id) == [.answerKnown, .forget])
+        registry.forget(id: record.id)
         try registry.reserve(Sample.record("web1", id: "2"))
     }
 
     @Test func `a failed TD keeps its name from another owner, proven or not`() throws {
-        for holds in [true, false] {
-            var (registry, record) = try Self.running()
-            _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
-            let certificate = Sample.certificate(record, holds: holds, died: true)
-            registry.ended(id: record.id, certificate: certificate, aftermath: .remember)
+        for look in [Look.proven, .unmeasured] {
+            var (registry, record) = try Self.reaped(look)
+            let before = registry[record.id]
             var other = Sample.record("web1", id: "2")
             other.ownerUID = record.ownerUID + 1
             #expect(refusal { try registry.reserve(other) } == .nameTaken(name: "web1"))
             #expect(refusal { try registry.checkName(Self.name, for: other.ownerUID) } == .nameTaken(name: "web1"))
-            #expect(registry[record.id]?.certificate == certificate, "nothing was changed")
+            #expect(registry[record.id] == before, "nothing was changed")
         }
+    }
+
+    @Test func `a failed and reaped TD gives its name up to its owner`() throws {
+        var (registry, record) = try Self.reaped()
+        try registry.reserve(Sample.record("web1", id: "2"))
+        #expect(registry[record.id] == nil)
+        #expect(registry["2"]?.state == .building)
+        registry.checkInvariants()
+    }
+
+    @Test func `a quarantined TD keeps its name, and a stop frees nothing`() throws {
+        var (registry, record) = try Self.running()
+        _ = registry.handle(.holderGone(inOrder: false), id: record.id)
+        #expect(Self.end(&registry, record, .proven, kept: [.key, .memory]) == [.listAsQuarantined])
+        #expect(registry[record.id]?.state == .draining)
+        #expect(refusal { try registry.checkName(Self.name, for: 1000) } == .nameTaken(name: "web1"))
+        #expect(registry.handle(.stopAsked(StopTerms()), id: record.id) == [.answerKnown])
+        #expect(registry.handle(.lookDue, id: record.id).isEmpty)
+        #expect(registry[record.id]?.end.stage == .quarantined)
     }
 
     @Test func `a TD whose holder died while it was built cannot be stopped until its creation has cleared it up`()
@@ -252,12 +134,12 @@ import Testing
         var registry = Registry()
         let record = Sample.record("web1")
         try registry.reserve(record)
-        #expect(registry.holderExited(id: record.id, reason: "killed by SIGKILL") == .attended)
+        #expect(registry.handle(.holderGone(inOrder: false), id: record.id).isEmpty)
+        #expect(registry[record.id]?.state == .failed)
+        #expect(registry.handle(.built, id: record.id).isEmpty)
         let before = registry[record.id]
-        #expect(
-            refusal { _ = try registry.beginStop(name: Self.name) }
-                == .wrongState(name: "web1", state: "failed, being cleared up", operation: "stop"))
-        #expect(refusal { _ = try registry.beginReclaim(name: Self.name) } != nil)
+        #expect(registry.handle(.stopAsked(StopTerms()), id: record.id) == [.refuse])
+        #expect(registry.handle(.reclaimAsked, id: record.id) == [.refuse])
         #expect(registry[record.id] == before)
     }
 
@@ -268,36 +150,12 @@ import Testing
             record.createdAt = "2026-03-01T12:00:00.\(1000 + number)Z"
             record.ownerUID = number == 0 ? 1 : 2
             try registry.reserve(record)
-            _ = registry.built(id: record.id, record: record, figures: Sample.figures(record))
-            _ = registry.holderExited(id: record.id, reason: "gone")
-            registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), aftermath: .remember)
+            _ = registry.handle(.built, id: record.id)
+            _ = registry.handle(.holderGone(inOrder: false), id: record.id)
+            _ = Self.end(&registry, record)
         }
         #expect(registry.domains.count == Registry.rememberedFailures)
         #expect(registry["id-of-td0"] != nil && registry["id-of-td1"] == nil)
-    }
-
-    @Test func `a failed and reaped TD gives its name up to its owner`() throws {
-        var (registry, record) = try Self.running()
-        _ = registry.holderExited(id: record.id, reason: "killed by SIGKILL")
-        #expect(refusal { try registry.reserve(Sample.record("web1", id: "2")) } == .nameTaken(name: "web1"))
-        registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), aftermath: .remember)
-        try registry.reserve(Sample.record("web1", id: "2"))
-        #expect(registry[record.id] == nil)
-        #expect(registry["2"]?.state == .building)
-        registry.checkInvariants()
-    }
-
-    @Test func `a death while building or stopping is left to whoever is at it`() throws {
-        var building = Registry()
-        let record = Sample.record("web1")
-        try building.reserve(record)
-        #expect(building.holderExited(id: record.id, reason: "gone") == .attended)
-        let isRunning = building.built(id: record.id, record: record, figures: Sample.figures(record))
-        #expect(!isRunning)
-        var (stopping, _) = try Self.running()
-        _ = try stopping.beginStop(name: Self.name)
-        #expect(stopping.holderExited(id: record.id, reason: "gone") == .attended)
-        #expect(stopping[record.id]?.state == .stopping)
     }
 
     @Test func `memory promised is what living TDs do not yet hold`() throws {
@@ -310,11 +168,12 @@ import Testing
             MemoryDemand(guest: memory, on: .memfd).rest(after: .resident(resident))
         }
         #expect(registry.promised(expecting: .memfd, [:]) == rest(.gibibytes(1)) + rest(.mebibytes(1)))
-        _ = registry.built(id: first.id, record: first, figures: Sample.figures(first, residentPrivate: 1 << 29))
+        registry.setBuilt(id: first.id, record: first, figures: Sample.figures(first, residentPrivate: 1 << 29))
+        _ = registry.handle(.built, id: first.id)
         #expect(
             registry.promised(expecting: .memfd, [first.id: .resident(.mebibytes(512))])
                 == rest(.gibibytes(1), resident: .mebibytes(512)) + rest(.mebibytes(1)))
-        _ = registry.holderExited(id: first.id, reason: "gone")
+        _ = registry.handle(.holderGone(inOrder: false), id: first.id)
         #expect(registry.promised(expecting: .memfd, [:]) == rest(.mebibytes(1)))
     }
 
@@ -335,9 +194,9 @@ import Testing
             var record = Sample.record("td\(number)")
             record.createdAt = "2026-03-01T12:00:00.\(1000 + number)Z"
             try registry.reserve(record)
-            _ = registry.built(id: record.id, record: record, figures: Sample.figures(record))
-            _ = registry.holderExited(id: record.id, reason: "gone")
-            registry.ended(id: record.id, certificate: Sample.certificate(record, died: true), aftermath: .remember)
+            _ = registry.handle(.built, id: record.id)
+            _ = registry.handle(.holderGone(inOrder: false), id: record.id)
+            _ = Self.end(&registry, record)
         }
         #expect(registry.domains.count == Registry.rememberedFailures)
         #expect(registry["id-of-td0"] == nil)

@@ -1,4 +1,5 @@
 import ControlInterface
+import DomainEnd
 import FoundationEssentials
 import HostVMs
 import LinuxSystem
@@ -193,17 +194,17 @@ import Testing
         first: EndFailureKind, second: EndFailureKind
     ) throws {
         let failures = [EndFailure(first, "first"), EndFailure(second, status: "0xc000030000000001", "second")]
-        var ending = Ending(record: Sample.record("web1"), holderDied: false)
+        var ending = EndReport(record: Sample.record("web1"), holderDied: false)
         ending.take(Self.answer(failures))
         // What a Reclaim answers need not repeat what the Stop did.
         ending.take(Self.answer([failures[1]]))
         #expect(Set(ending.failures) == Set(failures))
         #expect((ending.quarantine != nil) == failures.contains { $0.kind.isForGood })
-        #expect(ending.keepsMemory == failures.contains { $0.kind.keepsMemory })
+        #expect(ending.kept.contains(.memory) == failures.contains { $0.kind.keepsMemory })
         // The next tdxd knows the same.
         var record = ending.record
         record.soFar = ending.soFar
-        let next = Ending(resuming: try DomainRecord(decoding: record.encoded()))
+        let next = EndReport(resuming: try DomainRecord(decoding: record.encoded()))
         #expect(next.failures == ending.failures && next.quarantine == ending.quarantine)
         // So does the certificate.
         let certificate = ending.certificate([TeardownProof(name: "residency_zero", holds: true, evidence: "")])
@@ -222,38 +223,38 @@ import Testing
     }
 
     @Test func `a text decides nothing`() {
-        var ending = Ending(record: Sample.record("web1"), holderDied: false)
+        var ending = EndReport(record: Sample.record("web1"), holderDied: false)
         ending.take(Self.answer([EndFailure(.terminateBusy, "release: 0x0, 2 MiB: EIO")]))
         #expect(ending.quarantine == nil)
         ending.take(Self.answer([EndFailure(.punchRefused, "vCPU 0 did not leave KVM_RUN within 5000 ms")]))
-        #expect(ending.quarantine != nil && ending.keepsMemory)
+        #expect(ending.quarantine != nil && ending.kept.contains(.memory))
     }
 
     @Test func `what an older holder or tdxd did not name keeps everything`() throws {
         func reply(_ text: String) throws -> HolderInterface.Stop.Reply {
             try JSONDecoder().decode(HolderInterface.Stop.Reply.self, from: Data(text.utf8))
         }
-        var ending = Ending(record: Sample.record("web1"), holderDied: false)
+        var ending = EndReport(record: Sample.record("web1"), holderDied: false)
         ending.take(try reply(#"{"phases":[],"proofs":[],"path":"terminate-first","released_bytes":1}"#))
         #expect(ending.failures.isEmpty && ending.quarantine == nil && ending.path == .terminateFirst)
         for text in ["release: EIO", "not terminated, and ended page by page: EBUSY", "whatever"] {
-            var ending = Ending(record: Sample.record("web1"), holderDied: false)
+            var ending = EndReport(record: Sample.record("web1"), holderDied: false)
             ending.take(try reply(#"{"phases":[],"proofs":[],"failure":"\#(text)","tdx_status":"0x1"}"#))
             #expect(ending.failures == [EndFailure(.unspecified, status: "0x1", text)])
-            #expect(ending.quarantine == text && ending.keepsMemory)
+            #expect(ending.quarantine == text && ending.kept.contains(.memory))
         }
         let open = #"{"phases":[],"proofs":[{"name":"emulated_key_free","holds":false,"evidence":"BUSY"}]}"#
         ending.take(try reply(open))
         #expect(ending.quarantine == "emulated_key_free: BUSY")
         // What the holder could not count others have counted since.
-        var counted = Ending(record: Sample.record("web1"), holderDied: false)
+        var counted = EndReport(record: Sample.record("web1"), holderDied: false)
         counted.take(
             try reply(#"{"phases":[],"proofs":[{"name":"holder_residency","holds":false,"evidence":"1"}]}"#))
         #expect(counted.quarantine == nil)
         // A record of a former tdxd.
         var record = Sample.record("web1")
         record.quarantine = "release: EIO"
-        #expect(Ending(resuming: record).keepsMemory)
+        #expect(EndReport(resuming: record).kept.contains(.memory))
     }
 
     @Test func `a certificate of an older tdxd is read`() throws {

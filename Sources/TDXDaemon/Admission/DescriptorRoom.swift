@@ -20,7 +20,7 @@ struct DescriptorRoom: Hashable, Sendable {
     /// shards below and 64 above 4 GiB, each with two sides, none smaller than `shardMinimum` but the last of each.
     static func needed(_ memory: ByteCount, shardMinimum: ByteCount) -> Int {
         let shards = Int(clamping: memory.rawValue / max(shardMinimum.rawValue, 1)) + 2
-        return 2 + IdleConnections.most + 2 * min(shards, 128)
+        return 2 + IdleConnections.most + ReservedConnections.most + 2 * min(shards, 128)
     }
 
     /// - Parameter promised: descriptors of TDs that were let in and have not taken theirs yet.

@@ -18,9 +18,11 @@ struct HolderLink: Sendable {
 
     /// The TD's name, for errors.
     let name: String
-    private let source: Source
+    let source: Source
     let claims: HolderClaims
     private let idle = IdleConnections()
+    /// For tdxd's own part in the end of the TD.
+    let reserved = ReservedConnections()
 
     init(_ record: DomainRecord, _ source: Source) {
         name = record.name
@@ -249,40 +251,6 @@ struct HolderLink: Sendable {
         return plan
     }
 
-    /// Ends the TD as far as its memory, which the holder keeps.
-    func halt(
-        _ policy: StopPolicy, silence: Duration, progress: (Progress) -> Void
-    ) throws(ControlError) -> HolderInterface.Stop.Reply {
-        let parameters = HolderInterface.Stop.Parameters(policy: policy.rawValue, hold: true)
-        return try ending(HolderInterface.Stop.method, parameters, silence: silence, progress: progress)
-    }
-
-    /// Gives the memory of a TD back that was halted, and ends the holder.
-    func reclaim(
-        _ parameters: HolderInterface.Reclaim.Parameters, silence: Duration, progress: (Progress) -> Void
-    ) throws(ControlError) -> HolderInterface.Stop.Reply {
-        try ending(HolderInterface.Reclaim.method, parameters, silence: silence, progress: progress)
-    }
-
-    private func ending(
-        _ method: String, _ parameters: some Encodable, silence: Duration, progress: (Progress) -> Void
-    ) throws(ControlError) -> HolderInterface.Stop.Reply {
-        let last: HolderInterface.Stop.Reply = try following(method, parameters, silence: silence) {
-            if let step = $0.progress, (try? claims.check(step)) != nil { progress(step) }
-        }
-        guard last.phases != nil else { throw incomplete(method) }
-        try checking { () throws(Refusal) in try claims.check(last) }
-        return last
-    }
-
-    func setPace(_ bytesPerSecond: UInt64?, timeout: Duration) throws(ControlError) {
-        _ = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(
-                HolderInterface.SetPace.method, HolderInterface.SetPace.Parameters(bytesPerSecond: bytesPerSecond),
-                as: NoParameters.self, timeout: timeout)
-        }
-    }
-
     /// A call with several replies: the last one is returned, the others go to `step`.
     /// - Parameters:
     ///   - descriptor: goes with the call.
@@ -357,7 +325,7 @@ struct HolderLink: Sendable {
         }
     }
 
-    private func incomplete(_ method: String) -> ControlError {
+    func incomplete(_ method: String) -> ControlError {
         .holderFailed(name: name, reason: "its answer to \(method) is incomplete")
     }
 }

@@ -25,6 +25,8 @@ final class LiveHolder: Sendable {
     /// Nil when the process was gone before tdxd could hold it.
     let process: HolderProcess?
     private let state = Mutex(State())
+    /// Held while the TD's record is written.
+    let recordWriting = Mutex<Void>(())
 
     /// - Parameter link: nil for the socket in its directory.
     init(_ record: DomainRecord, directory: String, process: HolderProcess?, link: HolderLink? = nil) {
@@ -32,6 +34,11 @@ final class LiveHolder: Sendable {
         self.directory = directory
         self.process = process
         self.link = link ?? HolderLink(record, .path(Places.socket(inHolder: directory)))
+    }
+
+    /// Its socket is there. A holder that ends in order removes it.
+    var hasSocket: Bool {
+        (try? FileStatus(ofPath: Places.socket(inHolder: directory), followingLinks: false)) != nil
     }
 
     var backing: Backing? {

@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import DomainEnd
 internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits
@@ -55,26 +56,106 @@ extension Manager {
                 "two TDs have one key id",
                 metadata: ["td": "\(record.name)", "id": "\(record.id)", "other": "\(conflict)"])
         }
-        guard process != nil else { return bury(record, holder) }
         if let reason = record.unreadable {
             keepUnreadable(record, holder, reason)
-            if let answer = try? link.describe(timeout: Self.unknownPatience), answer.id == record.id {
+            if process != nil, let answer = try? link.describe(timeout: Self.unknownPatience), answer.id == record.id {
                 adoptBacking(of: holder, answer)
             }
             return
         }
-        if record.isAttached { return awaitReturn(record, holder) }
-        let answer: HolderInterface.Description?
-        do throws(ControlError) {
-            answer = try holder.figures(timeout: min(configuration.deadlines.holderReply, Self.adoptionPatience))
-        } catch {
-            log.warning("a holder does not answer", metadata: ["td": "\(record.name)", "reason": "\(error)"])
-            answer = nil
+        var answer: HolderInterface.Description?
+        if process != nil, !record.isAttached {
+            do throws(ControlError) {
+                answer = try holder.figures(timeout: min(configuration.deadlines.holderReply, Self.adoptionPatience))
+            } catch {
+                log.warning("a holder does not answer", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            }
+        }
+        goOn(with: record, holder, answer)
+    }
+
+    /// Has the machine go on from what the former tdxd has written, and what was found.
+    private func goOn(with record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description?) {
+        let known = try? store.read(name: record.name, id: record.id)
+        let found = Found(
+            Self.found(record, holder, answer),
+            certificate: known.map { $0.pending != nil ? .none : $0.complete ? .complete : .incomplete } ?? .none,
+            isBuilt: record.backend != nil, isAttached: record.isAttached)
+        let (end, actions) = EndMachine.adopting(record.endNote, found)
+        var domain = Registry.Domain(record: record, end: end)
+        domain.certificate = known
+        if let answer, end.stage == .runnable {
+            domain.lastKnown = TrustDomain(answer, record: record)
+            domain.record.backend = answer.backend
+            core.withLock { $0.found(answer.backend) }
+        }
+        domain.reason = Self.reason(domain, holder)
+        do throws(ControlError) { try register(domain, holder) } catch {
+            log.critical("a TD cannot be adopted", metadata: ["td": "\(record.name)", "reason": "\(error)"])
+            return
+        }
+        if let answer, [.runnable, .halted].contains(answer.state) { adoptBacking(of: holder, answer) }
+        if answer != nil, end.stage == .runnable { adoptPages(of: holder) }
+        holder.link.reserveConnections()
+        let now = core.withLock { $0.registry[record.id] } ?? domain
+        ends.resume(now, actions, inline: end.stage == .forgotten) { work in
+            if end.stage == .reading { Self.noteEnd(of: holder, &work.report, end) }
+        }
+        watch(holder)
+        tellAdopted(domain, holder, answers: answer != nil)
+        // What was half made ends with its process.
+        guard end.stage == .clearing else { return }
+        workers.submit { [self] in abandon(record, holder, reason: "half built when tdxd went") }
+    }
+
+    private static func found(
+        _ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description?
+    ) -> Found.Holder {
+        guard holder.process != nil else {
+            return .gone(inOrder: record.isAttached ? record.stop != nil : !holder.hasSocket)
         }
         switch answer?.state {
-        case .runnable where !record.ending: adoptRunning(record, holder, answer)
-        case nil where !record.ending && record.backend != nil: adoptRunning(record, holder, nil)
-        default: resolve(record, holder, answer)
+        case nil where record.backend == nil && !record.ending: return .building
+        case .empty, .building: return .building
+        case .failed where record.backend == nil: return .building
+        default: return .alive(says: answer.map { HolderProgress($0.state) })
+        }
+    }
+
+    private static func reason(_ domain: Registry.Domain, _ holder: LiveHolder) -> String? {
+        switch domain.end.stage {
+        case .building: domain.record.isAttached ? "its process makes it" : nil
+        case .reading: domain.end.holderDied ? "its holder ended while no tdxd was running" : nil
+        default: domain.end.isAnswered && domain.end.isMoving ? "its memory is being given back" : nil
+        }
+    }
+
+    /// How a holder ended that no tdxd has seen.
+    private static func noteEnd(of holder: LiveHolder, _ report: inout EndReport, _ end: EndMachine) {
+        // The former tdxd may have seen it.
+        guard !report.phases.contains(where: { [.exit, .death].contains($0.name) }) else { return }
+        let memory =
+            holder.backing == nil
+            ? "the kernel took back by itself what it held"
+            : "its memory stayed with duplicates that the service manager kept"
+        report.phases.append(
+            TeardownPhase(
+                name: end.holderDied ? .death : .exit, milliseconds: 0,
+                detail: "the holder ended \(end.holderDied ? "" : "in order ")while no tdxd was running: \(memory)"))
+    }
+
+    private func tellAdopted(_ domain: Registry.Domain, _ holder: LiveHolder, answers: Bool) {
+        let metadata: Logger.Metadata = [
+            "td": "\(domain.record.name)", "id": "\(domain.record.id)",
+            "holder_pid": "\(holder.process?.pid ?? 0)", "answers": "\(answers)",
+            "stage": "\(domain.end.stage.rawValue)",
+        ]
+        switch domain.end.stage {
+        case .runnable where domain.record.isAttached:
+            log.info("an attached TD waits for its process to come back", metadata: metadata)
+        case .runnable, .building: log.info("adopted a TD", metadata: metadata)
+        case .forgotten: log.info("a TD's end was proven before, or it was never built", metadata: metadata)
+        default: log.warning("going on with the end of a TD that a former tdxd left", metadata: metadata)
         }
     }
 
@@ -103,31 +184,6 @@ extension Manager {
         }
     }
 
-    private func adoptRunning(_ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description?) {
-        var domain = Registry.Domain(record: record, state: .runnable)
-        if let answer {
-            domain.lastKnown = TrustDomain(answer, record: record)
-            domain.record.backend = answer.backend
-            core.withLock { $0.found(answer.backend) }
-        }
-        do throws(ControlError) {
-            try register(domain, holder)
-        } catch {
-            log.critical("a TD cannot be adopted", metadata: ["td": "\(record.name)", "reason": "\(error)"])
-            return
-        }
-        core.withLock { core in core.ledger.mark(.inUse, holder: record.id) }
-        if let answer { adoptBacking(of: holder, answer) }
-        if answer != nil { adoptPages(of: holder) }
-        watch(holder)
-        log.info(
-            "adopted a TD",
-            metadata: [
-                "td": "\(record.name)", "id": "\(record.id)", "holder_pid": "\(holder.process?.pid ?? 0)",
-                "answers": "\(answer != nil)",
-            ])
-    }
-
     private func hasAllDuplicates(_ holder: LiveHolder, _ record: DomainRecord) -> Bool {
         guard let backing = holder.backing, !record.backing.isEmpty else { return false }
         return backing.identities
@@ -147,7 +203,7 @@ extension Manager {
             guard let domain = core.withLock({ $0.registry[holder.id] }) else { return }
             let record = completed(domain.record, description, backing)
             core.withLock { $0.registry.update(id: holder.id, record: record) }
-            try write(record, in: holder.directory)
+            ends.writeRecord(holder.id)
         } catch {
             log.error(
                 "tdxd has no duplicates of a TD's memory", metadata: ["id": "\(holder.id)", "reason": "\(error)"])
@@ -168,176 +224,6 @@ extension Manager {
         try core.withLock { (core: inout sending Core) throws(ControlError) in
             try core.registry.adopt(domain)
             core.holders[domain.record.id] = holder
-        }
-    }
-
-    /// A TD that was being built or ended when the former tdxd went, or whose build failed: it is ended.
-    private func resolve(_ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description?) {
-        let wasBuilt = record.backend != nil || answer?.state == .runnable
-        log.warning(
-            "ending a TD that the former tdxd left half built or half ended",
-            metadata: ["td": "\(record.name)", "id": "\(record.id)", "state": "\(answer?.state.rawValue ?? "silent")"])
-        var domain = Registry.Domain(record: record, state: wasBuilt ? .stopping : .building)
-        domain.isEnding = true
-        if wasBuilt, answer?.state == .stopping || answer?.state == .halted, record.stop != nil {
-            // Somebody may want it to be quicker.
-            domain.state = .draining
-            domain.reason = "its memory is being given back"
-        }
-        do throws(ControlError) { try register(domain, holder) } catch { return }
-        workers.submit { [self] in
-            guard wasBuilt else {
-                holder.process?.kill()
-                return abandon(record, holder, reason: "half built when tdxd went")
-            }
-            if let answer, takeUp(record, holder, answer) { return }
-            finish(record, holder)
-        }
-    }
-
-    /// Goes on with an end whose holder waits to be told.
-    /// - Returns: false when the holder does not wait.
-    private func takeUp(
-        _ record: DomainRecord, _ holder: LiveHolder, _ answer: HolderInterface.Description
-    ) -> Bool {
-        switch answer.state {
-        case .runnable:
-            adoptBacking(of: holder, answer)
-            guard let domain = core.withLock({ $0.registry[record.id] }) else { return true }
-            let order = StopOrder.Resolved(
-                policy: record.stop.flatMap { StopPolicy(rawValue: $0.policy) } ?? .auto,
-                pace: record.stop?.bytesPerSecond, chunk: record.stop?.chunkBytes, deadline: nil,
-                wait: record.stop?.isHeld == true ? .stopped : .proven)
-            end(domain, holder, order, aftermath: Self.aftermath(record), StopWatcher())
-        case .halted:
-            adoptBacking(of: holder, answer)
-            goOn(record, holder)
-        default: return false
-        }
-        return true
-    }
-
-    /// The TD runs no more, and its holder waits to be asked for the memory: as the former tdxd would have.
-    private func goOn(_ record: DomainRecord, _ holder: LiveHolder) {
-        guard let domain = core.withLock({ $0.registry[record.id] }) else { return }
-        let stop = record.stop
-        let ending = Ending(resuming: domain.record)
-        note(ending)
-        core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
-        if stop?.isHeld == true {
-            watch(holder)
-            return answerHalted(ending, holder, isHeld: true, StopWatcher())
-        }
-        giveBack(
-            ending, holder, pace: stop?.bytesPerSecond, chunk: stop?.chunkBytes, aftermath: Self.aftermath(record),
-            StopWatcher())
-    }
-
-    /// The holder is ending its TD already, and nobody hears its answer: wait for its end as long as it moves.
-    private func finish(_ record: DomainRecord, _ holder: LiveHolder) {
-        var ending = Ending(resuming: record)
-        let start = MonotonicInstant.now
-        let patience = configuration.deadlines.stop
-        var exit: String?
-        var last: Progress?
-        var deadline = start + patience
-        while exit == nil, MonotonicInstant.now < deadline {
-            exit = holder.process?.waitForEnd(.milliseconds(500))
-            guard holder.process != nil else { break }
-            guard let answer = try? holder.link.describe(timeout: .milliseconds(500)) else { continue }
-            // It may only have been silent for a while.
-            if takeUp(record, holder, answer) { return }
-            if let step = answer.ending, step != last {
-                last = step
-                deadline = .now + patience
-            }
-        }
-        if exit == nil {
-            ending.holderDied = true
-            holder.process?.kill()
-            exit = holder.process?.waitForEnd(Self.killPatience)
-        }
-        // It went on alone.
-        ending.takeRecord(in: holder.directory)
-        ending.phases.append(
-            TeardownPhase(
-                name: .exit, milliseconds: MonotonicInstant.now.milliseconds(since: start),
-                detail: "begun before tdxd was started; \(exit ?? "its process does not end")"))
-        // The last that was heard of it; it may have given back more.
-        if let last, last.phase == "release" || last.phase == "close" {
-            ending.releasedBytes = max(ending.releasedBytes, last.doneBytes)
-        }
-        if Self.hasDied(holder) { ending.holderDied = true }
-        conclude(ending, holder, aftermath: Self.aftermath(record))
-    }
-
-    /// An end that somebody had asked for is no failure: once it is proven, its certificate is all that is left to tell. That a
-    /// holder died is to be seen until somebody has.
-    static func aftermath(_ record: DomainRecord) -> Registry.Aftermath {
-        record.stop == nil ? .remember : .forgetComplete
-    }
-
-    /// The former tdxd found that nothing of the TD may be given to anybody. There is nothing to look at again.
-    private func keepInQuarantine(
-        _ record: DomainRecord, _ holder: LiveHolder, _ certificate: TeardownCertificate, _ reason: String
-    ) {
-        var domain = Registry.Domain(record: record, state: .draining, reason: "quarantined: \(reason)")
-        domain.certificate = certificate
-        domain.isQuarantined = true
-        do throws(ControlError) { try register(domain, holder) } catch { return }
-        core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
-        tellQuarantine(record, reason, status: certificate.tdxStatus, isKept: holder.backing != nil)
-    }
-
-    /// Whether a holder whose process is gone was killed: one that ends in order removes its socket.
-    private static func hasDied(_ holder: LiveHolder) -> Bool {
-        (try? FileStatus(ofPath: Places.socket(inHolder: holder.directory), followingLinks: false)) != nil
-    }
-
-    /// The former tdxd had proven the end and told the disk; it was killed before it could clear up.
-    private func clearUp(_ record: DomainRecord, _ holder: LiveHolder) {
-        log.info("a TD's end was proven before", metadata: ["td": "\(record.name)", "id": "\(record.id)"])
-        letGo(holder)
-        core.withLock { core in _ = core.ledger.giveBack(holder: record.id) }
-        do throws(LinuxError) { try DirectoryTree.remove(holder.directory) } catch {
-            log.error("a holder's directory stays behind", metadata: ["reason": "\(error)"])
-        }
-    }
-
-    /// Both tdxd and the holder were gone: what is left are the record, and the duplicates if a service manager kept them.
-    private func bury(_ record: DomainRecord, _ holder: LiveHolder) {
-        guard record.backend != nil else {
-            log.warning("removing what a build left", metadata: ["td": "\(record.name)", "id": "\(record.id)"])
-            return abandon(record, holder, reason: "its holder has ended")
-        }
-        if let reason = record.quarantine, let certificate = try? store.read(name: record.name, id: record.id) {
-            return keepInQuarantine(record, holder, certificate, reason)
-        }
-        if (try? store.read(name: record.name, id: record.id))?.complete == true { return clearUp(record, holder) }
-        let died =
-            record.soFar?.holderDied == true || (record.isAttached ? record.stop == nil : Self.hasDied(holder))
-        var domain = Registry.Domain(
-            record: record, state: died ? .failed : .stopping,
-            reason: died ? "its holder ended while no tdxd was running" : nil)
-        domain.isEnding = true
-        do throws(ControlError) { try register(domain, holder) } catch { return }
-        core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
-        workers.submit { [self] in
-            var ending = Ending(resuming: record)
-            ending.holderDied = died
-            ending.takeRecord(in: holder.directory)
-            // The former tdxd may have seen it end.
-            if !ending.phases.contains(where: { [.exit, .death].contains($0.name) }) {
-                let memory =
-                    holder.backing == nil
-                    ? "the kernel took back by itself what it held"
-                    : "its memory stayed with duplicates that the service manager kept"
-                ending.phases.append(
-                    TeardownPhase(
-                        name: died ? .death : .exit, milliseconds: 0,
-                        detail: "the holder ended \(died ? "" : "in order ")while no tdxd was running: \(memory)"))
-            }
-            conclude(ending, holder, aftermath: Self.aftermath(record))
         }
     }
 }

@@ -166,27 +166,6 @@ extension Manager {
         return process
     }
 
-    /// An attached TD whose process lives: it is listed, and counted whole, until its process has come back. An end that a former
-    /// tdxd had begun is the process's to be asked for again.
-    func awaitReturn(_ record: DomainRecord, _ holder: LiveHolder) {
-        var record = record
-        record.ending = false
-        record.stop = nil
-        record.soFar = nil
-        let isBuilt = record.backend != nil
-        var domain = Registry.Domain(record: record, state: isBuilt ? .runnable : .building)
-        domain.reason = isBuilt ? nil : "its process makes it"
-        do throws(ControlError) { try register(domain, holder) } catch {
-            log.critical("a TD cannot be adopted", metadata: ["td": "\(record.name)", "reason": "\(error)"])
-            return
-        }
-        core.withLock { core in if isBuilt { core.ledger.mark(.inUse, holder: record.id) } }
-        watch(holder)
-        log.info(
-            "an attached TD waits for its process to come back",
-            metadata: ["td": "\(record.name)", "id": "\(record.id)", "pid": "\(record.holderPID ?? 0)"])
-    }
-
     // MARK: What is asked of it
 
     /// What is the process's own to do, and not tdxd's.
@@ -196,44 +175,6 @@ extension Manager {
         throw .notPermitted(
             needed: "process \(record.holderPID ?? 0) itself, which owns the TD's memory",
             reason: "“\(record.name)” is attached: tdxd may not \(operation) it from outside")
-    }
-
-    /// Asks the process to end its TD. One that refuses or is silent keeps it, as it was.
-    ///
-    /// - Throws: what it answered; nothing is changed then.
-    func endAttached(
-        _ domain: Registry.Domain, _ holder: LiveHolder, _ order: StopOrder.Resolved, _ watcher: StopWatcher
-    ) throws(ControlError) {
-        let id = domain.record.id
-        let stop = DomainRecord.StopRecord(
-            policy: order.policy.rawValue, beganAt: WallTime.now.rfc3339,
-            beganNanoseconds: MonotonicInstant.now.nanoseconds, isHeld: order.isHeld, bytesPerSecond: order.pace,
-            chunkBytes: order.chunk)
-        var ending = Ending(record: domain.record, stop: stop)
-        ending.proofDeadline = order.deadline.map { ending.start + $0 }
-        log.info(
-            "asking an attached process to end its TD",
-            metadata: ["td": "\(domain.record.name)", "id": "\(id)", "pid": "\(holder.process?.pid ?? 0)"])
-        do throws(ControlError) {
-            ending.take(
-                try holder.link.halt(
-                    order.policy, silence: configuration.deadlines.stop, progress: { watcher.report($0) }))
-        } catch {
-            // Its process may have died meanwhile: then there is something to reap.
-            let exit = holder.process?.exitIfEnded()
-            core.withLock { core in
-                guard core.registry.stopRefused(id: id) else { return }
-                core.ledger.mark(.inUse, holder: id)
-            }
-            if let exit { exited(holder, exit) }
-            throw error
-        }
-        ending.record.ending = true
-        ending.record.stop = stop
-        keep(&ending, holder)
-        if order.wait == .stopped { answerHalted(ending, holder, isHeld: order.isHeld, watcher) }
-        guard !order.isHeld else { return }
-        giveBack(ending, holder, pace: order.pace, chunk: order.chunk, aftermath: .forget, watcher)
     }
 
     /// An attached process has ended before its TD was made: nothing of it is left.

@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import DomainEnd
 internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits
@@ -162,13 +163,11 @@ extension Manager {
         try write(record, in: holder.directory)
         var figures = TrustDomain(description, record: record)
         figures.state = .runnable
-        let isRunnable = core.withLock { core in
+        core.withLock { core in
             core.found(description.backend)
-            guard core.registry.built(id: record.id, record: record, figures: figures) else { return false }
-            core.ledger.mark(.inUse, holder: record.id)
-            return true
+            core.registry.setBuilt(id: record.id, record: record, figures: figures)
         }
-        guard isRunnable else {
+        guard ends.handle(.built, record.id, inline: true) == [.useKey] else {
             throw .holderFailed(name: record.name, reason: holder.process?.exitIfEnded() ?? "its process has ended")
         }
         log.info(
@@ -212,30 +211,19 @@ extension Manager {
         return record
     }
 
-    /// How long a killed process may take to end: the kernel may have much to tear down.
-    static let killPatience = Duration.seconds(30)
-
-    /// A TD that was not built leaves nothing: no process, no memory, no directory, no key id, no name.
+    /// A TD that was not built leaves nothing: no process, no memory, no directory, no key id, no name. Blocks until its process
+    /// has ended.
     func abandon(_ record: DomainRecord, _ holder: LiveHolder, reason: String) {
         letGo(holder)
+        core.withLock { core in if core.holders[record.id] == nil { core.holders[record.id] = holder } }
+        var isGone = true
         // An attached process may have other work than the TD that it did not make.
         if let process = holder.process, !process.isAttached {
-            // It has nothing left to do: who waits for the refusal need not wait for its idle time.
+            // It has nothing left to do: a client that waits for the refusal need not wait for its idle time.
             process.kill()
-            if process.waitForEnd(Self.killPatience) == nil {
-                // It may still hold memory and, on hardware, the key id.
-                let ending = Ending(record: record, holderDied: true)
-                conclude(ending, holder, aftermath: .remember)
-                return
-            }
+            // Else it may still hold memory and, on hardware, the key id.
+            isGone = process.waitForEnd(Ends.killTimeout) != nil
         }
-        try? DirectoryTree.remove(holder.directory)
-        groups?.remove(record.name)
-        if let pid = holder.process?.pid { events.forget(process: pid) }
-        core.withLock { core in
-            core.holders[record.id] = nil
-            core.ledger.giveBack(holder: record.id)
-            core.registry.forget(id: record.id)
-        }
+        ends.handle(.buildAbandoned(holderIsGone: isGone), record.id, inline: true)
     }
 }

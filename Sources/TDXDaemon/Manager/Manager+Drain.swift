@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import DomainEnd
 internal import LinuxSystem
 internal import Logging
 internal import MemoryUnits
@@ -133,7 +134,7 @@ extension Manager {
                 domains, answered: answered,
                 unproven: known.values.filter { $0.state == .failed && $0.certificate?.complete != true }
                     .map(\.record.name).sorted(),
-                quarantined: known.values.filter(\.isQuarantined).map(\.record.name).sorted(),
+                quarantined: known.values.filter { $0.end.stage == .quarantined }.map(\.record.name).sorted(),
                 keysTaken: uses.count, keysDraining: uses.count { $0 == .draining })
         }
     }
@@ -152,17 +153,17 @@ extension Manager {
         var asked: Set<String> = []
         var lastLeft = -1
         var nextReport = MonotonicInstant.now
-        var nextHurry = nextReport
+        var nextUnpacing = nextReport
         while deadline.map({ MonotonicInstant.now < $0 }) ?? true {
             let (ending, left, isWanted) = core.withLock { core in
                 let domains = core.registry.domains.values
                 let moving = domains.filter { domain in
-                    let isMoving = domain.state == .building || domain.isEnding
+                    let isMoving = domain.state == .building || domain.end.isMoving
                     guard record.purpose.endsDomains else { return domain.state == .building }
-                    return isMoving || domain.isHeld || [.runnable, .stopping].contains(domain.state)
+                    return isMoving || [.runnable, .held, .clearing].contains(domain.end.stage)
                 }
                 return (
-                    moving.filter { $0.state == .runnable || $0.isHeld }.map(\.record), moving.map(\.record),
+                    moving.filter { [.runnable, .held].contains($0.end.stage) }.map(\.record), moving.map(\.record),
                     core.drain == record || core.isLeaving
                 )
             }
@@ -181,13 +182,19 @@ extension Manager {
                 for domain in ending where asked.insert(domain.id).inserted {
                     workers.submit { [self] in end(domain, for: record) }
                 }
-                if nextHurry <= .now {
-                    hurryAll()
-                    nextHurry = .now.adding(milliseconds: 500)
+                if nextUnpacing <= .now {
+                    unpaceAll()
+                    nextUnpacing = .now.adding(milliseconds: 500)
                 }
             }
             Self.sleep(milliseconds: 20)
         }
+    }
+
+    private func logUnended(_ domain: DomainRecord, _ error: ControlError) {
+        log.error(
+            "a TD could not be ended for the drain",
+            metadata: error.fields(["td": "\(domain.name)", "id": "\(domain.id)"]))
     }
 
     private func end(_ domain: DomainRecord, for drain: DrainRecord) {
@@ -195,24 +202,21 @@ extension Manager {
             var order = StopOrder(name: try DomainName(validating: domain.name))
             order.policy = drain.policy
             order.wait = .proven
-            try stop(order, StopWatcher())
+            try stop(order, StopWatcher(refusal: { [self] in logUnended(domain, $0) }))
         } catch {
             // Another's stop may have come first; whatever else it is, the TD is left and listed among the blockers.
-            log.error(
-                "a TD could not be ended for the drain",
-                metadata: error.fields(["td": "\(domain.name)", "id": "\(domain.id)"]))
+            logUnended(domain, error)
         }
     }
 
     /// Lets memory that comes back at a pace come as fast as it goes: again and again, since a holder takes it only while
     /// it is giving back.
-    private func hurryAll() {
-        let paced = core.withLock { core in
-            core.endings.values.filter { $0.record.stop?.bytesPerSecond != nil }.compactMap {
-                core.holders[$0.record.id]
-            }
+    private func unpaceAll() {
+        let paced = endBooks.works.withLock { works in
+            works.filter { $0.value.report.bytesPerSecond != nil || $0.value.report.record.stop?.bytesPerSecond != nil }
+                .keys.sorted()
         }
-        for holder in paced { workers.submit { try? holder.link.setPace(nil, timeout: .seconds(1)) } }
+        for id in paced { ends.setPace(id, nil) }
     }
 
     // MARK: kexec

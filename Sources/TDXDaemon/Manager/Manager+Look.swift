@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import DomainEnd
 internal import FoundationEssentials
 internal import HolderLaunch
 internal import LinuxSystem
@@ -65,7 +66,7 @@ extension Manager {
     private func report(
         _ domain: Registry.Domain, _ holder: LiveHolder?, _ backend: Backend, timeout: Duration
     ) -> TrustDomain {
-        guard domain.state == .runnable || domain.isHeld, let holder else {
+        guard domain.state == .runnable || domain.end.stage == .held, let holder else {
             return domain.report(fallbackBackend: backend)
         }
         do throws(ControlError) {

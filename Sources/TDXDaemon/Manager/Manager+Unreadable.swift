@@ -1,4 +1,5 @@
 internal import ControlInterface
+internal import DomainEnd
 internal import Glibc
 internal import LinuxSystem
 internal import Logging
@@ -118,17 +119,22 @@ extension Manager {
 
     /// Lists the TD as quarantined: nothing of it is given to anybody, and a Stop by an admin or its owner ends it.
     func keepUnreadable(_ record: DomainRecord, _ holder: LiveHolder, _ reason: String) {
-        var domain = Registry.Domain(
-            record: record, state: .draining,
+        let (end, _) = EndMachine.adopting(
+            EndNote(),
+            Found(
+                holder.process == nil ? .gone(inOrder: false) : .alive(says: nil), isAttached: record.isAttached,
+                isUnreadable: true))
+        let domain = Registry.Domain(
+            record: record, end: end,
             reason: "quarantined: its record cannot be read (\(reason)); "
                 + (holder.process.map { "its holder, process \($0.pid), goes on" } ?? "no holder of it was found")
                 + "; “tdxctl stop \(record.name)” ends it")
-        domain.isQuarantined = true
         do throws(ControlError) { try register(domain, holder) } catch {
             log.critical("a TD cannot be adopted", metadata: ["td": "\(record.name)", "reason": "\(error)"])
             return
         }
         core.withLock { core in core.ledger.mark(.draining, holder: record.id) }
+        watch(holder)
         log.critical(
             "a TD's record cannot be read; the TD is quarantined",
             metadata: [

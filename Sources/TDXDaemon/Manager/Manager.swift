@@ -15,8 +15,6 @@ final class Manager: Sendable {
         var ledger: KeyLedger
         /// Key: the TD's id. Holders that may still have something of a TD.
         var holders: [String: LiveHolder] = [:]
-        /// Key: the TD's id. Ends that are not proven yet.
-        var endings: [String: Ending] = [:]
         var configuration: TDXDConfiguration
         /// The backend that the host was last seen to offer.
         private(set) var backend: Backend?
@@ -47,6 +45,8 @@ final class Manager: Sendable {
     /// Where certificates and records are written.
     let disk: StateDisk
     let events = VMEventLog()
+    /// Ends that are under way.
+    let endBooks = EndBooks()
     let census = Mutex(VMCensus())
     let descriptors: DescriptorStore
     /// Nil where no control group is delegated.
@@ -132,7 +132,7 @@ final class Manager: Sendable {
 
     /// Ends of TDs, builds and conversions that are under way, or not in the log yet.
     var workUnderWay: Int {
-        workers.count + creators.count + forwarded.load(ordering: .relaxed) + (lines.isUnderWay ? 1 : 0)
+        workers.count + creators.count + ends.underWay + forwarded.load(ordering: .relaxed) + (lines.isUnderWay ? 1 : 0)
     }
 
     /// What a TD that is being built is reported with before its holder has said.
@@ -172,6 +172,7 @@ final class Manager: Sendable {
         if let former = holder.backing, former.identities != backing.identities { descriptors.drop(holder.id) }
         holder.backing = backing
         descriptors.keep(backing, of: holder.id)
+        holder.link.reserveConnections()
     }
 
     /// Lets every duplicate of a TD's backing files go.
@@ -181,6 +182,9 @@ final class Manager: Sendable {
         descriptors.drop(holder.id)
         backing.close()
     }
+
+    /// Blocks this thread.
+    static func sleep(milliseconds: UInt64) { CurrentThread.sleep(milliseconds: milliseconds) }
 
     // MARK: Watching
 
@@ -193,33 +197,16 @@ final class Manager: Sendable {
             watch = try? loop.watch(process.pidfd, for: .readable) { [self] _ in
                 watch?.cancel()
                 watch = nil
-                tellEnd(of: holder, process, until: .now + HolderProcess.patience)
+                noteEnd(of: holder, process, until: .now + HolderProcess.patience)
             }
         }
     }
 
-    /// A holder's process has ended; how, the launcher tells in a moment. On the loop, which does not wait for it.
-    private func tellEnd(of holder: LiveHolder, _ process: HolderProcess, until deadline: MonotonicInstant) {
+    /// A holder's process has ended; how, the launcher reports in a moment. On the loop, which does not wait for it.
+    private func noteEnd(of holder: LiveHolder, _ process: HolderProcess, until deadline: MonotonicInstant) {
         if let exit = process.exitIfKnown(evenUnknown: MonotonicInstant.now >= deadline) {
-            return exited(holder, exit)
+            return ends.holderEnded(holder, exit)
         }
-        loop.schedule(after: .milliseconds(2)) { [self] in tellEnd(of: holder, process, until: deadline) }
-    }
-
-    /// A holder's process has ended. More than once does no harm.
-    func exited(_ holder: LiveHolder, _ exit: String) {
-        let decision = core.withLock { core in
-            let decision = core.registry.holderExited(id: holder.id, reason: exit)
-            if case .reap = decision { core.ledger.mark(.draining, holder: holder.id) }
-            return decision
-        }
-        guard case .reap(let domain) = decision else {
-            if holder.process?.isAttached == true { workers.submit { self.dropAttached(holder, exit) } }
-            return
-        }
-        log.error(
-            "a holder has died; its TD is failed and is being reaped",
-            metadata: ["td": "\(domain.record.name)", "id": "\(holder.id)", "reason": "\(exit)"])
-        workers.submit { self.reap(domain, holder, reason: exit) }
+        loop.schedule(after: .milliseconds(2)) { [self] in noteEnd(of: holder, process, until: deadline) }
     }
 }

@@ -326,7 +326,8 @@ final class ManagerService: Sendable {
         submit(call, for: caller, to: manager.workers) { [manager] in
             let watcher = StopWatcher(
                 progress: { call.replyContinues(ManagerInterface.Stop.Reply(progress: $0)) },
-                answer: { call.reply(ManagerInterface.Stop.Reply(certificate: $0)) })
+                answer: { call.reply(ManagerInterface.Stop.Reply(certificate: $0)) },
+                refusal: { call.fail($0.reply(on: .manager)) })
             do throws(ControlError) {
                 try body(manager, parameters, principal, watcher)
             } catch {

@@ -1,5 +1,10 @@
 internal import ControlInterface
+internal import DomainEnd
+internal import FoundationEssentials
+internal import LinuxSystem
 internal import MemoryUnits
+internal import SystemPackage
+internal import Terms
 
 /// What tdxd must still know of a TD when both it and the TD's holder have been killed. It lies as `domain.json` in the
 /// holder's directory from before the holder is started until the TD's end is proven.
@@ -41,7 +46,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
     var unreadable: String?
 
     /// What is known of the end, once there is something: nobody says it twice.
-    var soFar: Ending.SoFar?
+    var soFar: EndReport.SoFar?
 
     /// What the next tdxd must know to go on with a Stop of the former one.
     struct StopRecord: Codable, Hashable, Sendable {
@@ -93,5 +98,94 @@ struct DomainRecord: Codable, Hashable, Sendable {
         case vmCreators = "vm_creators"
         case ending, stop, quarantine, unreadable
         case soFar = "so_far"
+    }
+}
+
+extension DomainRecord {
+    /// The part of the end's machine that the next tdxd must know.
+    var endNote: EndNote {
+        var note = EndNote()
+        note.hasBegun = ending
+        note.wasAsked = stop != nil
+        note.holdsMemory = stop?.isHeld ?? false
+        note.holderDied = soFar?.holderDied ?? false
+        note.kept = EndReport(resuming: self).kept
+        return note
+    }
+
+    /// Takes over what the machine wants to be written, and what is known of the end.
+    mutating func set(_ note: EndNote, _ report: EndReport?) {
+        ending = note.hasBegun
+        guard note.hasBegun else { return stop = nil }
+        guard let report else { return }
+        soFar = report.soFar
+        soFar?.holderDied = note.holderDied
+        quarantine = note.kept.isEmpty ? nil : report.quarantine
+        guard note.wasAsked else { return stop = nil }
+        stop = StopRecord(
+            policy: report.policy, beganAt: report.startedAt, beganNanoseconds: report.start.nanoseconds,
+            isHeld: note.holdsMemory, bytesPerSecond: report.bytesPerSecond, chunkBytes: report.chunkBytes)
+    }
+
+    func encoded() throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return Array(try encoder.encode(self))
+    }
+
+    /// - Throws: when the bytes are no record.
+    init(decoding bytes: [UInt8]) throws {
+        self = try JSONDecoder().decode(Self.self, from: Data(bytes))
+    }
+
+    /// What a holder's directory has for a record.
+    enum Found {
+        case record(DomainRecord)
+        /// There is no such file.
+        case missing
+        /// The file is not a record of this version.
+        case damaged(String)
+        /// The file could not be read at this moment.
+        case unread(LinuxError)
+    }
+
+    /// Reads the record in a holder's directory.
+    /// - Parameter id: the TD's, which is the directory's name.
+    static func find(in directory: String, id: String) -> Found {
+        let bytes: [UInt8]
+        do throws(LinuxError) { bytes = try DurableFile.read(path: directory + "/" + Places.record) } catch {
+            switch error.errno {
+            case .noSuchFileOrDirectory: return .missing
+            case .tooManySymbolicLinkLevels, .isDirectory, .fileTooLarge: return .damaged("\(error)")
+            default: return .unread(error)
+            }
+        }
+        do {
+            let record = try DomainRecord(decoding: bytes)
+            guard record.id == id else { return .damaged("it is of the TD \(Refusal.quoting(record.id))") }
+            try record.check()
+            return .record(record)
+        } catch {
+            return .damaged(Refusal.quoting("\(error)"))
+        }
+    }
+
+    /// - Throws: `Refusal` for a value that tdxd never writes.
+    private func check() throws {
+        func bounded(_ field: String, _ value: UInt64?, _ limit: UInt64) throws(Refusal) {
+            guard let value, value > limit else { return }
+            throw Refusal(field: field, value: String(value), limit: "at most \(limit)")
+        }
+        _ = try DomainName(validating: name)
+        try bounded("memory_bytes", memoryBytes, CreateOrder.maximumMemory.rawValue)
+        try bounded("firmware_bytes", firmwareBytes, 64 << 20)
+        try bounded("so_far.released_bytes", soFar?.releasedBytes, 1 << 53)
+        try bounded("so_far.resident_bytes", soFar?.residentBytes, 1 << 53)
+        guard (0...4096).contains(vcpus) else {
+            throw Refusal(field: "vcpus", value: String(vcpus), limit: "0 to 4096")
+        }
+        guard backing.count <= 1024, vmCreators.count <= 1 << 16 else {
+            throw Refusal(field: "backing", value: String(backing.count), limit: "at most 1024")
+        }
     }
 }

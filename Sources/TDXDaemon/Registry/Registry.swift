@@ -1,33 +1,25 @@
 internal import ControlInterface
+internal import DomainEnd
 internal import MemoryUnits
 
 /// Every TD of this daemon and the state it is in. Pure: methods decide and say what is to be done; others do it.
 ///
-///     reserve → building ──built──→ runnable ──stop──→ stopping ──proven──→ (forgotten)
-///                  │                   │                  │
-///                  │ build failed      │ holder died      │ not all proven
-///                  ▼                   ▼                  ▼
-///             (forgotten)           failed            draining ──proven later──→ (forgotten)
-///
-/// A draining TD whose memory is held waits for a reclaim, and nobody looks at it meanwhile.
+/// Where a TD is in its life, and what may happen to it, is its `EndMachine`'s to decide.
 ///
 /// A failed TD keeps its place, its reason and its certificate until it is stopped. Once its end is proven, its owner may
 /// also use its name again.
 struct Registry: Sendable {
     struct Domain: Hashable, Sendable {
         var record: DomainRecord
-        var state: TrustDomainState
+        var end: EndMachine
         var reason: String?
         /// The holder's last answer to Describe.
         var lastKnown: TrustDomain?
         /// Of a failed or draining TD: what is known of its end so far.
         var certificate: TeardownCertificate?
-        /// A worker is ending it at this moment.
-        var isEnding = false
-        /// Draining, and its memory stays with the holder until somebody asks for it.
-        var isHeld = false
-        /// Draining for good: what is wrong will not come right by waiting.
-        var isQuarantined = false
+
+        /// As clients see it.
+        var state: TrustDomainState { TrustDomainState(end) }
     }
 
     /// Key: the TD's id.
@@ -55,7 +47,7 @@ struct Registry: Sendable {
     /// - Throws: `ControlError.nameTaken`, nothing changed.
     mutating func reserve(_ record: DomainRecord) throws(ControlError) {
         if let id = try givingUp(record.name, to: record.ownerUID) { forget(id: id) }
-        insert(Domain(record: record, state: .building))
+        insert(Domain(record: record, end: EndMachine(isAttached: record.isAttached)))
     }
 
     /// Whether `owner` could take the name now.
@@ -82,189 +74,30 @@ struct Registry: Sendable {
         insert(domain)
     }
 
+    /// What happens to a TD.
+    /// - Returns: what is to be done, in this order; nothing of a TD that is not there.
+    mutating func handle(_ event: EndEvent, id: String) -> [EndAction] { domains[id]?.end.handle(event) ?? [] }
+
+    /// The TD is listed with what is known of its end.
+    mutating func list(id: String, certificate: TeardownCertificate?, reason: String?) {
+        domains[id]?.certificate = certificate
+        domains[id]?.reason = reason
+        guard domains[id]?.end.stage == .failed else { return }
+        forgetOldFailures()
+    }
+
+    /// Nothing is left of the TD's memory.
+    mutating func empty(id: String) { domains[id]?.lastKnown?.empty() }
+
+    /// The TD's record, which could not be read, is the one that tdxd has made from now on.
+    mutating func setReadable(id: String) { domains[id]?.record.unreadable = nil }
+
+    mutating func setReason(id: String, _ reason: String?) { domains[id]?.reason = reason }
+
     /// The holder finished the build.
-    /// - Returns: False when the TD failed meanwhile: its holder died.
-    mutating func built(id: String, record: DomainRecord, figures: TrustDomain) -> Bool {
-        guard domains[id]?.state == .building else { return false }
+    mutating func setBuilt(id: String, record: DomainRecord, figures: TrustDomain) {
         domains[id]?.record = record
         domains[id]?.lastKnown = figures
-        domains[id]?.state = .runnable
-        return true
-    }
-
-    enum StopDecision: Hashable, Sendable {
-        /// The holder is to be asked.
-        case stop(Domain)
-        /// The holder keeps the memory and is to be asked for it.
-        case reclaim(Domain)
-        /// The holder is gone; what is left to prove is to be looked at again.
-        case proveAgain(Domain)
-        /// It ended before, and this is what is known. The TD is forgotten.
-        case ended(TeardownCertificate)
-        /// It is quarantined, and stays so: this is what is known.
-        case known(TeardownCertificate)
-    }
-
-    /// A client wants the TD ended.
-    /// - Throws: `noSuchDomain`; `wrongState` while it is being built or ended.
-    mutating func beginStop(name: DomainName) throws(ControlError) -> StopDecision {
-        let domain = try find(name: name)
-        let id = domain.record.id
-        if domain.isQuarantined, let certificate = domain.certificate { return .known(certificate) }
-        if domain.isQuarantined, domain.record.unreadable != nil {
-            domains[id]?.isQuarantined = false
-            domains[id]?.isEnding = true
-            domains[id]?.state = .stopping
-            domains[id]?.reason = nil
-            return .stop(domain)
-        }
-        guard !domain.isEnding, domain.state != .building, domain.state != .stopping else {
-            let state = domain.isEnding && domain.state == .failed ? "being reaped" : domain.state.rawValue
-            throw .wrongState(name: name.text, state: state, operation: "stop")
-        }
-        if domain.state == .failed, let certificate = domain.certificate {
-            forget(id: id)
-            return .ended(certificate)
-        }
-        // Its holder died while it was built: the creation is still clearing it up.
-        guard domain.state != .failed else {
-            throw .wrongState(name: name.text, state: "failed, being cleared up", operation: "stop")
-        }
-        domains[id]?.isEnding = true
-        if domain.isHeld { return .reclaim(released(id)) }
-        guard domain.state == .runnable else { return .proveAgain(domain) }
-        domains[id]?.state = .stopping
-        return .stop(domain)
-    }
-
-    /// The holder does not end its TD, which goes on as it was.
-    /// - Returns: false where another end has come first.
-    mutating func stopRefused(id: String) -> Bool {
-        guard domains[id]?.state == .stopping else { return false }
-        domains[id]?.state = .runnable
-        domains[id]?.isEnding = false
-        return true
-    }
-
-    /// What a client who wants held memory back is to get.
-    enum ReclaimDecision: Hashable, Sendable {
-        case reclaim(Domain)
-        /// Somebody is at it already.
-        case hurry(Domain)
-    }
-
-    /// A client wants held memory back.
-    /// - Throws: `noSuchDomain`; `wrongState` unless the TD's memory is held or on its way.
-    mutating func beginReclaim(name: DomainName) throws(ControlError) -> ReclaimDecision {
-        let domain = try find(name: name)
-        guard domain.state == .draining else {
-            throw .wrongState(name: name.text, state: domain.state.rawValue, operation: "reclaim")
-        }
-        if domain.isHeld {
-            domains[domain.record.id]?.isEnding = true
-            return .reclaim(released(domain.record.id))
-        }
-        guard domain.isEnding else {
-            throw .wrongState(name: name.text, state: "draining, its memory is back", operation: "reclaim")
-        }
-        return .hurry(domain)
-    }
-
-    private mutating func released(_ id: String) -> Domain {
-        domains[id]?.isHeld = false
-        domains[id]?.reason = "its memory is being given back"
-        return domains[id]!
-    }
-
-    /// The TD runs no more, and its memory is still to come.
-    /// - Parameter isHeld: until somebody asks for it; otherwise a worker goes on.
-    mutating func halted(id: String, certificate: TeardownCertificate, isHeld: Bool) {
-        guard let state = domains[id]?.state, state == .stopping || state == .draining else { return }
-        domains[id]?.state = .draining
-        domains[id]?.certificate = certificate
-        domains[id]?.reason = certificate.pending
-        domains[id]?.isHeld = isHeld
-        domains[id]?.isEnding = !isHeld
-    }
-
-    /// The time that a client wanted to wait is over; the end goes on.
-    ///
-    /// Memory that is held by now stays held, and an end that is over stays over: only an end that somebody is at becomes one
-    /// that others may ask to be quicker.
-    mutating func deadlinePassed(id: String, certificate: TeardownCertificate) {
-        guard let domain = domains[id], domain.isEnding, !domain.isHeld, !domain.isQuarantined,
-            domain.state == .stopping
-        else { return }
-        domains[id]?.state = .draining
-        domains[id]?.certificate = certificate
-        domains[id]?.reason = certificate.pending
-    }
-
-    enum DeathDecision: Hashable, Sendable {
-        /// Nobody else is at it: reap what the holder left.
-        case reap(Domain)
-        /// Whoever builds or ends the TD finds out by itself.
-        case attended
-        case unknown
-    }
-
-    /// The holder's process ended.
-    mutating func holderExited(id: String, reason: String) -> DeathDecision {
-        guard let domain = domains[id] else { return .unknown }
-        switch domain.state {
-        case .building:
-            domains[id]?.state = .failed
-            domains[id]?.reason = reason
-            return .attended
-        case .runnable:
-            domains[id]?.state = .failed
-            domains[id]?.reason = reason
-            domains[id]?.isEnding = true
-            return .reap(domains[id]!)
-        case .draining where domain.isHeld:
-            domains[id]?.isHeld = false
-            domains[id]?.reason = reason
-            domains[id]?.isEnding = true
-            return .reap(domains[id]!)
-        case .stopping, .failed, .draining:
-            return .attended
-        }
-    }
-
-    /// What is to become of a TD when its end has been looked at.
-    enum Aftermath: Hashable, Sendable {
-        /// A client asked for the end and gets the certificate.
-        case forget
-        /// Who asked has had an answer already: only what is not complete is worth remembering.
-        case forgetComplete
-        /// Nobody asked, or not all could be proven and never will be: it stays listed as failed.
-        case remember
-        /// What is open may still come true: it is looked at again.
-        case lookAgain
-        /// A zap failed: neither memory nor key id may be given to anybody, and waiting changes nothing.
-        case quarantine(String)
-    }
-
-    /// What an end has come to.
-    mutating func ended(id: String, certificate: TeardownCertificate, aftermath: Aftermath) {
-        guard let domain = domains[id] else { return }
-        domains[id]?.isEnding = false
-        if aftermath == .forget || (aftermath == .forgetComplete && certificate.complete) { return forget(id: id) }
-        domains[id]?.certificate = certificate
-        domains[id]?.lastKnown?.empty()
-        if case .quarantine(let reason) = aftermath {
-            domains[id]?.state = .draining
-            domains[id]?.isQuarantined = true
-            domains[id]?.reason = "quarantined: \(reason)"
-            return
-        }
-        domains[id]?.state = aftermath == .lookAgain ? .draining : .failed
-        if !certificate.complete {
-            let open = certificate.proofs.filter { !$0.holds }.map(\.name).joined(separator: ", ")
-            let why = certificate.failure ?? "not proven: \(open)"
-            domains[id]?.reason = domain.state == .failed ? (domain.reason.map { "\($0); \(why)" } ?? why) : why
-        }
-        if aftermath != .lookAgain { forgetOldFailures() }
     }
 
     /// Figures from a live holder.
@@ -274,18 +107,14 @@ struct Registry: Sendable {
     }
 
     /// Changes the record, as it was written to disk.
-    mutating func update(id: String, record: DomainRecord) { domains[id]?.record = record }
+    mutating func update(id: String, record: DomainRecord) {
+        domains[id]?.record = record
+        if record.isAttached { domains[id]?.end.attach() }
+    }
 
     mutating func forget(id: String) {
         guard let domain = domains.removeValue(forKey: id) else { return }
         if idByName[domain.record.name] == id { idByName[domain.record.name] = nil }
-    }
-
-    /// TDs whose end is not proven and that nobody is looking at: to be looked at again now and then.
-    mutating func takeDraining() -> [Domain] {
-        let waiting = domains.values.filter { $0.state == .draining && !$0.isEnding && !$0.isHeld && !$0.isQuarantined }
-        for domain in waiting { domains[domain.record.id]?.isEnding = true }
-        return waiting
     }
 
     /// Living TDs, which may still take memory.
@@ -326,6 +155,22 @@ struct Registry: Sendable {
     }
 }
 
+extension TrustDomainState {
+    /// What clients are told of a TD in this stage of its life.
+    init(_ end: EndMachine) {
+        self =
+            switch end.stage {
+            case .building: .building
+            case .runnable: .runnable
+            case .clearing, .failed: .failed
+            case .held, .open, .quarantined: .draining
+            case .halting, .asking, .releasing, .fetching, .leaving, .dying, .reading, .returning, .proving, .settling,
+                .forgotten:
+                end.isAnswered ? .draining : end.diedUnasked ? .failed : .stopping
+            }
+    }
+}
+
 extension TrustDomain {
     /// The figures of a TD that has no memory any more.
     mutating func empty() {
@@ -335,5 +180,31 @@ extension TrustDomain {
         residentBytes = 0
         residentPrivateBytes = 0
         residentSharedBytes = 0
+    }
+}
+
+extension Registry.Domain {
+    /// The TD as `List` and `Show` give it, from the last figures that are known.
+    ///
+    /// - Parameters:
+    ///   - remark: why the figures are old, for a holder that does not answer.
+    ///   - fallbackBackend: what a TD that is still being built is reported with.
+    func report(remark: String? = nil, fallbackBackend: Backend) -> TrustDomain {
+        let reasons = [reason, remark].compactMap { $0 }
+        let joined = reasons.isEmpty ? nil : reasons.joined(separator: "; ")
+        if var known = lastKnown {
+            known.state = state
+            known.reason = joined ?? known.reason
+            return known
+        }
+        let isGone = (state == .failed || state == .draining) && record.unreadable == nil
+        return TrustDomain(
+            name: record.name, id: record.id, state: state, reason: joined,
+            backend: record.backend ?? fallbackBackend, memoryBytes: record.memoryBytes,
+            privateBytes: isGone ? 0 : record.memoryBytes, sharedBytes: 0, convertingBytes: 0,
+            residentPrivateBytes: nil,
+            residentSharedBytes: nil, vcpus: record.vcpus, keyID: record.keyID, holderPID: record.holderPID ?? 0,
+            mrtd: nil, firmware: record.firmware, createdAt: record.createdAt, ownerUID: record.ownerUID,
+            kind: record.kind ?? .held)
     }
 }

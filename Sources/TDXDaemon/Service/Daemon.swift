@@ -224,10 +224,7 @@ public final class Daemon {
             }
         }
         probe()
-        loop.schedule(every: .seconds(5)) { [manager] in
-            manager.lookAtDraining()
-            manager.readDrainAgain()
-        }
+        loop.schedule(every: .seconds(5)) { [manager] in manager.readDrainAgain() }
         manager.pruneCertificates()
         loop.schedule(every: .seconds(3600)) { [manager] in manager.pruneCertificates() }
         loop.schedule(every: .seconds(2)) { [unowned self] in tellStatus() }

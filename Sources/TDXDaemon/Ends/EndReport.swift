@@ -1,9 +1,13 @@
 internal import ControlInterface
+internal import DomainEnd
+internal import FoundationEssentials
 internal import LinuxSystem
 internal import MemoryUnits
+internal import SystemPackage
+internal import Terms
 
-/// One TD's end as far as it has come: what the holder said, what tdxd did, and what the certificate will say.
-struct Ending: Sendable {
+/// What is known of one TD's end, for its certificate: what the holder answered, and what tdxd did. It decides nothing.
+struct EndReport: Sendable {
     var record: DomainRecord
     let startedAt: String
     let start: MonotonicInstant
@@ -17,8 +21,9 @@ struct Ending: Sendable {
     var releasedBytes: UInt64 = 0
     /// All that went wrong, the holder's and tdxd's own.
     var failures: [EndFailure] = []
-    /// The holder lives on, to keep what a page could not be taken from.
-    var isWithheldByHolder = false
+    /// At which memory comes back; nil for as fast as it goes.
+    var bytesPerSecond: UInt64?
+    var chunkBytes: UInt64?
     /// When tdxd closed its duplicates.
     var closedAt: MonotonicInstant?
     /// Files that there were duplicates of.
@@ -33,11 +38,22 @@ struct Ending: Sendable {
     /// Until then proofs that do not hold yet are repeated; nil for the configured time.
     var proofDeadline: MonotonicInstant?
 
+    /// The end of a TD that a client stops now.
+    init(record: DomainRecord, order: StopOrder.Resolved) {
+        self.init(record: record, holderDied: false, failures: Self(resuming: record).failures)
+        policy = order.policy.rawValue
+        bytesPerSecond = order.pace
+        chunkBytes = order.chunk
+        proofDeadline = order.deadline.map { start + $0 }
+    }
+
     /// The end of a TD that a client has stopped, from the beginning or after a change of tdxd.
     init(record: DomainRecord, stop: DomainRecord.StopRecord) {
         self.record = record
         holderDied = false
         policy = stop.policy
+        bytesPerSecond = stop.bytesPerSecond
+        chunkBytes = stop.chunkBytes
         startedAt = stop.beganAt
         start = MonotonicInstant(nanoseconds: stop.beganNanoseconds)
     }
@@ -115,25 +131,51 @@ struct Ending: Sendable {
     /// otherwise. Once true it stays true. The kinds of the failures decide, not their texts.
     var quarantine: String? { record.quarantine ?? failures.quarantining?.text }
 
-    /// Its duplicates stay open: as long as they are, the kernel gives no page of the TD to anyone else.
-    var keepsMemory: Bool {
+    /// What no other TD gets, as far as the failures are known.
+    var kept: Kept {
         // A record of an older tdxd does not name kinds.
-        failures.keepsMemory || record.quarantine != nil && failures.quarantining == nil
+        record.quarantine != nil && failures.quarantining == nil ? [.key, .memory] : failures.kept
+    }
+
+    /// Takes what was counted in the files that tdxd had duplicates of.
+    mutating func take(_ residency: Result<UInt64, LinuxError>, files: Int) {
+        duplicates = files
+        isResidencyInherited = false
+        switch residency {
+        case .success(let bytes): residentBytes = bytes
+        case .failure(let error): residencyUnknown = "\(error)"
+        }
     }
 
     /// Takes the holder's reply. Its reply to a Reclaim contains what it replied to the Stop; what went wrong before and is not
     /// in it stays.
     mutating func take(_ answer: HolderInterface.Stop.Reply) {
-        phases = answer.phases ?? []
+        let own = phases.filter { !Self.holderPhases.contains($0.name) }
+        phases = (answer.phases ?? []) + own
         holderProofs = answer.proofs ?? []
         path = answer.path ?? path
         releasedBytes = answer.releasedBytes ?? 0
         let former = failures
-        failures =
-            answer.failures
-            ?? Self.failures(ofOlderProgram: answer.failure, answer.tdxStatus, answer.proofs ?? [])
+        failures = Self.failures(of: answer)
         failures.note(former)
-        isWithheldByHolder = answer.withheld == true
+    }
+
+    /// Phases that a holder reports; all others are tdxd's own.
+    private static let holderPhases: Set<EndPhase> = [.quiesce, .terminate, .release, .close]
+
+    /// Takes what the holder has written down of its end, where tdxd has not heard it.
+    mutating func takeHolderRecord(in directory: String) {
+        // It was heard: the holder's answer and its record are one.
+        guard !phases.contains(where: { $0.name == .release }) else { return }
+        guard let bytes = try? DurableFile.read(path: HolderPlaces.end(in: directory)), !bytes.isEmpty,
+            let answer = try? JSONDecoder().decode(HolderInterface.Stop.Reply.self, from: Data(bytes)),
+            answer.phases != nil
+        else { return }
+        take(answer)
+    }
+
+    static func failures(of answer: HolderInterface.Stop.Reply) -> [EndFailure] {
+        answer.failures ?? failures(ofOlderProgram: answer.failure, answer.tdxStatus, answer.proofs ?? [])
     }
 
     /// The failures of a holder or record that does not name kinds: what they kept is not known, so they keep everything.
@@ -158,5 +200,51 @@ struct Ending: Sendable {
             proofs: holderProofs + proofs, failures: failures,
             pageReset: PageReset.words(record.backend ?? .memfd, hasErratum: PageReset.hostHasErratum), pending: pending
         )
+    }
+}
+
+extension EndReport {
+    /// The last will's record could not be read.
+    mutating func takeUnreadableLastWill(_ error: LinuxError, waited: Double) {
+        phases.append(
+            TeardownPhase(
+                name: .lastWill, milliseconds: waited,
+                detail: "its record cannot be read, so it is not known whether it acted: \(error)"))
+    }
+
+    /// Takes what the last will has done. A will that had nothing to do leaves no phase.
+    mutating func take(_ reading: LastWillRecord.Reading, waited: Double) {
+        let record = reading.record
+        switch record.state {
+        case _ where !reading.isFinal:
+            phases.append(
+                TeardownPhase(
+                    name: .lastWill, milliseconds: waited,
+                    detail: "process \(record.pid) has not ended; it is not waited for any longer"))
+        case .standingBy, .notNeeded: break
+        case .armed:
+            phases.append(
+                TeardownPhase(
+                    name: .lastWill, milliseconds: waited,
+                    detail: "process \(record.pid) did not act: it had been killed, too"))
+        case .acted:
+            if record.result >= 0, !record.isRehearsal { path = .terminateFirst }
+            phases.append(
+                TeardownPhase(
+                    name: .lastWill, milliseconds: record.done.milliseconds(since: record.noticed),
+                    calls: UInt64(record.attempts), detail: Self.words(of: record)))
+        }
+    }
+
+    private static func words(of record: LastWillRecord) -> String {
+        let answer =
+            record.result >= 0
+            ? "answered \(record.result)"
+            : "refused: \(LinuxError("ioctl", Errno(rawValue: -record.result)).description)"
+        if record.isRehearsal {
+            return "rehearsal by process \(record.pid): KVM_CHECK_EXTENSION was \(answer); nothing was terminated"
+        }
+        let status = record.status == 0 ? "" : ", TDX status 0x\(String(record.status, radix: 16))"
+        return "process \(record.pid): KVM_TDX_TERMINATE_VM was \(answer)\(status)"
     }
 }
