@@ -1,13 +1,13 @@
-/// A TD's life as tdxd has it, and its end above all: events in, actions out. Pure: its driver carries the actions out and
-/// hands in what comes of them.
+/// A TD's life as tdxd has it, and its end above all: events in, actions out. Pure: its driver carries the actions out
+/// and hands in what comes of them.
 ///
 ///     building ─▶ runnable ─▶ halting ─▶ held ─▶ releasing ─▶ leaving ─▶ reading ─▶ returning ─▶ proving ─▶ settling
 ///                     │          ╰───────┬────────╯               │         ▲                       ▲          │
 ///                     │                asking ◀─ any failed call   │         │                     open ◀───────┤
 ///                     ╰─ the holder dies, at any stage ────────────┴─────────╯        quarantined, failed, forgotten
 ///
-/// A call that fails is never taken for a holder that has died: the holder is asked again until it answers, or its pidfd
-/// shows that the process has ended. What failures keep (`kept`) is never given away again.
+/// A call that fails is never taken for a holder that has died: the holder is asked again until it answers, or its
+/// pidfd shows that the process has ended. What failures keep (`kept`) is never given away again.
 public struct EndMachine: Hashable, Sendable {
     public enum Stage: String, Hashable, Sendable, CaseIterable {
         /// Being made.
