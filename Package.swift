@@ -225,7 +225,7 @@ let package = Package(
             ]),
         tests("Varlink", ["Varlink", "ControlInterface", "LinuxSystem", "TestSupport", system], exclude: ["Python"]),
         tests("InterfaceGenerator", ["InterfaceGenerator", "Varlink"]),
-        tests("ControlInterface", ["ControlInterface", "Varlink"]),
+        tests("ControlInterface", ["ControlInterface", "Terms", "Varlink"]),
         // A program that the tests of ServiceSupport start: what it does cannot be undone in a process.
         .executableTarget(
             name: "service-support-helper",

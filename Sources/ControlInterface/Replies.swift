@@ -1,4 +1,4 @@
-internal import MemoryUnits
+public import MemoryUnits
 
 // Replies of io.tdxd.Manager that follow from what the holder replied.
 
@@ -80,11 +80,6 @@ extension ManagerInterface.CheckKexec.Reply {
     }
 }
 
-extension ManagerInterface.Attach {
-    /// Connections that one call may bring.
-    public static let connections = 1...8
-}
-
 extension DrainPurpose {
     /// Whether running TDs are ended, too.
     public var endsDomains: Bool { self != .moduleUpdate }
@@ -135,12 +130,5 @@ extension ManagerInterface.Inventory {
 
 extension HolderInterface.Convert {
     /// What is converted in one piece: no progress comes, and a conversion cannot be ended in it.
-    public static let chunkBytes: UInt64 = 64 << 20
-}
-
-extension ConversionStorm {
-    public init(rule: ConversionStormRule, storms: UInt64, since: String?) {
-        self.init(
-            conversions: rule.conversions, windowMilliseconds: rule.windowMilliseconds, storms: storms, since: since)
-    }
+    public static let chunk = ByteCount.mebibytes(64)
 }

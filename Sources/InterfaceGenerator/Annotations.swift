@@ -17,8 +17,8 @@ struct Annotations {
 
     /// Annotations of an interface, of a member, of a field or case.
     private static let known: Set<String> = [
-        "extends", "field", "term", "swift", "nested", "same", "streams", "reply", "reply-of", "type", "name",
-        "default",
+        "extends", "field", "term", "swift", "nested", "same", "streams", "parameters", "reply", "reply-of", "type",
+        "list", "name", "default",
     ]
 
     init(_ lines: [String]?, at place: String) throws(GeneratorError) {

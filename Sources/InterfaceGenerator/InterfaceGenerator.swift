@@ -71,6 +71,12 @@ public final class InterfaceGenerator {
             try declare(name, type)
         }
         let methods = interface.order.filter { interface.methods[$0] != nil }
+        for method in methods {
+            guard let name = try annotations(method)["parameters"] else { continue }
+            let own = interface.methods[method]?.parameters ?? []
+            try structure(name, ["What `\(method)` asks for."], own, at: method + ".", checks: false)
+            text.line()
+        }
         let replies = try namedReplies(methods)
         for reply in replies {
             try structure(reply.name, [], interface.methods[reply.method]?.reply ?? [], at: reply.method + "->")
@@ -138,7 +144,9 @@ public final class InterfaceGenerator {
         try text.block("public enum \(name): ControlMethod") { () throws(GeneratorError) in
             text.line("public static let method = \"\(interface.name).\(name)\"")
             text.line("public static let streams = \(own.has("streams"))")
-            if method.parameters.isEmpty {
+            if let parameters = own["parameters"] {
+                text.line("public typealias Parameters = ControlInterface.\(parameters)")
+            } else if method.parameters.isEmpty {
                 text.line("public typealias Parameters = NoParameters")
             } else {
                 text.line()
@@ -165,7 +173,7 @@ public final class InterfaceGenerator {
     private func declare(_ name: String, _ type: VarlinkType) throws(GeneratorError) {
         let own = try annotations(name)
         if own.has("same") {
-            guard let base, base.types[name].map({ base.expanded($0) == interface.expanded(type) }) == true else {
+            guard let base, try Self.type(name, of: base).map(base.expanded) == interface.expanded(type) else {
                 throw GeneratorError(place: name, reason: "it is not the type of the interface that this one extends")
             }
             return
@@ -178,6 +186,16 @@ public final class InterfaceGenerator {
         default: throw GeneratorError(place: name, reason: "it is neither a structure nor an enumeration")
         }
         text.line()
+    }
+
+    /// A declared type, or the parameters of a method that are given a name.
+    private static func type(_ name: String, of base: VarlinkInterface) throws(GeneratorError) -> VarlinkType? {
+        if let type = base.types[name] { return type }
+        for (method, declared) in base.methods
+        where try Annotations(base.comments[method], at: method)["parameters"] == name {
+            return .structure(declared.parameters)
+        }
+        return nil
     }
 
     private func enumeration(
@@ -238,7 +256,8 @@ public final class InterfaceGenerator {
                 type = wrapped
                 isOptional = true
             }
-            let swift = try swiftType(type, own["type"], rule, at: here)
+            let list = own["list"]
+            let swift = if let list { list } else { try swiftType(type, own["type"], rule, at: here) }
             let standard = own["default"] ?? (isOptional ? "nil" : "none")
             result.append(
                 Field(

@@ -51,55 +51,69 @@ struct Context: Sendable {
 
 // MARK: Values on the command line
 
-/// 1 to 64 of a-z 0-9 . _ -
-func parseName(_ text: String) throws -> String {
-    let isAllowed = text.utf8.allSatisfy { byte in
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."),
-            UInt8(ascii: "_"), UInt8(ascii: "-"):
-            true
-        default: false
-        }
+/// A term of the interface, by the interface's own check.
+func parseTerm<Term: CheckedTerm>(_ text: String) throws -> Term where Term.RawValue == String {
+    do throws(Violation) { return try Term(checking: text) } catch {
+        throw ValidationError("it must be \(error.limit)")
     }
-    guard isAllowed, (1...64).contains(text.utf8.count) else {
-        throw ValidationError("“\(printable(text))” is no name of a TD: that is 1 to 64 of a-z 0-9 . _ -")
-    }
-    return text
 }
 
-/// A number of bytes that pages divide, greater than zero.
-func parseSize(_ text: String) throws -> ByteCount {
+func parseChoice<Choice: CheckedChoice>(_ text: String) throws -> Choice {
+    do throws(Violation) { return try Choice(checking: text) } catch {
+        throw ValidationError("it must be \(error.limit)")
+    }
+}
+
+func parseNumber<Term: CheckedNumber>(_ text: String) throws -> Term {
+    guard let number = Int64(text), let term = try? Term(checking: number) else {
+        throw ValidationError("it must be \(Term.limit)")
+    }
+    return term
+}
+
+/// A number of bytes, such as 4M.
+func parseBytes<Term: CheckedTerm>(_ text: String) throws -> Term where Term.RawValue == Int64 {
     let size: ByteCount
     do { size = try ByteCount(parsing: text) } catch { throw ValidationError("the size \(error)") }
-    guard size > .zero else { throw ValidationError("the size must be greater than 0") }
-    guard size.isPageAligned else {
-        throw ValidationError("the size \(size.rawValue) is not a multiple of a page (\(pageSize) bytes)")
+    do throws(Violation) { return try Term(checking: try signed(size.rawValue)) } catch {
+        throw ValidationError("it must be \(error.limit)")
     }
-    // Sizes travel as signed 64-bit numbers.
-    guard size.rawValue <= UInt64(Int64.max) else { throw ValidationError("the size “\(text)” is beyond 2^63 − 1") }
-    return size
+}
+
+/// As `parseBytes`, of what has a least and a largest value.
+func parseLimitedBytes<Term: CheckedNumber>(_ text: String) throws -> Term {
+    let size: ByteCount
+    do { size = try ByteCount(parsing: text) } catch { throw ValidationError("the size \(error)") }
+    do throws(Violation) { return try Term(checking: size.rawValue) } catch {
+        func words(_ bytes: Int64) -> String { "\(ByteCount(UInt64(clamping: bytes)))" }
+        let range = "\(words(Term.range.lowerBound)) to \(words(Term.range.upperBound))"
+        throw ValidationError(
+            "it must be \(range)" + (Term.unit > 1 ? ", a multiple of \(words(Term.unit))" : ""))
+    }
 }
 
 /// The address of a page.
-func parseAddress(_ text: String) throws -> GuestPhysicalAddress {
+func parseAddress(_ text: String) throws -> PageAddress {
     let address: GuestPhysicalAddress
     do { address = try GuestPhysicalAddress(parsing: text) } catch { throw ValidationError("the address \(error)") }
-    guard address.isPageAligned else {
-        throw ValidationError("the address \(address) is not a multiple of a page (\(pageSize) bytes)")
+    do throws(Violation) { return try PageAddress(checking: try signed(address.rawValue)) } catch {
+        throw ValidationError("it must be \(error.limit)")
     }
-    guard address.rawValue <= UInt64(Int64.max) else {
-        throw ValidationError("the address “\(text)” is beyond 2^63 − 1")
-    }
-    return address
 }
 
-/// 48 bytes as 96 hexadecimal digits.
-func parseDigest(_ text: String) throws -> String {
-    guard text.utf8.count == 96, text.allSatisfy({ $0.isASCII && $0.isHexDigit }) else {
-        throw ValidationError(
-            "“\(printable(text))” has \(text.count) characters: 48 bytes are 96 hexadecimal digits")
+/// Numbers travel as signed 64-bit ones.
+private func signed(_ number: UInt64) throws(Violation) -> Int64 {
+    guard let signed = Int64(exactly: number) else { throw Violation(String(number), limit: "below 2^63") }
+    return signed
+}
+
+/// A time, such as 90s, in milliseconds.
+func parseTime<Term: CheckedNumber>(_ text: String) throws -> Term {
+    guard let time = Duration(parsing: text), let term = try? Term(checking: time.wholeMilliseconds) else {
+        let bounds = [Term.range.lowerBound, Term.range.upperBound].map { Duration.milliseconds($0).inWords }
+        throw ValidationError("it must be \(bounds[0]) to \(bounds[1]), with unit ms, s, min or h")
     }
-    return text.lowercased()
+    return term
 }
 
 /// A path as it is seen from anywhere.
@@ -113,26 +127,13 @@ func parsePath(_ text: String) throws -> String {
     return FilePath(here).pushing(path).lexicallyNormalized().string
 }
 
+func parseFirmware(_ text: String) throws -> FirmwarePath { try parseTerm(try parsePath(text)) }
+
 func parseSide(_ text: String) throws -> MemorySide {
     guard let side = MemorySide(rawValue: text) else {
         throw ValidationError("“\(printable(text))” is no side: that is private or shared")
     }
     return side
-}
-
-func parsePolicy(_ text: String) throws -> StopPolicy {
-    guard let policy = StopPolicy(rawValue: text) else {
-        let known = StopPolicy.allCases.map(\.rawValue).joined(separator: ", ")
-        throw ValidationError("“\(printable(text))” is no policy: that is one of \(known)")
-    }
-    return policy
-}
-
-func parseWait(_ text: String) throws -> StopWait {
-    guard let wait = StopWait(rawValue: text) else {
-        throw ValidationError("“\(printable(text))” is nothing to wait for: that is proven or stopped")
-    }
-    return wait
 }
 
 /// A policy and nodes, such as bind:0,1 or interleave:0-3.
@@ -147,7 +148,7 @@ func parseNUMA(_ text: String) throws -> NUMAPolicy {
         throw ValidationError(
             "“\(printable(String(parts[1])))” is no list of NUMA nodes from 0 to 63, such as 0, 0,1 or 0-3")
     }
-    return NUMAPolicy(policy: kind, nodes: nodes.nodes)
+    return NUMAPolicy(policy: kind, nodes: NUMANodes(unchecked: nodes.nodes))
 }
 
 /// One of the cases of an enumeration, by its name; a hyphen counts as an underscore.
@@ -177,52 +178,6 @@ func parsePurpose(_ text: String) throws -> DrainPurpose {
         throw ValidationError("“\(printable(text))” is no purpose: that is one of \(known)")
     }
     return purpose
-}
-
-/// Bytes a second.
-func parsePace(_ text: String) throws -> UInt64 {
-    try parseLimited(text, "rate", "1M to 1T a second") { bytes throws(ControlError) in
-        try ReleaseLimits.checkedPace(bytes)
-    }
-}
-
-func parseChunk(_ text: String) throws -> UInt64 {
-    try parseLimited(text, "chunk", "2M to 64M, a multiple of 2M") { bytes throws(ControlError) in
-        try ReleaseLimits.checkedChunk(bytes)
-    }
-}
-
-private func parseLimited(
-    _ text: String, _ what: String, _ limit: String, _ check: (UInt64) throws(ControlError) -> UInt64
-) throws -> UInt64 {
-    let size: ByteCount
-    do { size = try ByteCount(parsing: text) } catch { throw ValidationError("the \(what) \(error)") }
-    do throws(ControlError) { return try check(size.rawValue) } catch {
-        throw ValidationError("the \(what) “\(printable(text))” is not \(limit)")
-    }
-}
-
-/// Milliseconds.
-func parseDeadline(_ text: String) throws -> UInt64 {
-    try parseTime(text, "deadline", "a time from 1s to 168h") { time throws(ControlError) in
-        try ReleaseLimits.checkedDeadline(milliseconds: time)
-    }
-}
-
-/// Milliseconds.
-func parsePatience(_ text: String) throws -> UInt64 {
-    try parseTime(text, "time", "one from 1ms to 168h") { time throws(ControlError) in
-        try CreationLimits.checkedWait(milliseconds: time)
-    }
-}
-
-private func parseTime(
-    _ text: String, _ what: String, _ limit: String, _ check: (Int64) throws(ControlError) -> UInt64
-) throws -> UInt64 {
-    guard let time = Duration(parsing: text), let checked = try? check(time.wholeMilliseconds) else {
-        throw ValidationError("the \(what) “\(printable(text))” is not \(limit) with unit ms, s, min or h")
-    }
-    return checked
 }
 
 /// The current directory; nil when it was removed or cannot be read.

@@ -56,14 +56,18 @@ public final class VarlinkCall: Sendable {
     /// The parameters as a value; a call without any counts as one with an empty object.
     ///
     /// - Throws: `org.varlink.service.InvalidParameter` with the name of the parameter that is missing or of another type.
-    public func parameters<Parameters: Decodable>(as type: Parameters.Type) throws(VarlinkErrorReply) -> Parameters {
+    /// - Parameter refusal: the reply to an error that a type of the parameters throws while it is decoded; nil for an
+    ///   error that it does not know.
+    public func parameters<Parameters: Decodable>(
+        as type: Parameters.Type, refusal: (any Error) -> VarlinkErrorReply? = { _ in nil }
+    ) throws(VarlinkErrorReply) -> Parameters {
         do {
             return try MessageCoding.parameters(type, parameters)
         } catch let error as DecodingError {
             throw ServiceError.invalidParameter(
                 MessageCoding.fieldName(error), reason: MessageCoding.describe(error))
         } catch {
-            throw ServiceError.invalidParameter("parameters", reason: "\(error)")
+            throw refusal(error) ?? ServiceError.invalidParameter("parameters", reason: "\(error)")
         }
     }
 

@@ -108,11 +108,22 @@ public final class VarlinkClient: Sendable {
         descriptors: [Int32] = [], timeout: Duration? = standardTimeout, while isWanted: () -> Bool = { true },
         onReply: (_ reply: Reply, _ isLast: Bool) -> Void
     ) throws(VarlinkClientError) {
+        try callMoreWithDescriptors(
+            method, parameters, as: type, descriptors: descriptors, timeout: timeout, while: isWanted
+        ) { onReply($0.reply, $1) }
+    }
+
+    /// As `callMore`, of a method whose replies bring descriptors.
+    public func callMoreWithDescriptors<Reply: Decodable>(
+        _ method: String, _ parameters: some Encodable = NoParameters(), as type: Reply.Type = Reply.self,
+        descriptors: [Int32] = [], timeout: Duration? = standardTimeout, while isWanted: () -> Bool = { true },
+        onReply: (_ reply: ReplyWithDescriptors<Reply>, _ isLast: Bool) -> Void
+    ) throws(VarlinkClientError) {
         try exchange { (stream: inout Stream) throws(VarlinkClientError) in
             try self.send(try encode(method, parameters, more: true), descriptors, timeout)
             while true {
                 let (reply, continues) = try self.receive(type, &stream, timeout)
-                onReply(reply.reply, !continues)
+                onReply(reply, !continues)
                 if !continues { return }
                 guard isWanted() else { throw .givenUp }
             }

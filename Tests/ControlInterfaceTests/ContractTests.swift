@@ -60,8 +60,41 @@ private func sample(_ type: VarlinkType, in interface: VarlinkInterface, variant
 
 private func sample(_ fields: [VarlinkField], in interface: VarlinkInterface, variant: Int, full: Bool) -> JSONValue {
     var object: [String: JSONValue] = [:]
-    for field in fields { object[field.name] = sample(field.type, in: interface, variant: variant, full: full) }
+    for field in fields {
+        let value = sample(field.type, in: interface, variant: variant, full: full)
+        object[field.name] = value.map { checked(field, $0, variant) }
+    }
     return .object(object)
+}
+
+/// A value that the term of a field of this name accepts.
+private func checked(_ field: VarlinkField, _ value: JSONValue, _ variant: Int) -> JSONValue {
+    switch (field.name, value) {
+    case ("name", .string), ("certificate", .string): .string("td-\(variant)")
+    case ("id", .string): .string(String(repeating: "0\(variant)", count: 16))
+    case ("mrconfigid", .string), ("mrowner", .string), ("mrownerconfig", .string):
+        .string(String(repeating: "a\(variant)", count: 48))
+    case ("firmware", .string): .string("/firmware-\(variant)")
+    case ("policy", .string) where !field.type.isEnumeration:
+        .string(StopPolicy.allCases[variant % StopPolicy.allCases.count].rawValue)
+    case ("wait", .string): .string(StopWait.allCases[variant % StopWait.allCases.count].rawValue)
+    case ("memory_bytes", .int), ("bytes", .int), ("gpa", .int): .int(4096 * Int64(variant + 1))
+    case ("chunk_bytes", .int), ("release_chunk_bytes", .int), ("shard_minimum_bytes", .int):
+        .int((2 << 20) * Int64(variant + 1))
+    case ("bytes_per_second", .int), ("deadline_ms", .int): .int((1 << 20) + Int64(variant))
+    case ("window_ms", .int): .int(100 + Int64(variant))
+    default: value
+    }
+}
+
+extension VarlinkType {
+    fileprivate var isEnumeration: Bool {
+        switch self {
+        case .enumeration: true
+        case .optional(let wrapped): wrapped.isEnumeration
+        default: false
+        }
+    }
 }
 
 /// Every way to leave one required field out, at any depth.

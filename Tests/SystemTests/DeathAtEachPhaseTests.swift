@@ -17,7 +17,7 @@ import Testing
 
     /// A host whose TD web1 is being stopped, and whose holder has stopped itself at that phase.
     private static func withHolderPaused(
-        at phase: Phase, policy: String? = nil,
+        at phase: Phase, policy: StopPolicy? = nil,
         _ body: @escaping @Sendable (PrivateHost, TrustDomain) throws -> Void
     ) throws -> (host: PrivateHost, domain: TrustDomain, answer: TeardownCertificate?) {
         let host = try PrivateHost(settings: "emulated_key_ids = 1\nemulated_pause_at = \(phase.rawValue)")
@@ -222,7 +222,7 @@ import Testing
         let host = try PrivateHost()
         let domain = try host.create("web1")
         try #require(try host.makeResident(Self.size) == Self.size)
-        _ = try host.stop(.init(name: "web1", bytesPerSecond: 1 << 20, chunkBytes: 2 << 20, wait: "stopped"))
+        _ = try host.stop(.init(name: "web1", bytesPerSecond: 1 << 20, chunkBytes: 2 << 20, wait: .stopped))
         kill(domain.holderPID, SIGKILL)
         #expect(eventually { host.leavesNothing() && host.certificateFiles.count == 1 }, "\(host.log)")
         #expect(

@@ -18,7 +18,7 @@ import Testing
     @Test func `a deferred stop ends the TD and holds its memory until that is asked for`() throws {
         let host = try PrivateHost(settings: "emulated_key_ids = 1")
         let domain = try Self.makeDomain(host)
-        let stopped = try host.stop(Stop(name: "web1", policy: "deferred"))
+        let stopped = try host.stop(Stop(name: "web1", policy: .deferred))
         #expect(!stopped.complete && stopped.pending?.contains("tdxctl reclaim web1") == true)
         #expect(stopped.phases.map(\.name.rawValue) == ["quiesce", "terminate"])
         #expect(stopped.path == .terminateFirst)
@@ -45,7 +45,7 @@ import Testing
     @Test func `memory that is held stays held when tdxd is killed`() throws {
         let host = try PrivateHost()
         _ = try Self.makeDomain(host)
-        let stopped = try host.stop(Stop(name: "web1", policy: "deferred"))
+        let stopped = try host.stop(Stop(name: "web1", policy: .deferred))
         host.kill(.kill)
         try host.start()
         #expect(eventually { (try? host.show("web1").reason) == stopped.pending }, "\(host.log)")
@@ -61,7 +61,7 @@ import Testing
     @Test func `a holder that dies with held memory is reaped by tdxd, with what was done before`() throws {
         let host = try PrivateHost()
         let domain = try Self.makeDomain(host)
-        _ = try host.stop(Stop(name: "web1", policy: "deferred"))
+        _ = try host.stop(Stop(name: "web1", policy: .deferred))
         kill(domain.holderPID, SIGKILL)
         #expect(try eventually { try host.show("web1").state == .failed }, "\(host.log)")
         let certificate = try host.stop("web1")
@@ -98,7 +98,7 @@ import Testing
         let host = try PrivateHost()
         let domain = try Self.makeDomain(host)
         let stopped = try host.stop(
-            Stop(name: "web1", bytesPerSecond: 2 << 20, chunkBytes: 2 << 20, wait: "stopped"))
+            Stop(name: "web1", bytesPerSecond: 2 << 20, chunkBytes: 2 << 20, wait: .stopped))
         #expect(stopped.pending?.contains("at most 2 MiB a second") == true)
         #expect(try host.show("web1").state == .draining)
         #expect(
@@ -113,7 +113,7 @@ import Testing
     @Test func `memory on its way is waited for by the next tdxd, and can be hurried there`() throws {
         let host = try PrivateHost()
         _ = try Self.makeDomain(host)
-        _ = try host.stop(Stop(name: "web1", bytesPerSecond: 2 << 20, chunkBytes: 2 << 20, wait: "stopped"))
+        _ = try host.stop(Stop(name: "web1", bytesPerSecond: 2 << 20, chunkBytes: 2 << 20, wait: .stopped))
         host.kill(.kill)
         try host.start()
         #expect(host.holders.count == 1)
@@ -125,7 +125,7 @@ import Testing
     @Test func `an orderly end of tdxd that drains does not leave held memory behind`() throws {
         let host = try PrivateHost(onStop: "drain")
         _ = try Self.makeDomain(host)
-        _ = try host.stop(Stop(name: "web1", policy: "deferred"))
+        _ = try host.stop(Stop(name: "web1", policy: .deferred))
         #expect(host.kill(.terminate) == .exited(status: 0))
         #expect(host.holders.isEmpty && host.holderDirectories.isEmpty, "\(host.log)")
         #expect(host.certificateFiles.count == 1)

@@ -78,7 +78,7 @@ import Varlink
         let host = try PrivateHost()
         _ = try host.create("web1")
         try host.makeResident(8 << 20)
-        _ = try host.stop(ManagerInterface.Stop.Parameters(name: "web1", policy: "deferred"))
+        _ = try host.stop(ManagerInterface.Stop.Parameters(name: "web1", policy: .deferred))
         #expect(try tdxctl(host, "kexec", "check").status == 1)
         #expect(try tdxctl(host, "drain", "--for", "maintenance").status == 0)
         #expect(host.leavesNothing())
@@ -91,7 +91,7 @@ import Varlink
         #expect(try host.makeResident(320 << 20) == 320 << 20)
         _ = try host.stop(
             ManagerInterface.Stop.Parameters(
-                name: "web1", policy: "deferred", bytesPerSecond: 1 << 20, chunkBytes: 2 << 20))
+                name: "web1", policy: .deferred, bytesPerSecond: 1 << 20, chunkBytes: 2 << 20))
         #expect(try host.show("web1").state == .draining)
         #expect(try tdxctl(host, "drain", "--for", "maintenance").status == 0)
         #expect(host.leavesNothing())

@@ -147,7 +147,7 @@ import Varlink
         let host = try PrivateHost()
         _ = try host.create("web1")
         try host.makeResident(8 << 20)
-        _ = try host.stop(ManagerInterface.Stop.Parameters(name: "web1", policy: "deferred"))
+        _ = try host.stop(ManagerInterface.Stop.Parameters(name: "web1", policy: .deferred))
         let told = try inventory(host, ranges: true)
         #expect(told["web1"]?.source == .whole && told["web1"]?.state == .draining)
         #expect(told.total?.privateBytes == 64 << 20)

@@ -1,11 +1,12 @@
 import ControlInterface
 import Glibc
+import MemoryUnits
 import Testing
 import Varlink
 
 /// Conversions of more than one chunk, as clients see them while they last.
 @Suite(.serialized) struct LongConversionTests {
-    private static let chunk = HolderInterface.Convert.chunkBytes
+    private static let chunk = HolderInterface.Convert.chunk.rawValue
 
     @Test(arguments: MainJobTests.backends)
     func `a long conversion tells how far it is, and its last reply is the whole`(backend: String) throws {

@@ -58,7 +58,8 @@ import Varlink
                 let _: ManagerInterface.Create.Reply = try host.client().call(
                     ManagerInterface.Create.method,
                     ManagerInterface.Create.Parameters(
-                        name: "web1", memoryBytes: 16 << 20, vcpus: 1, numa: NUMAPolicy(policy: .bind, nodes: nodes)),
+                        name: "web1", memoryBytes: 16 << 20, vcpus: 1,
+                        numa: NUMAPolicy(policy: .bind, nodes: NUMANodes(unchecked: nodes))),
                     timeout: .seconds(60))
             }
             guard case .invalidField("numa.nodes", _, _) = error else {

@@ -136,7 +136,7 @@ import Varlink
         let holder = try RunningHolder(["--backend", "memfd"])
         let client = try holder.connect()
         let error = controlError { try client.build(RunningHolder.order(memory: 4095)) }
-        guard case .invalidField(field: "memory_bytes", value: "4095", limit: _) = error else {
+        guard case .invalidField(field: "request.memory_bytes", value: "4095", limit: _) = error else {
             Issue.record("\(String(describing: error))")
             return
         }

@@ -1,6 +1,7 @@
 import ControlInterface
 import FoundationEssentials
 import Glibc
+import MemoryUnits
 import Synchronization
 import TDXStatusCodes
 import Testing
@@ -52,8 +53,9 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         #expect(
             seen.withLock { $0 }
                 == ManagerInterface.Create.Parameters(
-                    name: "web1", memoryBytes: 1 << 30, vcpus: 2, firmware: here + "/Package.swift",
-                    mrowner: digest.lowercased()))
+                    name: NewTrustDomainName(unchecked: "web1"), memoryBytes: MemorySize(unchecked: 1 << 30),
+                    vcpus: VCPUCount(unchecked: 2), firmware: FirmwarePath(unchecked: here + "/Package.swift"),
+                    mrowner: Digest48(unchecked: digest.lowercased())))
     }
 
     @Test func `an answer that cannot be written is a failure`() {
@@ -158,8 +160,9 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
                 guard let asked = try? call.parameters(as: ManagerInterface.Convert.Parameters.self) else { return }
                 call.reply(
                     ManagerInterface.Convert.Reply(
-                        name: asked.name, backend: .memfd, gpa: asked.gpa, bytes: asked.bytes, to: asked.to,
-                        changedBytes: asked.bytes, discardedBytes: 0, milliseconds: 1))
+                        name: asked.name.rawValue, backend: .memfd, gpa: asked.gpa.address.rawValue,
+                        bytes: asked.bytes.size.rawValue, to: asked.to, changedBytes: asked.bytes.size.rawValue,
+                        discardedBytes: 0, milliseconds: 1))
             },
         ])
         let run = #"{"attribute":"shared","bytes":4096,"gpa":0}"#
@@ -201,7 +204,7 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
         let manager = try ManagerStandIn([
             "GetCertificate": { call in
                 let parameters = try? call.parameters(as: ManagerInterface.GetCertificate.Parameters.self)
-                seen.withLock { $0 = parameters?.certificate }
+                seen.withLock { $0 = parameters?.certificate.rawValue }
                 call.reply(ManagerInterface.GetCertificate.Reply(certificate: .sample(holds: false)))
             },
             "ListCertificates": { call in
@@ -235,7 +238,7 @@ private func fail(_ error: ControlError) -> VarlinkServer.Handler {
                 reclaims.withLock { $0.append(parameters.reclaim) }
                 call.reply(
                     ManagerInterface.Verify.Reply(
-                        name: parameters.name, backend: .memfd, reclaimed: parameters.reclaim,
+                        name: parameters.name.rawValue, backend: .memfd, reclaimed: parameters.reclaim,
                         HolderInterface.Verify.Reply(checkedBytes: 4096, ranges: [], milliseconds: 1)))
             },
         ])

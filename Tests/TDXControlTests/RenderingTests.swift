@@ -233,7 +233,7 @@ import Testing
                     directions: directions,
                     hottest: [ConversionHotBlock(gpa: 2 << 20, bytes: 2 << 20, conversions: 2)],
                     storm: ConversionStorm(
-                        rule: ConversionStormRule(conversions: 1, windowMilliseconds: 1000), storms: 1, since: since),
+                        conversions: 1, windowMilliseconds: 1000, storms: 1, since: since),
                     conversions: conversions))
         }
         let empty = reply([direction(.private, 0, none), direction(.shared, 0, none)])

@@ -24,19 +24,19 @@ import Varlink
             "List": { $0.reply(ManagerInterface.List.Reply(domains: domains)) },
             "Show": { call in
                 guard let asked = try? call.parameters(as: ManagerInterface.Show.Parameters.self),
-                    let domain = domains.first(where: { $0.name == asked.name })
+                    let domain = domains.first(where: { $0.name == asked.name.rawValue })
                 else { return call.fail(ControlError.noSuchDomain(name: "?").reply(on: .manager)) }
                 call.reply(ManagerInterface.Show.Reply(domain: domain))
             },
             "Stop": { call in
                 guard let asked = try? call.parameters(as: ManagerInterface.Stop.Parameters.self) else { return }
-                stopped.names.withLock { $0.append(asked.name) }
-                guard asked.name != "web2" else {
+                stopped.names.withLock { $0.append(asked.name.rawValue) }
+                guard asked.name.rawValue != "web2" else {
                     let error = ControlError.wrongState(name: "web2", state: "draining", operation: "stop")
                     return call.fail(error.reply(on: .manager))
                 }
                 var certificate = TeardownCertificate.sample()
-                certificate.name = asked.name
+                certificate.name = asked.name.rawValue
                 call.reply(ManagerInterface.Stop.Reply(certificate: certificate))
             },
         ])
@@ -122,7 +122,7 @@ import Varlink
             "GetCertificate": { call in
                 let asked = try? call.parameters(as: ManagerInterface.GetCertificate.Parameters.self).certificate
                 call.reply(
-                    ManagerInterface.GetCertificate.Reply(certificate: .sample(holds: asked == draining.id)))
+                    ManagerInterface.GetCertificate.Reply(certificate: .sample(holds: asked?.rawValue == draining.id)))
             },
         ])
         // Its certificate is asked for by its id: a TD of the same name may have come.

@@ -6,7 +6,7 @@ import Testing
 @testable import TDXDaemon
 
 @Suite struct RegistryTests {
-    static let name = try! DomainName(validating: "web1")
+    static let name = TrustDomainName(unchecked: "web1")
 
     static func running() throws -> (Registry, DomainRecord) {
         var registry = Registry()

@@ -6,11 +6,11 @@ public import Varlink
 /// More conversions than this in one window are a storm.
 public struct ConversionStormRule: Codable, Hashable, Sendable {
     /// 1 to 1000000000.
-    public var conversions: Int
+    public var conversions: StormCount
     /// 100 to 3600000.
-    public var windowMilliseconds: Int64
+    public var windowMilliseconds: StormWindow
 
-    public init(conversions: Int, windowMilliseconds: Int64) {
+    public init(conversions: StormCount, windowMilliseconds: StormWindow) {
         self.conversions = conversions
         self.windowMilliseconds = windowMilliseconds
     }
@@ -28,7 +28,7 @@ public struct EmulationSettings: Codable, Hashable, Sendable {
     /// The phase of the end at whose beginning the holder stops itself.
     public var pauseAt: EmulationSettings.Pause?
     /// Which page that is taken from the TD the module refuses to give up, from 1.
-    public var failingRemoval: UInt64?
+    public var failingRemoval: RemovalNumber?
     /// The first vCPU never leaves KVM_RUN.
     public var stuckVCPU: Bool?
     /// The kernel has KVM_PRE_FAULT_MEMORY.
@@ -36,7 +36,7 @@ public struct EmulationSettings: Codable, Hashable, Sendable {
 
     public init(
         terminate: EmulationSettings.Terminate? = nil, pauseAt: EmulationSettings.Pause? = nil,
-        failingRemoval: UInt64? = nil, stuckVCPU: Bool? = nil, preFault: Bool? = nil
+        failingRemoval: RemovalNumber? = nil, stuckVCPU: Bool? = nil, preFault: Bool? = nil
     ) {
         self.terminate = terminate
         self.pauseAt = pauseAt
@@ -57,36 +57,53 @@ public struct EmulationSettings: Codable, Hashable, Sendable {
 /// The host's settings that hold for a TD from its build to its end; each null is the holder's own.
 public struct HolderSettings: Codable, Hashable, Sendable {
     /// No backing file is smaller where the TD is larger; a multiple of 2 MiB up to 1 TiB.
-    public var shardMinimumBytes: UInt64?
+    public var shardMinimumBytes: ShardMinimum?
     /// Of one punch: 2 MiB to 64 MiB, a multiple of 2 MiB.
-    public var releaseChunkBytes: UInt64?
+    public var releaseChunkBytes: ReleaseChunk?
     /// Backing files that are given back at a time, 1 to 64.
-    public var releaseThreads: Int?
+    public var releaseThreads: ReleaseThreads?
+    /// When conversions count as a storm; null for 10000 in a second.
+    public var storm: ConversionStormRule?
     public var emulation: EmulationSettings?
 
     public init(
-        shardMinimumBytes: UInt64? = nil, releaseChunkBytes: UInt64? = nil, releaseThreads: Int? = nil,
-        emulation: EmulationSettings? = nil
+        shardMinimumBytes: ShardMinimum? = nil, releaseChunkBytes: ReleaseChunk? = nil,
+        releaseThreads: ReleaseThreads? = nil, storm: ConversionStormRule? = nil, emulation: EmulationSettings? = nil
     ) {
         self.shardMinimumBytes = shardMinimumBytes
         self.releaseChunkBytes = releaseChunkBytes
         self.releaseThreads = releaseThreads
+        self.storm = storm
         self.emulation = emulation
-    }
-
-    public init(from decoder: any Decoder) throws {
-        let fields = try decoder.container(keyedBy: CodingKeys.self)
-        shardMinimumBytes = try fields.decodeIfPresent(UInt64.self, forKey: .shardMinimumBytes, in: 0...1 << 52)
-        releaseChunkBytes = try fields.decodeIfPresent(UInt64.self, forKey: .releaseChunkBytes, in: 0...1 << 52)
-        releaseThreads = try fields.decodeIfPresent(Int.self, forKey: .releaseThreads)
-        emulation = try fields.decodeIfPresent(EmulationSettings.self, forKey: .emulation)
     }
 
     enum CodingKeys: String, CodingKey {
         case shardMinimumBytes = "shard_minimum_bytes"
         case releaseChunkBytes = "release_chunk_bytes"
         case releaseThreads = "release_threads"
+        case storm
         case emulation
+    }
+}
+
+/// What tdxd has set aside for a TD that is to be made.
+public struct Reservation: Codable, Hashable, Sendable {
+    /// 32 hexadecimal digits.
+    public var id: TrustDomainID
+    /// The emulated key id; ignored on backend tdx.
+    public var keyID: UInt16
+    public var ownerUID: UInt32
+
+    public init(id: TrustDomainID, keyID: UInt16, ownerUID: UInt32) {
+        self.id = id
+        self.keyID = keyID
+        self.ownerUID = ownerUID
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case id
+        case keyID = "key_id"
+        case ownerUID = "owner_uid"
     }
 }
 
@@ -281,86 +298,37 @@ public enum HolderInterface {
         }
     }
 
-    /// Builds the TD. The image's descriptor comes with the call as its only file descriptor when firmware is given.
+    /// Builds the TD. The image's descriptor comes with the call as its only file descriptor when the request has
+    /// firmware.
     public enum Build: ControlMethod {
         public static let method = "io.tdxd.Holder.Build"
         public static let streams = true
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
-            public var id: String
-            public var memoryBytes: UInt64
-            public var vcpus: Int
-            /// The image's name; its descriptor comes with the call as the only one.
-            public var firmware: String?
-            /// 96 hexadecimal digits.
-            public var mrconfigid: String?
-            /// 96 hexadecimal digits.
-            public var mrowner: String?
-            /// 96 hexadecimal digits.
-            public var mrownerconfig: String?
-            /// The emulated key id that tdxd has reserved; ignored on backend tdx.
-            public var keyID: UInt16
-            public var ownerUID: UInt32
-            /// All private memory is allocated before the TD is there.
-            public var preallocate: Bool?
-            /// When conversions count as a storm; null for 10000 in a second.
-            public var storm: ConversionStormRule?
-            public var numa: NUMAPolicy?
-            /// All private memory is mapped into the TD's page table before the TD is there.
-            public var prefault: Bool?
+            public var request: CreateRequest
+            public var reservation: Reservation
             /// The host's settings; null for the holder's own.
             public var settings: HolderSettings?
 
-            public init(
-                name: String, id: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil,
-                mrconfigid: String? = nil, mrowner: String? = nil, mrownerconfig: String? = nil, keyID: UInt16,
-                ownerUID: UInt32, preallocate: Bool? = nil, storm: ConversionStormRule? = nil, numa: NUMAPolicy? = nil,
-                prefault: Bool? = nil, settings: HolderSettings? = nil
-            ) {
-                self.name = name
-                self.id = id
-                self.memoryBytes = memoryBytes
-                self.vcpus = vcpus
-                self.firmware = firmware
-                self.mrconfigid = mrconfigid
-                self.mrowner = mrowner
-                self.mrownerconfig = mrownerconfig
-                self.keyID = keyID
-                self.ownerUID = ownerUID
-                self.preallocate = preallocate
-                self.storm = storm
-                self.numa = numa
-                self.prefault = prefault
+            public init(request: CreateRequest, reservation: Reservation, settings: HolderSettings? = nil) {
+                self.request = request
+                self.reservation = reservation
                 self.settings = settings
-            }
-
-            enum CodingKeys: String, CodingKey {
-                case name
-                case id
-                case memoryBytes = "memory_bytes"
-                case vcpus
-                case firmware
-                case mrconfigid
-                case mrowner
-                case mrownerconfig
-                case keyID = "key_id"
-                case ownerUID = "owner_uid"
-                case preallocate
-                case storm
-                case numa
-                case prefault
-                case settings
             }
         }
 
         public struct Reply: Codable, Hashable, Sendable {
             public var progress: Progress?
+            /// In the last reply.
             public var description: Description?
+            /// In the last reply: the backing files, as GetBacking returns them. In this order they come as file
+            /// descriptors, and after them the one that GetFigures returns.
+            public var files: [BackingFile]?
 
-            public init(progress: Progress? = nil, description: Description? = nil) {
+            public init(progress: Progress? = nil, description: Description? = nil, files: [BackingFile]? = nil) {
                 self.progress = progress
                 self.description = description
+                self.files = files
             }
         }
     }
@@ -385,11 +353,11 @@ public enum HolderInterface {
         public static let streams = true
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var gpa: UInt64
-            public var bytes: UInt64
+            public var gpa: PageAddress
+            public var bytes: PageSpan
             public var to: MemorySide
 
-            public init(gpa: UInt64, bytes: UInt64, to: MemorySide) {
+            public init(gpa: PageAddress, bytes: PageSpan, to: MemorySide) {
                 self.gpa = gpa
                 self.bytes = bytes
                 self.to = to
@@ -447,10 +415,10 @@ public enum HolderInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var since: Int64?
-            public var waitMilliseconds: Int64?
+            public var since: ChangeNumber?
+            public var waitMilliseconds: ChangeWait?
 
-            public init(since: Int64? = nil, waitMilliseconds: Int64? = nil) {
+            public init(since: ChangeNumber? = nil, waitMilliseconds: ChangeWait? = nil) {
                 self.since = since
                 self.waitMilliseconds = waitMilliseconds
             }
@@ -493,9 +461,9 @@ public enum HolderInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var last: Int64?
+            public var last: ConversionCount?
 
-            public init(last: Int64? = nil) {
+            public init(last: ConversionCount? = nil) {
                 self.last = last
             }
         }
@@ -528,9 +496,9 @@ public enum HolderInterface {
 
         public struct Parameters: Codable, Hashable, Sendable {
             /// Null for auto.
-            public var policy: String?
+            public var policy: StopPolicy?
 
-            public init(policy: String? = nil) {
+            public init(policy: StopPolicy? = nil) {
                 self.policy = policy
             }
         }
@@ -686,11 +654,11 @@ public enum HolderInterface {
 
         public struct Parameters: Codable, Hashable, Sendable {
             /// As in io.tdxd.Manager; null for auto.
-            public var policy: String?
+            public var policy: StopPolicy?
             /// The memory is kept until Reclaim, and the process with it.
             public var hold: Bool?
 
-            public init(policy: String? = nil, hold: Bool? = nil) {
+            public init(policy: StopPolicy? = nil, hold: Bool? = nil) {
                 self.policy = policy
                 self.hold = hold
             }
@@ -764,11 +732,11 @@ public enum HolderInterface {
 
         public struct Parameters: Codable, Hashable, Sendable {
             /// Null for as fast as it goes.
-            public var bytesPerSecond: UInt64?
+            public var bytesPerSecond: ReleaseRate?
             /// 2 MiB to 64 MiB, a multiple of 2 MiB; null for the holder's own.
-            public var chunkBytes: UInt64?
+            public var chunkBytes: ReleaseChunk?
 
-            public init(bytesPerSecond: UInt64? = nil, chunkBytes: UInt64? = nil) {
+            public init(bytesPerSecond: ReleaseRate? = nil, chunkBytes: ReleaseChunk? = nil) {
                 self.bytesPerSecond = bytesPerSecond
                 self.chunkBytes = chunkBytes
             }
@@ -788,9 +756,9 @@ public enum HolderInterface {
 
         public struct Parameters: Codable, Hashable, Sendable {
             /// Null for as fast as it goes.
-            public var bytesPerSecond: UInt64?
+            public var bytesPerSecond: ReleaseRate?
 
-            public init(bytesPerSecond: UInt64? = nil) {
+            public init(bytesPerSecond: ReleaseRate? = nil) {
                 self.bytesPerSecond = bytesPerSecond
             }
 

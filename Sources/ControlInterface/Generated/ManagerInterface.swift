@@ -35,9 +35,9 @@ public struct NUMAPolicy: Codable, Hashable, Sendable {
     /// bind: these nodes and no others; interleave: page by page over these nodes.
     public var policy: NUMAPolicy.Kind
     /// One or more different numbers, 0 to 63, of nodes with memory.
-    public var nodes: [Int]
+    public var nodes: NUMANodes
 
-    public init(policy: NUMAPolicy.Kind, nodes: [Int]) {
+    public init(policy: NUMAPolicy.Kind, nodes: NUMANodes) {
         self.policy = policy
         self.nodes = nodes
     }
@@ -1096,6 +1096,69 @@ public struct SelfTestStep: Codable, Hashable, Sendable {
     }
 }
 
+/// What `Create` asks for.
+public struct CreateRequest: Codable, Hashable, Sendable {
+    /// 1 to 64 of a-z 0-9 . _ -, the first of them a letter or digit.
+    public var name: NewTrustDomainName
+    /// Whole pages, up to 2^51.
+    public var memoryBytes: MemorySize
+    /// 1 to 1024.
+    public var vcpus: VCPUCount
+    /// Absolute path of a TDVF image, which tdxd opens if the caller may read it; null for empty private memory.
+    public var firmware: FirmwarePath?
+    /// 96 hexadecimal digits.
+    public var mrconfigid: Digest48?
+    /// 96 hexadecimal digits.
+    public var mrowner: Digest48?
+    /// 96 hexadecimal digits.
+    public var mrownerconfig: Digest48?
+    /// All private memory is allocated before the TD is there; a client that leaves meanwhile takes it all back.
+    public var preallocate: Bool?
+    /// How long to wait for memory, a key id, a place under the limit of TDs, or disk (1 to 604800000); null refuses at
+    /// once. Creations that wait are served in their order; one that does not wait takes what is free at its moment.
+    public var waitMilliseconds: CreationWait?
+    /// Null for wherever the allocating thread runs. Where the kernel cannot do it the TD is made all the same, and
+    /// numa of the domain gives the reason.
+    public var numa: NUMAPolicy?
+    /// All private memory is mapped into the TD's page table, too, so that its guest meets no fault at a first touch; a
+    /// client that leaves meanwhile takes it all back. Where the kernel cannot (KVM_CAP_PRE_FAULT_MEMORY is 0) the
+    /// answer is KernelRefused for KVM_PRE_FAULT_MEMORY with EOPNOTSUPP, before any memory is allocated. With
+    /// preallocate, memory is allocated in parallel first.
+    public var prefault: Bool?
+
+    public init(
+        name: NewTrustDomainName, memoryBytes: MemorySize, vcpus: VCPUCount, firmware: FirmwarePath? = nil,
+        mrconfigid: Digest48? = nil, mrowner: Digest48? = nil, mrownerconfig: Digest48? = nil, preallocate: Bool? = nil,
+        waitMilliseconds: CreationWait? = nil, numa: NUMAPolicy? = nil, prefault: Bool? = nil
+    ) {
+        self.name = name
+        self.memoryBytes = memoryBytes
+        self.vcpus = vcpus
+        self.firmware = firmware
+        self.mrconfigid = mrconfigid
+        self.mrowner = mrowner
+        self.mrownerconfig = mrownerconfig
+        self.preallocate = preallocate
+        self.waitMilliseconds = waitMilliseconds
+        self.numa = numa
+        self.prefault = prefault
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case name
+        case memoryBytes = "memory_bytes"
+        case vcpus
+        case firmware
+        case mrconfigid
+        case mrowner
+        case mrownerconfig
+        case preallocate
+        case waitMilliseconds = "wait_ms"
+        case numa
+        case prefault
+    }
+}
+
 public struct HostReport: Codable, Hashable, Sendable {
     public var backend: Backend
     public var emulated: Bool
@@ -1196,68 +1259,7 @@ public enum ManagerInterface {
     public enum Create: ControlMethod {
         public static let method = "io.tdxd.Manager.Create"
         public static let streams = true
-
-        public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
-            public var memoryBytes: UInt64
-            public var vcpus: Int
-            /// Absolute path of a TDVF image, which tdxd opens if the caller may read it; null for empty private
-            /// memory.
-            public var firmware: String?
-            /// 96 hexadecimal digits.
-            public var mrconfigid: String?
-            /// 96 hexadecimal digits.
-            public var mrowner: String?
-            /// 96 hexadecimal digits.
-            public var mrownerconfig: String?
-            /// All private memory is allocated before the TD is there; a client that leaves meanwhile takes it all
-            /// back.
-            public var preallocate: Bool?
-            /// How long to wait for memory, a key id, a place under the limit of TDs, or disk (1 to 604800000); null
-            /// refuses at once. Creations that wait are served in their order; one that does not wait takes what is
-            /// free at its moment.
-            public var waitMilliseconds: Int64?
-            /// Null for wherever the allocating thread runs. Where the kernel cannot do it the TD is made all the same,
-            /// and numa of the domain gives the reason.
-            public var numa: NUMAPolicy?
-            /// All private memory is mapped into the TD's page table, too, so that its guest meets no fault at a first
-            /// touch; a client that leaves meanwhile takes it all back. Where the kernel cannot
-            /// (KVM_CAP_PRE_FAULT_MEMORY is 0) the answer is KernelRefused for KVM_PRE_FAULT_MEMORY with EOPNOTSUPP,
-            /// before any memory is allocated. With preallocate, memory is allocated in parallel first.
-            public var prefault: Bool?
-
-            public init(
-                name: String, memoryBytes: UInt64, vcpus: Int, firmware: String? = nil, mrconfigid: String? = nil,
-                mrowner: String? = nil, mrownerconfig: String? = nil, preallocate: Bool? = nil,
-                waitMilliseconds: Int64? = nil, numa: NUMAPolicy? = nil, prefault: Bool? = nil
-            ) {
-                self.name = name
-                self.memoryBytes = memoryBytes
-                self.vcpus = vcpus
-                self.firmware = firmware
-                self.mrconfigid = mrconfigid
-                self.mrowner = mrowner
-                self.mrownerconfig = mrownerconfig
-                self.preallocate = preallocate
-                self.waitMilliseconds = waitMilliseconds
-                self.numa = numa
-                self.prefault = prefault
-            }
-
-            enum CodingKeys: String, CodingKey {
-                case name
-                case memoryBytes = "memory_bytes"
-                case vcpus
-                case firmware
-                case mrconfigid
-                case mrowner
-                case mrownerconfig
-                case preallocate
-                case waitMilliseconds = "wait_ms"
-                case numa
-                case prefault
-            }
-        }
+        public typealias Parameters = ControlInterface.CreateRequest
 
         public struct Reply: Codable, Hashable, Sendable {
             public var progress: Progress?
@@ -1284,13 +1286,13 @@ public enum ManagerInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
-            public var memoryBytes: Int64
-            public var vcpus: Int64
+            public var name: NewTrustDomainName
+            public var memoryBytes: MemorySize
+            public var vcpus: VCPUCount
             /// Of a TD that the caller has attached before; null for a new one.
             public var id: String?
 
-            public init(name: String, memoryBytes: Int64, vcpus: Int64, id: String? = nil) {
+            public init(name: NewTrustDomainName, memoryBytes: MemorySize, vcpus: VCPUCount, id: String? = nil) {
                 self.name = name
                 self.memoryBytes = memoryBytes
                 self.vcpus = vcpus
@@ -1344,9 +1346,9 @@ public enum ManagerInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
 
-            public init(name: String) {
+            public init(name: TrustDomainName) {
                 self.name = name
             }
         }
@@ -1368,12 +1370,12 @@ public enum ManagerInterface {
         public static let streams = true
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
-            public var gpa: UInt64
-            public var bytes: UInt64
+            public var name: TrustDomainName
+            public var gpa: PageAddress
+            public var bytes: PageSpan
             public var to: MemorySide
 
-            public init(name: String, gpa: UInt64, bytes: UInt64, to: MemorySide) {
+            public init(name: TrustDomainName, gpa: PageAddress, bytes: PageSpan, to: MemorySide) {
                 self.name = name
                 self.gpa = gpa
                 self.bytes = bytes
@@ -1446,9 +1448,9 @@ public enum ManagerInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
 
-            public init(name: String) {
+            public init(name: TrustDomainName) {
                 self.name = name
             }
         }
@@ -1476,13 +1478,13 @@ public enum ManagerInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
             /// The sequence of the answer before; null for the whole map now.
-            public var since: Int64?
+            public var since: ChangeNumber?
             /// 0 to 60000; null for 10000.
-            public var waitMilliseconds: Int64?
+            public var waitMilliseconds: ChangeWait?
 
-            public init(name: String, since: Int64? = nil, waitMilliseconds: Int64? = nil) {
+            public init(name: TrustDomainName, since: ChangeNumber? = nil, waitMilliseconds: ChangeWait? = nil) {
                 self.name = name
                 self.since = since
                 self.waitMilliseconds = waitMilliseconds
@@ -1542,11 +1544,11 @@ public enum ManagerInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
             /// How many single conversions are listed: 0 to 1000; null for 20.
-            public var last: Int64?
+            public var last: ConversionCount?
 
-            public init(name: String, last: Int64? = nil) {
+            public init(name: TrustDomainName, last: ConversionCount? = nil) {
                 self.name = name
                 self.last = last
             }
@@ -1585,28 +1587,28 @@ public enum ManagerInterface {
         public static let streams = true
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
             /// Auto (terminate first where the kernel can), terminate-first (refuse where it does not announce that it
             /// can), dynamic-removal (every private page is removed from the living TD) or deferred (as auto, but its
             /// memory comes back only by Reclaim, or at bytes_per_second where that is given); null for the configured
             /// one.
-            public var policy: String?
+            public var policy: StopPolicy?
             /// What is given back at most, 1 MiB to 1 TiB; null for the configured pace.
-            public var bytesPerSecond: Int64?
+            public var bytesPerSecond: ReleaseRate?
             /// What one punch gives back, 2 MiB to 64 MiB, a multiple of 2 MiB; null for the configured one.
-            public var chunkBytes: Int64?
+            public var chunkBytes: ReleaseChunk?
             /// When the answer comes at the latest, 1 s to 7 days: what is not done by then goes on, and the
             /// certificate names it (pending). null: proofs are repeated for the configured time, and the rest takes
             /// what it takes.
-            public var deadlineMilliseconds: Int64?
+            public var deadlineMilliseconds: EndDeadline?
             /// Proven (the answer comes when the end is proven) or stopped (when the TD runs no more; its memory
             /// follows); null for the configured one. Policy deferred without a pace is answered when the TD runs no
             /// more.
-            public var wait: String?
+            public var wait: StopWait?
 
             public init(
-                name: String, policy: String? = nil, bytesPerSecond: Int64? = nil, chunkBytes: Int64? = nil,
-                deadlineMilliseconds: Int64? = nil, wait: String? = nil
+                name: TrustDomainName, policy: StopPolicy? = nil, bytesPerSecond: ReleaseRate? = nil,
+                chunkBytes: ReleaseChunk? = nil, deadlineMilliseconds: EndDeadline? = nil, wait: StopWait? = nil
             ) {
                 self.name = name
                 self.policy = policy
@@ -1644,13 +1646,13 @@ public enum ManagerInterface {
         public static let streams = true
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
             /// 1 MiB to 1 TiB; null for as fast as it goes.
-            public var bytesPerSecond: Int64?
+            public var bytesPerSecond: ReleaseRate?
             /// As for Stop.
-            public var chunkBytes: Int64?
+            public var chunkBytes: ReleaseChunk?
 
-            public init(name: String, bytesPerSecond: Int64? = nil, chunkBytes: Int64? = nil) {
+            public init(name: TrustDomainName, bytesPerSecond: ReleaseRate? = nil, chunkBytes: ReleaseChunk? = nil) {
                 self.name = name
                 self.bytesPerSecond = bytesPerSecond
                 self.chunkBytes = chunkBytes
@@ -1671,11 +1673,11 @@ public enum ManagerInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
             /// As for Stop; null for the configured one.
-            public var policy: String?
+            public var policy: StopPolicy?
 
-            public init(name: String, policy: String? = nil) {
+            public init(name: TrustDomainName, policy: StopPolicy? = nil) {
                 self.name = name
                 self.policy = policy
             }
@@ -1786,9 +1788,9 @@ public enum ManagerInterface {
 
         public struct Parameters: Codable, Hashable, Sendable {
             /// A TD's id or name; of several of one name the latest.
-            public var certificate: String
+            public var certificate: TrustDomainName
 
-            public init(certificate: String) {
+            public init(certificate: TrustDomainName) {
                 self.certificate = certificate
             }
         }
@@ -1866,11 +1868,11 @@ public enum ManagerInterface {
         public static let streams = false
 
         public struct Parameters: Codable, Hashable, Sendable {
-            public var name: String
+            public var name: TrustDomainName
             /// Whether the side that is not in use is freed.
             public var reclaim: Bool
 
-            public init(name: String, reclaim: Bool) {
+            public init(name: TrustDomainName, reclaim: Bool) {
                 self.name = name
                 self.reclaim = reclaim
             }
@@ -1937,11 +1939,11 @@ public enum ManagerInterface {
             /// module_update only waits for TDs that are being built: others survive it.
             public var purpose: DrainPurpose
             /// Null for the configured one; one that would refuse or wait counts as auto.
-            public var policy: String?
+            public var policy: StopPolicy?
             /// 1 s to 7 days; null to wait without limit.
-            public var deadlineMilliseconds: Int64?
+            public var deadlineMilliseconds: EndDeadline?
 
-            public init(purpose: DrainPurpose, policy: String? = nil, deadlineMilliseconds: Int64? = nil) {
+            public init(purpose: DrainPurpose, policy: StopPolicy? = nil, deadlineMilliseconds: EndDeadline? = nil) {
                 self.purpose = purpose
                 self.policy = policy
                 self.deadlineMilliseconds = deadlineMilliseconds

@@ -54,7 +54,7 @@ public struct EmulationOptions: Sendable {
         case nil: break
         }
         if let phase = settings.pauseAt { changed.pausesAt = Pause(rawValue: phase.rawValue) }
-        if let number = settings.failingRemoval { changed.failingRemoval = Int(clamping: number) }
+        if let number = settings.failingRemoval { changed.failingRemoval = Int(number.rawValue) }
         if let isStuck = settings.stuckVCPU { changed.keepsVCPU = isStuck }
         if let preFaults = settings.preFault { changed.preFaults = preFaults }
         return changed

@@ -12,7 +12,7 @@ internal import TDXEmulator
 /// From nothing to a TD that runs.
 extension Holder {
     /// - Throws: `.wrongState` unless this holder is empty.
-    func beginBuild(_ order: BuildOrder) throws(ControlError) {
+    func beginBuild(_ order: HolderInterface.Build.Parameters) throws(ControlError) {
         try changing(named: order.name) { (state: inout State) throws(OperationRefused) in
             try state.lifecycle.build()
             state.order = order
@@ -22,7 +22,8 @@ extension Holder {
 
     /// Makes, loads and finalizes the TD that `beginBuild` was told of. Whatever fails, nothing of the TD is left.
     func build(
-        _ order: BuildOrder, image: RetainedDescriptor?, progress: @escaping @Sendable (Progress) -> Void
+        _ order: HolderInterface.Build.Parameters, image: RetainedDescriptor?,
+        progress: @escaping @Sendable (Progress) -> Void
     ) throws(ControlError) -> HolderInterface.Description {
         do throws(ControlError) {
             let start = MonotonicInstant.now
@@ -48,19 +49,23 @@ extension Holder {
     }
 
     private func make(
-        _ order: BuildOrder, image: RetainedDescriptor?, progress: @escaping @Sendable (Progress) -> Void
+        _ order: HolderInterface.Build.Parameters, image: RetainedDescriptor?,
+        progress: @escaping @Sendable (Progress) -> Void
     ) throws(ControlError) -> Built {
-        let (layout, plan) = try Self.plan(order, image: image)
-        let system = try host.makeSystem(keyID: order.keyID, emulation: emulation)
+        let request = order.request
+        let (layout, plan) = try Self.plan(request, image: image)
+        let system = try host.makeSystem(keyID: KeyID(order.reservation.keyID), emulation: emulation)
         var configuration = TrustDomainConfiguration(
-            name: "tdxd-\(order.name)", layout: layout, plan: plan, vcpus: order.vcpus, mrConfigID: order.mrConfigID,
-            mrOwner: order.mrOwner, mrOwnerConfig: order.mrOwnerConfig)
-        configuration.isPreallocated = order.isPreallocated
-        configuration.isPrefaulted = order.isPrefaulted
+            name: "tdxd-\(request.name)", layout: layout, plan: plan, vcpus: request.vcpus.count,
+            mrConfigID: request.mrconfigid?.bytes ?? TrustDomainConfiguration.noIdentity,
+            mrOwner: request.mrowner?.bytes ?? TrustDomainConfiguration.noIdentity,
+            mrOwnerConfig: request.mrownerconfig?.bytes ?? TrustDomainConfiguration.noIdentity)
+        configuration.isPreallocated = request.preallocate ?? false
+        configuration.isPrefaulted = request.prefault ?? false
         configuration.shards = Self.shardPolicy(
-            regions: layout.regions.count, minimum: order.settings.shardMinimumBytes.map { ByteCount($0) })
+            regions: layout.regions.count, minimum: order.settings?.shardMinimumBytes?.bytes)
         configuration.observer = observer(order)
-        configuration.placement = order.numa.map { MemoryPlacement($0) }
+        configuration.placement = request.numa.map { MemoryPlacement($0) }
         // This thread allocates all private memory, or starts those that do, as long as this process lives.
         let threadsArePlaced = configuration.placement?.takeOver() ?? false
         let domain: ConfidentialMemory.TrustDomain
@@ -101,12 +106,13 @@ extension Holder {
     }
 
     /// Remembers the TD's conversions, and has the journal told of what somebody should know.
-    private func observer(_ order: BuildOrder) -> ConversionObserver {
+    private func observer(_ order: HolderInterface.Build.Parameters) -> ConversionObserver {
         var log = log
         log[metadataKey: "td"] = "\(order.name)"
-        log[metadataKey: "id"] = "\(order.id)"
+        log[metadataKey: "id"] = "\(order.reservation.id)"
         let journal = ConversionJournal(log: log)
-        return ConversionObserver(storm: order.storm) { [reporter] event, observer in
+        return ConversionObserver(storm: order.settings?.storm.map { StormRule($0) } ?? StormRule()) {
+            [reporter] event, observer in
             reporter.run { journal.note(event, observer) }
         }
     }
@@ -142,17 +148,17 @@ extension Holder {
     }
 
     private static func plan(
-        _ order: BuildOrder, image: RetainedDescriptor?
+        _ request: CreateRequest, image: RetainedDescriptor?
     ) throws(ControlError) -> (GuestMemoryLayout, LoadPlan) {
         guard let image else {
             do throws(FirmwareError) {
-                return (try GuestMemoryLayout(memory: order.memory), .empty)
+                return (try GuestMemoryLayout(memory: request.memoryBytes.bytes), .empty)
             } catch {
                 throw .invalidField(
-                    field: "memory_bytes", value: String(order.memory.rawValue), limit: withoutSentence(error.limit))
+                    field: "memory_bytes", value: "\(request.memoryBytes)", limit: withoutSentence(error.limit))
             }
         }
-        let path = order.firmware ?? ""
+        let path = request.firmware?.rawValue ?? ""
         let bytes: [UInt8]
         do throws(FirmwareRefused) {
             bytes = try FirmwareDescriptor.read(image.descriptor, path: path)
@@ -161,7 +167,7 @@ extension Holder {
         }
         do throws(FirmwareError) {
             let image = try TDVFImage(bytes)
-            let layout = try GuestMemoryLayout(memory: order.memory, firmware: image.size)
+            let layout = try GuestMemoryLayout(memory: request.memoryBytes.bytes, firmware: image.size)
             return (layout, try LoadPlan(image: image, layout: layout))
         } catch {
             throw .firmwareRejected(path: path, reason: "\(error)")
@@ -177,5 +183,18 @@ extension Holder {
         policy.maximumPerRegion = min(policy.maximumPerRegion, most)
         if let minimum { policy.minimumSize = minimum }
         return policy
+    }
+}
+
+extension HolderInterface.Build.Parameters {
+    /// The TD's.
+    var name: String { request.name.rawValue }
+}
+
+extension StormRule {
+    init(_ rule: ConversionStormRule) {
+        self.init(
+            conversions: Int(rule.conversions.rawValue),
+            milliseconds: UInt64(clamping: rule.windowMilliseconds.rawValue))
     }
 }

@@ -14,7 +14,7 @@ extension Holder {
     ) throws(ControlError) -> HolderInterface.Convert.Reply {
         let built = try runnable("Convert")
         let start = MonotonicInstant.now
-        let range = try range(of: request)
+        let range = try request.range()
         func reply(_ result: ConversionResult, _ step: Progress? = nil) -> HolderInterface.Convert.Reply {
             HolderInterface.Convert.Reply(result, since: start, step)
         }
@@ -40,23 +40,13 @@ extension Holder {
     ) throws(ControlError) -> HolderInterface.Convert.Reply? {
         let built = try runnable("Convert")
         let start = MonotonicInstant.now
-        let range = try range(of: request)
+        let range = try request.range()
         do {
             let result = try built.domain.convertAtOnce(range, to: request.to == .private ? .private : .shared)
             return result.map { HolderInterface.Convert.Reply($0, since: start) }
         } catch {
             throw ControlError(error, name: name)
         }
-    }
-
-    private func range(
-        of request: HolderInterface.Convert.Parameters
-    ) throws(ControlError) -> GuestPhysicalRange {
-        let size = ByteCount(request.bytes)
-        guard let range = GuestPhysicalRange(validating: GuestPhysicalAddress(request.gpa), size: size) else {
-            throw .invalidField(field: "bytes", value: String(request.bytes), limit: "gpa + bytes below 2^64")
-        }
-        return range
     }
 }
 

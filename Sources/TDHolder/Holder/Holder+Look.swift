@@ -11,15 +11,17 @@ extension Holder {
         let domain = now.built?.domain.describe()
         let backend = host.backend
         return HolderInterface.Description(
-            name: now.order?.name ?? "", id: now.order?.id ?? "", state: now.lifecycle.state,
-            reason: now.lifecycle.reason, backend: backend, memoryBytes: now.order?.memory.rawValue ?? 0,
+            name: now.order?.name ?? "", id: now.order?.reservation.id.rawValue ?? "", state: now.lifecycle.state,
+            reason: now.lifecycle.reason, backend: backend,
+            memoryBytes: now.order?.request.memoryBytes.bytes.rawValue ?? 0,
             privateBytes: domain?.pages[.private].bytes.rawValue ?? 0,
             sharedBytes: domain?.pages[.shared].bytes.rawValue ?? 0,
             convertingBytes: domain?.pages.converting.bytes.rawValue ?? 0,
             residentPrivateBytes: domain?.resident?.private.rawValue,
-            residentSharedBytes: domain?.resident?.shared.rawValue, vcpus: now.order?.vcpus ?? 0,
-            keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd, firmware: now.order?.firmware,
-            createdAt: now.createdAt, ownerUID: now.order?.ownerUID ?? 0,
+            residentSharedBytes: domain?.resident?.shared.rawValue, vcpus: now.order?.request.vcpus.count ?? 0,
+            keyID: now.built?.keyID, pid: CurrentProcess.pid, mrtd: now.built?.mrtd,
+            firmware: now.order?.request.firmware?.rawValue,
+            createdAt: now.createdAt, ownerUID: now.order?.reservation.ownerUID ?? 0,
             ending: now.ending,
             numa: now.built?.placement, lastWill: lastWill)
     }
@@ -32,7 +34,7 @@ extension Holder {
     func mapChanges(since sequence: UInt64?) throws(ControlError) -> HolderInterface.MapChanges.Reply? {
         let memory = try runnable("MapChanges").domain.memory
         if let sequence, case .changes(let changes) = memory.changes(since: sequence) {
-            let told = changes.prefix(MapFollowing.mostChanges)
+            let told = changes.prefix(HolderInterface.MapChanges.mostChanges)
             guard let last = told.last else { return nil }
             return .init(
                 sequence: Int64(clamping: last.sequence), snapshot: false, runs: told.map { MemoryRun($0.run) })

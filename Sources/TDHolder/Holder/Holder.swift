@@ -10,7 +10,8 @@ internal import Synchronization
 final class Holder: Sendable {
     struct State {
         var lifecycle = HolderLifecycle()
-        var order: BuildOrder?
+        /// What Build asked for.
+        var order: HolderInterface.Build.Parameters?
         var createdAt = ""
         var built: Built?
         /// What was reported of a TD whose memory is held.
@@ -72,16 +73,16 @@ final class Holder: Sendable {
 
     /// How the TD is ended.
     var policy: TeardownPolicy {
-        guard let settings = state.withLock({ $0.order })?.settings else { return ownPolicy }
+        guard let settings = state.withLock({ $0.order?.settings }) else { return ownPolicy }
         var policy = ownPolicy
-        if let chunk = settings.releaseChunkBytes { policy.chunk = ByteCount(chunk) }
-        if let threads = settings.releaseThreads { policy.threads = threads }
+        if let chunk = settings.releaseChunkBytes { policy.chunk = chunk.bytes }
+        if let threads = settings.releaseThreads { policy.threads = threads.count }
         return policy
     }
 
     /// What an emulated backend plays.
     var emulation: EmulationOptions {
-        host.emulation.changed(by: state.withLock { $0.order }?.settings.emulation)
+        host.emulation.changed(by: state.withLock { $0.order?.settings?.emulation })
     }
 
     // MARK: State

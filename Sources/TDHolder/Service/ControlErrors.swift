@@ -9,10 +9,6 @@ internal import TDXStatusCodes
 // What the rooms below throw, as the errors of io.tdxd.Holder.
 
 extension ControlError {
-    init(_ error: Refusal) {
-        self = .invalidField(field: error.field, value: error.value, limit: error.limit)
-    }
-
     init(_ error: FirmwareRefused) { self = .firmwareRejected(path: error.path, reason: error.reason) }
 
     init(_ error: OperationRefused, name: String) {

@@ -25,10 +25,9 @@ extension HolderInterface.Conversions.Reply {
                     gpa: $0.address.rawValue, bytes: HotBlock.size.rawValue, conversions: $0.conversions)
             },
             storm: ConversionStorm(
-                rule: ConversionStormRule(
-                    conversions: report.storm.rule.conversions,
-                    windowMilliseconds: Int64(clamping: report.storm.rule.milliseconds)),
-                storms: report.storm.storms, since: report.storm.since.map { clocks.rfc3339($0) }),
+                conversions: report.storm.rule.conversions,
+                windowMilliseconds: Int64(clamping: report.storm.rule.milliseconds), storms: report.storm.storms,
+                since: report.storm.since.map { clocks.rfc3339($0) }),
             conversions: report.records.map { ConversionAccount($0, clocks) })
     }
 }

@@ -31,14 +31,236 @@ final class HolderService: Sendable {
         self.onBuildFailed = onBuildFailed
     }
 
+    /// Every method by name. Only the user that this process runs as, or root, may call.
     var handlers: [String: VarlinkServer.Handler] {
-        [
-            "Build": guarded(build), "Describe": guarded(describe), "Convert": guarded(convert), "Map": guarded(map),
-            "Verify": guarded(verify), "PlanStop": guarded(planStop), "GetBacking": guarded(getBacking),
-            "Stop": guarded(stop), "Reclaim": guarded(reclaim), "MapChanges": guarded(mapChanges),
-            "SetPace": guarded(setPace), "GetFigures": guarded(getFigures), "Conversions": guarded(conversions),
-            "GetPrivateRanges": guarded(getPrivateRanges),
-        ]
+        let own = CurrentProcess.effectiveUID
+        return Dictionary(
+            uniqueKeysWithValues: HolderInterface.Method.allCases.map { method in
+                let handler = handler(of: method)
+                return (
+                    method.rawValue,
+                    { call in
+                        guard call.peer.uid == own || call.peer.uid == 0 else {
+                            let error = ControlError.notPermitted(
+                                needed: own == 0 ? "root" : "uid \(own) or root",
+                                reason: "the caller has uid \(call.peer.uid)")
+                            return call.fail(error.reply(on: .holder))
+                        }
+                        handler(call)
+                    }
+                )
+            })
+    }
+
+    /// The table of methods: what takes each call's parameters, and where it runs.
+    private func handler(of method: HolderInterface.Method) -> VarlinkServer.Handler {
+        typealias Interface = HolderInterface
+        return switch method {
+        case .build:
+            onLoop(Interface.Build.self) { service, call, request throws(ControlError) in
+                try service.build(call, request)
+            }
+        case .describe:
+            look(Interface.Describe.self) { holder, _ throws(ControlError) in
+                .init(description: try holder.describe())
+            }
+        case .convert:
+            onLoop(Interface.Convert.self) { service, call, request throws(ControlError) in
+                try service.convert(call, request)
+            }
+        case .map:
+            look(Interface.Map.self) { holder, _ throws(ControlError) in .init(runs: try holder.map()) }
+        case .mapChanges:
+            onLoop(Interface.MapChanges.self) { service, call, request throws(ControlError) in
+                service.followers.follow(
+                    call, since: request.since.map { UInt64($0.rawValue) },
+                    wait: (request.waitMilliseconds ?? .standard).duration)
+            }
+        case .conversions:
+            look(Interface.Conversions.self) { holder, request throws(ControlError) in
+                try holder.conversions(last: (request.last ?? .standard).count)
+            }
+        case .planStop:
+            look(Interface.PlanStop.self) { holder, request throws(ControlError) in
+                try holder.planStop(.init(request.policy ?? .auto))
+            }
+        case .verify:
+            work(Interface.Verify.self) { holder, request throws(ControlError) in
+                try holder.verify(reclaim: request.reclaim)
+            }
+        case .getBacking:
+            lookWithFiles(Interface.GetBacking.self) { holder, _ throws(ControlError) in
+                let backing = try holder.backing()
+                return (.init(files: backing.files), backing.descriptors)
+            }
+        case .getFigures:
+            lookWithFiles(Interface.GetFigures.self) { holder, _ throws(ControlError) in
+                (.init(), [try holder.figures()])
+            }
+        case .getPrivateRanges:
+            lookWithFiles(Interface.GetPrivateRanges.self) { holder, _ throws(ControlError) in
+                let ranges = try holder.privateRanges()
+                return (.init(sequence: Int64(clamping: ranges.sequence)), [ranges.file])
+            }
+        case .stop:
+            onLoop(Interface.Stop.self) { service, call, request throws(ControlError) in
+                try service.stop(call, request)
+            }
+        case .reclaim:
+            onLoop(Interface.Reclaim.self) { service, call, request throws(ControlError) in
+                try service.reclaim(call, request)
+            }
+        case .setPace:
+            onLoop(Interface.SetPace.self) { service, call, request throws(ControlError) in
+                service.holder.setPace(request.bytesPerSecond?.bytesPerSecond)
+                call.reply()
+            }
+        }
+    }
+
+    // MARK: Where a call runs
+
+    private typealias Answer<Method: ControlMethod> =
+        @Sendable (Holder, Method.Parameters) throws(ControlError) -> Method.Reply
+    private typealias AnswerWithFiles<Method: ControlMethod> =
+        @Sendable (Holder, Method.Parameters) throws(ControlError) -> (Method.Reply, [RetainedDescriptor])
+
+    /// On the event loop, which it must not block; it answers the call itself, now or later.
+    private func onLoop<Method: ControlMethod>(
+        _: Method.Type,
+        _ body: @escaping @Sendable (HolderService, VarlinkCall, Method.Parameters) throws(ControlError) -> Void
+    ) -> VarlinkServer.Handler {
+        { [self] call in
+            do throws(VarlinkErrorReply) {
+                let parameters = try call.request(Method.Parameters.self, on: .holder)
+                do throws(ControlError) { try body(self, call, parameters) } catch { throw error.reply(on: .holder) }
+            } catch {
+                call.fail(error)
+            }
+        }
+    }
+
+    /// On the inspector.
+    private func look<Method: ControlMethod>(
+        _ method: Method.Type, _ body: @escaping Answer<Method>
+    ) -> VarlinkServer.Handler { run(method, on: inspector, body) }
+
+    /// On the worker, after what it has to do already.
+    private func work<Method: ControlMethod>(
+        _ method: Method.Type, _ body: @escaping Answer<Method>
+    ) -> VarlinkServer.Handler { run(method, on: worker, body) }
+
+    private func run<Method: ControlMethod>(
+        _ method: Method.Type, on thread: SerialWorker, _ body: @escaping Answer<Method>
+    ) -> VarlinkServer.Handler {
+        onLoop(method) { service, call, parameters throws(ControlError) in
+            thread.run { Self.finish(call) { () throws(ControlError) in try body(service.holder, parameters) } }
+        }
+    }
+
+    /// On the inspector; file descriptors go with the reply.
+    private func lookWithFiles<Method: ControlMethod>(
+        _ method: Method.Type, _ body: @escaping AnswerWithFiles<Method>
+    ) -> VarlinkServer.Handler {
+        onLoop(method) { service, call, parameters throws(ControlError) in
+            service.inspector.run {
+                do throws(ControlError) {
+                    let (reply, descriptors) = try body(service.holder, parameters)
+                    call.reply(reply, descriptors: descriptors)
+                } catch {
+                    call.fail(error.reply(on: .holder))
+                }
+            }
+        }
+    }
+
+    private static func finish(_ call: VarlinkCall, _ body: () throws(ControlError) -> some Encodable) {
+        do throws(ControlError) { call.reply(try body()) } catch { call.fail(error.reply(on: .holder)) }
+    }
+
+    // MARK: Calls
+
+    private func build(_ call: VarlinkCall, _ order: HolderInterface.Build.Parameters) throws(ControlError) {
+        let count = call.receivedDescriptors.count
+        guard count == (order.request.firmware == nil ? 0 : 1) else {
+            throw .invalidField(
+                field: "firmware", value: "\(count) descriptors",
+                limit: "the image's descriptor alone, or no descriptor without firmware")
+        }
+        var image: RetainedDescriptor?
+        if let descriptor = call.receivedDescriptors.takeFirst() { image = RetainedDescriptor(descriptor) }
+        try holder.beginBuild(order)
+        let throttle = ProgressThrottle()
+        worker.run { [holder, onBuildFailed, image] in
+            do throws(ControlError) {
+                let description = try holder.build(order, image: image) {
+                    if throttle.isDue($0) { call.replyContinues(HolderInterface.Build.Reply(progress: $0)) }
+                }
+                let backing = try holder.backing()
+                call.reply(
+                    HolderInterface.Build.Reply(description: description, files: backing.files),
+                    descriptors: backing.descriptors + [try holder.figures()])
+            } catch {
+                call.fail(error.reply(on: .holder))
+                onBuildFailed()
+            }
+        }
+    }
+
+    private func convert(_ call: VarlinkCall, _ request: HolderInterface.Convert.Parameters) throws(ControlError) {
+        if try convertAtOnce(call, request) { return }
+        let isLong = request.bytes.size > HolderInterface.Convert.chunk
+        let throttle = isLong ? ProgressThrottle() : nil
+        worker.run { [holder, followers] in
+            Self.finish(call) { () throws(ControlError) in
+                // Who asked for one answer alone need not be there for the work to be wanted.
+                try holder.convert(request, isLeft: { call.wantsMore && call.isCancelled }) { soFar in
+                    guard let throttle, let step = soFar.progress, throttle.isDue(step) else { return }
+                    call.replyContinues(soFar)
+                    followers.wake()
+                }
+            }
+            followers.wake()
+        }
+    }
+
+    /// Does on the loop what takes no longer than waking the worker up. All work for the worker comes from the loop, so that
+    /// nothing overlaps with it and nothing overtakes what waits.
+    /// - Returns: whether the call is answered.
+    private func convertAtOnce(
+        _ call: VarlinkCall, _ request: HolderInterface.Convert.Parameters
+    ) throws(ControlError) -> Bool {
+        guard worker.isIdle, let reply = try holder.convertAtOnce(request) else { return false }
+        call.reply(reply)
+        followers.wake()
+        return true
+    }
+
+    private func stop(_ call: VarlinkCall, _ request: HolderInterface.Stop.Parameters) throws(ControlError) {
+        let order = TeardownPolicy.Order(request.policy ?? .auto)
+        try holder.beginStop(order)
+        followers.wake()
+        let throttle = ProgressThrottle()
+        worker.run { [holder, onFinished] in
+            let (reply, isHeld) = holder.stop(order, holds: request.hold ?? false) {
+                if throttle.isDue($0) { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
+            }
+            call.reply(reply)
+            if !isHeld { onFinished() }
+        }
+    }
+
+    private func reclaim(_ call: VarlinkCall, _ request: HolderInterface.Reclaim.Parameters) throws(ControlError) {
+        try holder.beginReclaim()
+        holder.setPace(request.bytesPerSecond?.bytesPerSecond)
+        let throttle = ProgressThrottle()
+        worker.run { [holder, onFinished] in
+            let (reply, isHeld) = holder.reclaim(chunk: request.chunkBytes?.bytes) {
+                if throttle.isDue($0) { call.replyContinues(HolderInterface.Reclaim.Reply(progress: $0)) }
+            }
+            call.reply(reply)
+            if !isHeld { onFinished() }
+        }
     }
 
     /// Ends the TD in an orderly way without anyone having called, behind whatever the worker is doing. Where a page could not
@@ -57,228 +279,5 @@ final class HolderService: Sendable {
             }
             if !isHeld { onFinished() }
         }
-    }
-
-    // MARK: Calls
-
-    private typealias Body = @Sendable (VarlinkCall) throws(VarlinkErrorReply) -> Void
-
-    /// Only the user that this process runs as, or root, may call.
-    private func guarded(_ body: @escaping Body) -> VarlinkServer.Handler {
-        { call in
-            let own = CurrentProcess.effectiveUID
-            guard call.peer.uid == own || call.peer.uid == 0 else {
-                let needed = own == 0 ? "root" : "uid \(own) or root"
-                let error = ControlError.notPermitted(needed: needed, reason: "the caller has uid \(call.peer.uid)")
-                return call.fail(error.reply(on: .holder))
-            }
-            do throws(VarlinkErrorReply) { try body(call) } catch { call.fail(error) }
-        }
-    }
-
-    private func build(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.Build.Parameters.self)
-        let order = try answering { () throws(ControlError) in
-            do throws(Refusal) { return try BuildOrder(parameters) } catch { throw ControlError(error) }
-        }
-        let count = call.receivedDescriptors.count
-        guard count == (order.firmware == nil ? 0 : 1) else {
-            let limit = "the image's descriptor alone, or no descriptor without firmware"
-            let error = ControlError.invalidField(field: "firmware", value: "\(count) descriptors", limit: limit)
-            throw error.reply(on: .holder)
-        }
-        var image: RetainedDescriptor?
-        if let descriptor = call.receivedDescriptors.takeFirst() { image = RetainedDescriptor(descriptor) }
-        try answering { () throws(ControlError) in try holder.beginBuild(order) }
-        let throttle = ProgressThrottle()
-        worker.run { [holder, onBuildFailed, image] in
-            do throws(ControlError) {
-                let description = try holder.build(order, image: image) {
-                    if throttle.isDue($0) { call.replyContinues(HolderInterface.Build.Reply(progress: $0)) }
-                }
-                call.reply(HolderInterface.Build.Reply(description: description))
-            } catch {
-                call.fail(error.reply(on: .holder))
-                onBuildFailed()
-            }
-        }
-    }
-
-    private func describe(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        inspector.run { [holder] in
-            Self.finish(call) { () throws(ControlError) in
-                HolderInterface.Describe.Reply(description: try holder.describe())
-            }
-        }
-    }
-
-    private func convert(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.Convert.Parameters.self)
-        if try convertAtOnce(call, parameters) { return }
-        let isLong = parameters.bytes > HolderInterface.Convert.chunkBytes
-        let throttle = isLong ? ProgressThrottle() : nil
-        worker.run { [holder, followers] in
-            Self.finish(call) { () throws(ControlError) in
-                // Who asked for one answer alone need not be there for the work to be wanted.
-                try holder.convert(parameters, isLeft: { call.wantsMore && call.isCancelled }) { soFar in
-                    guard let throttle, let step = soFar.progress, throttle.isDue(step) else { return }
-                    call.replyContinues(soFar)
-                    followers.wake()
-                }
-            }
-            followers.wake()
-        }
-    }
-
-    /// Does on the loop what takes no longer than waking the worker up. All work for the worker comes from the loop, so that
-    /// nothing overlaps with it and nothing overtakes what waits.
-    /// - Returns: whether the call is answered.
-    private func convertAtOnce(
-        _ call: VarlinkCall, _ parameters: HolderInterface.Convert.Parameters
-    ) throws(VarlinkErrorReply) -> Bool {
-        guard worker.isIdle else { return false }
-        let reply = try answering { () throws(ControlError) in try holder.convertAtOnce(parameters) }
-        guard let reply else { return false }
-        call.reply(reply)
-        followers.wake()
-        return true
-    }
-
-    private func mapChanges(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.MapChanges.Parameters.self)
-        let (since, wait) = try answering { () throws(ControlError) in
-            (
-                try MapFollowing.checkedSequence(parameters.since),
-                try MapFollowing.checkedWait(parameters.waitMilliseconds)
-            )
-        }
-        followers.follow(call, since: since, wait: wait)
-    }
-
-    private func verify(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.Verify.Parameters.self)
-        worker.run { [holder] in
-            Self.finish(call) { () throws(ControlError) in try holder.verify(reclaim: parameters.reclaim) }
-        }
-    }
-
-    private func map(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        inspector.run { [holder] in
-            Self.finish(call) { () throws(ControlError) in HolderInterface.Map.Reply(runs: try holder.map()) }
-        }
-    }
-
-    private func conversions(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.Conversions.Parameters.self)
-        let last = try answering { () throws(ControlError) in
-            try HolderInterface.Conversions.checkedLast(parameters.last)
-        }
-        inspector.run { [holder] in
-            Self.finish(call) { () throws(ControlError) in try holder.conversions(last: last) }
-        }
-    }
-
-    private func getBacking(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        inspector.run { [holder] in
-            do throws(ControlError) {
-                let backing = try holder.backing()
-                call.reply(
-                    HolderInterface.GetBacking.Reply(files: backing.files), descriptors: backing.descriptors)
-            } catch {
-                call.fail(error.reply(on: .holder))
-            }
-        }
-    }
-
-    private func getFigures(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        inspector.run { [holder] in
-            do throws(ControlError) {
-                call.reply(NoParameters(), descriptors: [try holder.figures()])
-            } catch {
-                call.fail(error.reply(on: .holder))
-            }
-        }
-    }
-
-    private func getPrivateRanges(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        inspector.run { [holder] in
-            do throws(ControlError) {
-                let ranges = try holder.privateRanges()
-                call.reply(
-                    HolderInterface.GetPrivateRanges.Reply(sequence: Int64(clamping: ranges.sequence)),
-                    descriptors: [ranges.file])
-            } catch {
-                call.fail(error.reply(on: .holder))
-            }
-        }
-    }
-
-    private func planStop(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let order = try order(try call.parameters(as: HolderInterface.PlanStop.Parameters.self).policy)
-        inspector.run { [holder] in
-            Self.finish(call) { () throws(ControlError) in try holder.planStop(order) }
-        }
-    }
-
-    private func stop(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.Stop.Parameters.self)
-        let order = try order(parameters.policy)
-        try answering { () throws(ControlError) in try holder.beginStop(order) }
-        followers.wake()
-        let throttle = ProgressThrottle()
-        worker.run { [holder, onFinished] in
-            let (reply, isHeld) = holder.stop(order, holds: parameters.hold ?? false) {
-                if throttle.isDue($0) { call.replyContinues(HolderInterface.Stop.Reply(progress: $0)) }
-            }
-            call.reply(reply)
-            if !isHeld { onFinished() }
-        }
-    }
-
-    private func order(_ policy: String?) throws(VarlinkErrorReply) -> TeardownPolicy.Order {
-        try answering { () throws(ControlError) in
-            TeardownPolicy.Order(try StopPolicy(validating: policy, standard: .auto))
-        }
-    }
-
-    private func reclaim(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.Reclaim.Parameters.self)
-        let chunk = try parameters.chunkBytes.map { bytes throws(VarlinkErrorReply) in
-            try answering { () throws(ControlError) in ByteCount(try ReleaseLimits.checkedChunk(bytes)) }
-        }
-        let pace = try pace(parameters.bytesPerSecond)
-        try answering { () throws(ControlError) in try holder.beginReclaim() }
-        holder.setPace(pace)
-        let throttle = ProgressThrottle()
-        worker.run { [holder, onFinished] in
-            let (reply, isHeld) = holder.reclaim(chunk: chunk) {
-                if throttle.isDue($0) { call.replyContinues(HolderInterface.Reclaim.Reply(progress: $0)) }
-            }
-            call.reply(reply)
-            if !isHeld { onFinished() }
-        }
-    }
-
-    private func setPace(_ call: VarlinkCall) throws(VarlinkErrorReply) {
-        let parameters = try call.parameters(as: HolderInterface.SetPace.Parameters.self)
-        holder.setPace(try pace(parameters.bytesPerSecond))
-        call.reply(NoParameters())
-    }
-
-    private func pace(_ bytesPerSecond: UInt64?) throws(VarlinkErrorReply) -> UInt64? {
-        guard let bytesPerSecond else { return nil }
-        return try answering { () throws(ControlError) in try ReleaseLimits.checkedPace(bytesPerSecond) }
-    }
-
-    // MARK: Answers
-
-    private func answering<Result>(
-        _ body: () throws(ControlError) -> Result
-    ) throws(VarlinkErrorReply) -> Result {
-        do throws(ControlError) { return try body() } catch { throw error.reply(on: .holder) }
-    }
-
-    private static func finish(_ call: VarlinkCall, _ body: () throws(ControlError) -> some Encodable) {
-        do throws(ControlError) { call.reply(try body()) } catch { call.fail(error.reply(on: .holder)) }
     }
 }

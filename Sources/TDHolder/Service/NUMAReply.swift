@@ -5,11 +5,10 @@ internal import LinuxSystem
 // NUMA policies of the interface and of the rooms below.
 
 extension MemoryPlacement {
-    /// - Parameter policy: checked.
     init(_ policy: NUMAPolicy) {
         self.init(
             policy: policy.policy == .bind ? .bind : .interleave,
-            nodes: policy.nodes.reduce(into: []) { $0.insert(.node($1)) })
+            nodes: policy.nodes.rawValue.reduce(into: []) { $0.insert(.node($1)) })
     }
 }
 

@@ -33,8 +33,8 @@ struct CertificateShowCommand: ControlCommand {
         commandName: "show", abstract: "Shows one certificate in full.",
         discussion: "Of several TDs of one name the latest is meant. The exit status is 1 if it is not complete.")
 
-    @Argument(help: "The TD's name or id.", transform: parseName)
-    var certificate: String
+    @Argument(help: "The TD's name or id.", transform: parseTerm)
+    var certificate: TrustDomainName
 
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl

@@ -11,20 +11,16 @@ struct ConversionsCommand: ControlCommand {
             and the last of them one by one. --json tells up to 64 blocks.
             """)
 
-    @Argument(help: "The TD's name.", transform: parseName)
-    var name: String
+    @Argument(help: "The TD's name.", transform: parseTerm)
+    var name: TrustDomainName
 
-    @Option(help: ArgumentHelp("How many of the last conversions are shown, 0 to 1000.", valueName: "number"))
-    var last = HolderInterface.Conversions.standardLast
+    @Option(
+        help: ArgumentHelp("How many of the last conversions are shown, 0 to 1000.", valueName: "number"),
+        transform: parseNumber)
+    var last = ConversionCount.standard
 
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
-
-    func validate() throws {
-        guard HolderInterface.Conversions.lasts.contains(last) else {
-            throw ValidationError("--last is \(last): it must be 0 to 1000")
-        }
-    }
 
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
         let reply = try context.withManager { client throws(VarlinkClientError) in

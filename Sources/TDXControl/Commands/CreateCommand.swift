@@ -8,35 +8,36 @@ struct CreateCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "create", abstract: "Creates a TD, loads and measures its firmware, and finalizes it.")
 
-    @Argument(help: "Its name: 1 to 64 of a-z 0-9 . _ -", transform: parseName)
-    var name: String
+    @Argument(help: "Its name: 1 to 64 of a-z 0-9 . _ -", transform: parseTerm)
+    var name: NewTrustDomainName
 
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp("Its memory, such as 512M, 1.5G or 4GiB (powers of 1,024).", valueName: "size"),
-        transform: parseSize)
-    var memory: ByteCount
+        transform: parseBytes)
+    var memory: MemorySize
 
     @Option(
-        name: [.customShort("c"), .long], help: ArgumentHelp("How many virtual CPUs it has.", valueName: "count"))
-    var vcpus = 1
+        name: [.customShort("c"), .long],
+        help: ArgumentHelp("How many virtual CPUs it has, 1 to 1024.", valueName: "count"), transform: parseNumber)
+    var vcpus = VCPUCount(unchecked: 1)
 
     @Option(
         name: .shortAndLong,
         help: ArgumentHelp("A TDVF firmware image; without one, memory is private and empty.", valueName: "path"),
-        completion: .file(), transform: parsePath)
-    var firmware: String?
+        completion: .file(), transform: parseFirmware)
+    var firmware: FirmwarePath?
 
     @Option(
         help: ArgumentHelp("48 bytes that the owner measures configuration with.", valueName: "hex"),
-        transform: parseDigest)
-    var mrconfigid: String?
+        transform: parseTerm)
+    var mrconfigid: Digest48?
 
-    @Option(help: ArgumentHelp("48 bytes that identify the owner.", valueName: "hex"), transform: parseDigest)
-    var mrowner: String?
+    @Option(help: ArgumentHelp("48 bytes that identify the owner.", valueName: "hex"), transform: parseTerm)
+    var mrowner: Digest48?
 
-    @Option(help: ArgumentHelp("48 bytes of the owner's configuration.", valueName: "hex"), transform: parseDigest)
-    var mrownerconfig: String?
+    @Option(help: ArgumentHelp("48 bytes of the owner's configuration.", valueName: "hex"), transform: parseTerm)
+    var mrownerconfig: Digest48?
 
     @Flag(help: "Allocate all private memory first, so that the TD cannot run short; Ctrl-C takes it all back.")
     var preallocate = false
@@ -52,8 +53,8 @@ struct CreateCommand: ControlCommand {
         help: ArgumentHelp(
             "Wait that long, such as 30s or 2h, for memory, a key id or a place; without it the TD is refused at once.",
             valueName: "time"),
-        transform: parsePatience)
-    var wait: UInt64?
+        transform: parseTime)
+    var wait: CreationWait?
 
     @Option(
         help: ArgumentHelp(
@@ -66,19 +67,14 @@ struct CreateCommand: ControlCommand {
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
 
-    func validate() throws {
-        guard vcpus > 0 else { throw ValidationError("--vcpus is \(vcpus): it must be at least 1") }
-    }
-
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
         let start = MonotonicInstant.now
         let domain = try context.follow(
             "create \(name)", ManagerInterface.Create.method,
-            ManagerInterface.Create.Parameters(
-                name: name, memoryBytes: memory.rawValue, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
+            CreateRequest(
+                name: name, memoryBytes: memory, vcpus: vcpus, firmware: firmware, mrconfigid: mrconfigid,
                 mrowner: mrowner, mrownerconfig: mrownerconfig, preallocate: preallocate ? true : nil,
-                waitMilliseconds: wait.map { Int64(clamping: $0) }, numa: numa,
-                prefault: prefault ? true : nil),
+                waitMilliseconds: wait, numa: numa, prefault: prefault ? true : nil),
             as: ManagerInterface.Create.Reply.self, descriptor: try openFirmware(), progress: \.progress,
             result: \.domain)
         let took = formatted(milliseconds: (MonotonicInstant.now - start).milliseconds)
@@ -94,7 +90,7 @@ struct CreateCommand: ControlCommand {
         let reason: String
         do throws(LinuxError) {
             // Opening a FIFO or a device could wait or have effects.
-            let place = try OwnedDescriptor.open(path: firmware, .place)
+            let place = try OwnedDescriptor.open(path: firmware.rawValue, .place)
             if try place.status().kind == .regular {
                 return RetainedDescriptor(try OwnedDescriptor.open(path: "/proc/self/fd/\(place.rawValue)", .readOnly))
             }

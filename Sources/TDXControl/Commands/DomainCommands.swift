@@ -88,7 +88,8 @@ struct ShowCommand: ControlCommand {
         let status = context.forEach(try selection.names(context)) { name throws(Failure) in
             let domain = try context.withManager { client throws(VarlinkClientError) in
                 try client.call(
-                    ManagerInterface.Show.method, ManagerInterface.Show.Parameters(name: name),
+                    ManagerInterface.Show.method,
+                    ManagerInterface.Show.Parameters(name: TrustDomainName(unchecked: name)),
                     as: ManagerInterface.Show.Reply.self
                 ).domain
             }
@@ -113,16 +114,16 @@ struct ConvertCommand: ControlCommand {
             two pieces of 64 MiB: what is converted by then stays so, the rest is as it was.
             """)
 
-    @Argument(help: "The TD's name.", transform: parseName)
-    var name: String
+    @Argument(help: "The TD's name.", transform: parseTerm)
+    var name: TrustDomainName
 
     @Option(
         help: ArgumentHelp("Where the range begins, such as 0x1000000.", valueName: "address"), transform: parseAddress)
-    var gpa: GuestPhysicalAddress
+    var gpa: PageAddress
 
     @Option(
-        help: ArgumentHelp("How long it is, such as 4M (powers of 1,024).", valueName: "size"), transform: parseSize)
-    var size: ByteCount
+        help: ArgumentHelp("How long it is, such as 4M (powers of 1,024).", valueName: "size"), transform: parseBytes)
+    var size: PageSpan
 
     @Option(
         help: ArgumentHelp("private or shared.", valueName: "side"),
@@ -133,15 +134,15 @@ struct ConvertCommand: ControlCommand {
     @ParentCommand var root: Tdxctl
 
     func validate() throws {
-        guard GuestPhysicalRange(validating: gpa, size: size) != nil else {
-            throw ValidationError("the range from \(gpa) on, \(size.rawValue) bytes long, goes beyond 64 bits")
+        do throws(Refusal) { _ = try gpa.range(size) } catch {
+            throw ValidationError("--size is \(error.value): it must be \(error.limit)")
         }
     }
 
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
         let reply = try context.follow(
             "convert \(name)", ManagerInterface.Convert.method,
-            ManagerInterface.Convert.Parameters(name: name, gpa: gpa.rawValue, bytes: size.rawValue, to: to),
+            ManagerInterface.Convert.Parameters(name: name, gpa: gpa, bytes: size, to: to),
             as: ManagerInterface.Convert.Reply.self, progress: \.progress, result: \.self)
         context.show(reply, text: render(reply))
         return .ok

@@ -19,13 +19,13 @@ struct DrainCommand: ControlCommand {
     @Option(
         help: ArgumentHelp(
             "How running TDs are ended: auto or dynamic-removal (default: as tdxd is configured).", valueName: "policy"),
-        transform: parsePolicy)
+        transform: parseChoice)
     var policy: StopPolicy?
 
     @Option(
         help: ArgumentHelp("When the answer comes at the latest, such as 5min.", valueName: "time"),
-        transform: parseDeadline)
-    var deadline: UInt64?
+        transform: parseTime)
+    var deadline: EndDeadline?
 
     @Flag(help: "Let new TDs in again.")
     var undo = false
@@ -51,8 +51,7 @@ struct DrainCommand: ControlCommand {
             status = try context.follow(
                 "drain", ManagerInterface.Drain.method,
                 ManagerInterface.Drain.Parameters(
-                    purpose: purpose, policy: policy?.rawValue,
-                    deadlineMilliseconds: deadline.map { Int64(clamping: $0) }),
+                    purpose: purpose, policy: policy, deadlineMilliseconds: deadline),
                 as: ManagerInterface.Drain.Reply.self, progress: \.progress, result: \.status)
         } else {
             let method = undo ? ManagerInterface.Undrain.method : ManagerInterface.GetDrain.method

@@ -19,8 +19,8 @@ struct EstimateCommand: ControlCommand {
 
     @Option(
         help: ArgumentHelp("The TD's resident private memory, such as 400G (powers of 1,024).", valueName: "size"),
-        transform: parseSize)
-    var memory: ByteCount
+        transform: parseBytes)
+    var memory: MemorySize
 
     @Option(help: ArgumentHelp("How many virtual CPUs it has.", valueName: "count"))
     var vcpus = 1
@@ -47,14 +47,14 @@ struct EstimateCommand: ControlCommand {
             case .no: [.dynamicRemoval]
             case nil: TeardownModel.Path.allCases
             }
-        var estimate = TeardownEstimate(memory: memory, vcpus: vcpus, erratum: erratum, paths: paths)
+        var estimate = TeardownEstimate(memory: memory.bytes, vcpus: vcpus, erratum: erratum, paths: paths)
         // Nobody misses it where no daemon runs, nor waits for one that hangs.
         let kept = try? context.withManager { client throws(VarlinkClientError) in
             try client.call(
                 ManagerInterface.ListCertificates.method, as: ManagerInterface.ListCertificates.Reply.self,
                 timeout: .seconds(2))
         }
-        estimate.history = TeardownHistory.of(kept?.certificates ?? [], memory: memory)
+        estimate.history = TeardownHistory.of(kept?.certificates ?? [], memory: memory.bytes)
         context.show(estimate, text: render(estimate, context.console.style))
         return .ok
     }

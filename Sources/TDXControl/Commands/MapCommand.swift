@@ -12,21 +12,22 @@ struct MapCommand: ControlCommand {
             one line: “snapshot” says whether “runs” is the whole map or what was set, in this order.
             """)
 
-    @Argument(help: "The TD's name.", transform: parseName)
-    var name: String
+    @Argument(help: "The TD's name.", transform: parseTerm)
+    var name: TrustDomainName
 
     @Flag(help: "Tell every later change.")
     var follow = false
 
-    @Option(help: ArgumentHelp("Begin behind this change; only with --follow.", valueName: "number"))
-    var since: Int64?
+    @Option(
+        help: ArgumentHelp("Begin behind this change; only with --follow.", valueName: "number"), transform: parseNumber
+    )
+    var since: ChangeNumber?
 
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
 
     func validate() throws {
         guard since == nil || follow else { throw ValidationError("--since goes with --follow") }
-        guard (since ?? 0) >= 0 else { throw ValidationError("--since is a number from 0 on") }
     }
 
     func execute(_ context: Context) throws(Failure) -> ExitStatus {
@@ -52,7 +53,7 @@ struct MapCommand: ControlCommand {
                         as: ManagerInterface.MapChanges.Reply.self, timeout: .seconds(60))
                     isFollowing = true
                     if reached == nil || reply.snapshot || !reply.runs.isEmpty { show(reply, context) }
-                    reached = reply.sequence
+                    reached = ChangeNumber(rawValue: reply.sequence)
                 }
             }
         } catch {

@@ -10,14 +10,14 @@ struct ReleaseOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "What comes back a second at most, such as 500M (1M to 1T), so that neighbours keep their memory bandwidth.",
-            valueName: "size"), transform: parsePace)
-    var rate: UInt64?
+            valueName: "size"), transform: parseLimitedBytes)
+    var rate: ReleaseRate?
 
     @Option(
         help: ArgumentHelp(
             "What one punch gives back: 2M to 64M, a multiple of 2M. A punch cannot be interrupted.", valueName: "size"),
-        transform: parseChunk)
-    var chunk: UInt64?
+        transform: parseLimitedBytes)
+    var chunk: ReleaseChunk?
 }
 
 struct StopCommand: ControlCommand {
@@ -41,7 +41,7 @@ struct StopCommand: ControlCommand {
             """
             auto, terminate-first (refuse where the kernel cannot), dynamic-removal, or deferred: its memory comes back \
             later, by “tdxctl reclaim” or at --rate (default: as tdxd is configured).
-            """, valueName: "policy"), completion: .list(StopPolicy.allCases.map(\.rawValue)), transform: parsePolicy)
+            """, valueName: "policy"), completion: .list(StopPolicy.allCases.map(\.rawValue)), transform: parseChoice)
     var policy: StopPolicy?
 
     @OptionGroup var release: ReleaseOptions
@@ -49,13 +49,13 @@ struct StopCommand: ControlCommand {
     @Option(
         help: ArgumentHelp(
             "When the answer comes at the latest, such as 90s or 2h; until then proofs are repeated.",
-            valueName: "time"), transform: parseDeadline)
-    var deadline: UInt64?
+            valueName: "time"), transform: parseTime)
+    var deadline: EndDeadline?
 
     @Option(
         help: ArgumentHelp(
             "proven: until the end is proven. stopped: until the TD runs no more; its memory follows.",
-            valueName: "what"), completion: .list(StopWait.allCases.map(\.rawValue)), transform: parseWait)
+            valueName: "what"), completion: .list(StopWait.allCases.map(\.rawValue)), transform: parseChoice)
     var wait: StopWait?
 
     @Flag(help: "Only show what would be done.")
@@ -111,11 +111,10 @@ struct StopCommand: ControlCommand {
         let certificate = try context.follow(
             "stop \(name)", ManagerInterface.Stop.method,
             ManagerInterface.Stop.Parameters(
-                name: name, policy: policy?.rawValue, bytesPerSecond: release.rate.map { Int64(clamping: $0) },
-                chunkBytes: release.chunk.map { Int64(clamping: $0) },
-                deadlineMilliseconds: deadline.map { Int64(clamping: $0) },
-                wait: wait?.rawValue), as: ManagerInterface.Stop.Reply.self, showsProgress: showsProgress,
-            progress: \.progress, result: \.certificate)
+                name: TrustDomainName(unchecked: name), policy: policy, bytesPerSecond: release.rate,
+                chunkBytes: release.chunk, deadlineMilliseconds: deadline, wait: wait),
+            as: ManagerInterface.Stop.Reply.self, showsProgress: showsProgress, progress: \.progress,
+            result: \.certificate)
         show(certificate)
         guard certificate.pending != nil, certificate.failure == nil else {
             return certificate.complete ? .ok : .failed
@@ -138,7 +137,7 @@ struct StopCommand: ControlCommand {
             let plan = try context.withManager { client throws(VarlinkClientError) in
                 try client.call(
                     ManagerInterface.PlanStop.method,
-                    ManagerInterface.PlanStop.Parameters(name: name, policy: policy?.rawValue),
+                    ManagerInterface.PlanStop.Parameters(name: TrustDomainName(unchecked: name), policy: policy),
                     as: ManagerInterface.PlanStop.Reply.self, timeout: .seconds(300))
             }
             guard context.json == .off else {
@@ -209,8 +208,7 @@ struct ReclaimCommand: ControlCommand {
         try context.follow(
             "reclaim \(name)", ManagerInterface.Reclaim.method,
             ManagerInterface.Reclaim.Parameters(
-                name: name, bytesPerSecond: release.rate.map { Int64(clamping: $0) },
-                chunkBytes: release.chunk.map { Int64(clamping: $0) }),
+                name: TrustDomainName(unchecked: name), bytesPerSecond: release.rate, chunkBytes: release.chunk),
             as: ManagerInterface.Reclaim.Reply.self, progress: \.progress, result: \.certificate)
     }
 }

@@ -23,7 +23,8 @@ struct VerifyCommand: ControlCommand {
         let status = context.forEach(try selection.names(context)) { name throws(Failure) in
             let reply = try context.withManager { client throws(VarlinkClientError) in
                 try client.call(
-                    ManagerInterface.Verify.method, ManagerInterface.Verify.Parameters(name: name, reclaim: reclaim),
+                    ManagerInterface.Verify.method,
+                    ManagerInterface.Verify.Parameters(name: TrustDomainName(unchecked: name), reclaim: reclaim),
                     as: ManagerInterface.Verify.Reply.self, timeout: .seconds(300))
             }
             guard context.json == .off else {

@@ -31,8 +31,8 @@ struct WaitCommand: ControlCommand {
 
     @Option(
         help: ArgumentHelp("Wait no longer than that, such as 90s or 2h.", valueName: "time"),
-        transform: parsePatience)
-    var timeout: UInt64?
+        transform: parseTime)
+    var timeout: CreationWait?
 
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl
@@ -53,7 +53,7 @@ struct WaitCommand: ControlCommand {
                 return hasArrived(domain)
             }
             guard !open.isEmpty else { break }
-            if let timeout, (MonotonicInstant.now - start).milliseconds >= Double(timeout) {
+            if let timeout, (MonotonicInstant.now - start).milliseconds >= Double(timeout.rawValue) {
                 throw Failure(
                     status: .tryAgain, code: "timed_out",
                     message: "not \(until.rawValue) yet: "
@@ -69,7 +69,8 @@ struct WaitCommand: ControlCommand {
             let certificate = try context.withManager { client throws(VarlinkClientError) in
                 try client.call(
                     ManagerInterface.GetCertificate.method,
-                    ManagerInterface.GetCertificate.Parameters(certificate: ids[name] ?? name),
+                    ManagerInterface.GetCertificate.Parameters(
+                        certificate: TrustDomainName(unchecked: ids[name] ?? name)),
                     as: ManagerInterface.GetCertificate.Reply.self
                 ).certificate
             }

@@ -13,7 +13,7 @@ enum HostNodes {
     }
 
     static func check(_ policy: NUMAPolicy, usable: NodeSet) throws(ControlError) {
-        for node in policy.nodes where !usable.contains(.node(node)) {
+        for node in policy.nodes.rawValue where !usable.contains(.node(node)) {
             throw .invalidField(
                 field: "numa.nodes", value: String(node),
                 limit: "a node of this host with memory that tdxd may use: \(usable)")

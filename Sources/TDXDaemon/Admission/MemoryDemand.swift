@@ -15,7 +15,7 @@ struct MemoryDemand: Hashable, Sendable {
 
     init(guest: ByteCount, on backend: Backend) {
         self.guest = guest
-        conversion = min(guest, ByteCount(HolderInterface.Convert.chunkBytes))
+        conversion = min(guest, HolderInterface.Convert.chunk)
         tables = Self.cost(of: guest, bytesPerPage: Self.tableBytes(backend))
         module = Self.cost(of: guest, bytesPerPage: Self.moduleBytes(backend))
     }

@@ -38,9 +38,9 @@ extension Manager {
             }
             work.watchers.append(watcher)
         }
-        if actions.isEmpty { throw .noSuchDomain(name: order.name.text) }
+        if actions.isEmpty { throw .noSuchDomain(name: order.name.rawValue) }
         if actions.contains(.refuse) {
-            throw .wrongState(name: order.name.text, state: Self.words(before), operation: "stop")
+            throw .wrongState(name: order.name.rawValue, state: Self.words(before), operation: "stop")
         }
         // A TD that is only taken note of is forgotten, with its name, before its client has the answer.
         if actions == [.answerKnown] {
@@ -52,7 +52,7 @@ extension Manager {
     }
 
     private func find(
-        _ name: DomainName, _ principal: Principal, _ operation: String
+        _ name: TrustDomainName, _ principal: Principal, _ operation: String
     ) throws(ControlError) -> Registry.Domain {
         try core.withLock { (core: inout sending Core) throws(ControlError) -> Registry.Domain in
             let domain = try core.registry.find(name: name)
@@ -76,7 +76,7 @@ extension Manager {
         let before = try find(order.name, principal, "reclaim")
         let id = before.record.id
         guard before.state == .draining else {
-            throw .wrongState(name: order.name.text, state: before.state.rawValue, operation: "reclaim")
+            throw .wrongState(name: order.name.rawValue, state: before.state.rawValue, operation: "reclaim")
         }
         let actions = ends.handle(.reclaimAsked, id) { work, end, actions in
             guard !actions.isEmpty, !actions.contains(.refuse) else { return }
@@ -84,9 +84,9 @@ extension Manager {
             if end.stage == .held { work.report.chunkBytes = order.chunk }
             work.watchers.append(watcher)
         }
-        if actions.isEmpty { throw .noSuchDomain(name: order.name.text) }
+        if actions.isEmpty { throw .noSuchDomain(name: order.name.rawValue) }
         if actions.contains(.refuse) {
-            throw .wrongState(name: order.name.text, state: "draining, its memory is back", operation: "reclaim")
+            throw .wrongState(name: order.name.rawValue, state: "draining, its memory is back", operation: "reclaim")
         }
         if actions.contains(.join) {
             ends.setPace(id, order.pace)
@@ -98,7 +98,7 @@ extension Manager {
 
     /// What Stop would do now: the holder's steps and those of tdxd behind them.
     func planStop(
-        _ name: DomainName, policy: StopPolicy? = nil
+        _ name: TrustDomainName, policy: StopPolicy? = nil
     ) throws(ControlError) -> ManagerInterface.PlanStop.Reply {
         let policy = policy ?? StopPolicy(configuration.teardown.policy)
         let (domain, holder) = try findRunnable(name, "plan its stop")
@@ -111,10 +111,10 @@ extension Manager {
             let release = steps.steps.firstIndex(where: { $0.name == "release" })
         {
             steps.steps.insert(
-                PlannedStep(name: "hold", detail: "until “tdxctl reclaim \(name.text)”"), at: release)
+                PlannedStep(name: "hold", detail: "until “tdxctl reclaim \(name.rawValue)”"), at: release)
         }
         return ManagerInterface.PlanStop.Reply(
-            name: name.text, backend: domain.record.backend ?? .memfd, policy: policy,
+            name: name.rawValue, backend: domain.record.backend ?? .memfd, policy: policy,
             memoryBytes: domain.record.memoryBytes, steps,
             further: [
                 PlannedStep(name: "exit", detail: "holder process \(domain.record.holderPID ?? 0)"),
@@ -124,7 +124,7 @@ extension Manager {
             erratum: PageReset.hostHasErratum)
     }
 
-    private func isRunnable(_ name: DomainName) -> Bool {
+    private func isRunnable(_ name: TrustDomainName) -> Bool {
         core.withLock { (try? $0.registry.find(name: name))?.state == .runnable }
     }
 }

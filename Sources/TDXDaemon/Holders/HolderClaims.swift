@@ -3,6 +3,7 @@ internal import ControlInterface
 internal import LinuxSystem
 internal import MemoryUnits
 internal import Terms
+internal import Varlink
 
 /// What a holder's numbers can be. A holder is a process that may have been taken over, or was never tdxd's: each number is
 /// checked when it is read, so that sums of them cannot overflow and nothing is counted that the TD cannot have.
@@ -20,7 +21,7 @@ struct HolderClaims: Hashable, Sendable {
     init(guestBytes: UInt64) { self.guestBytes = guestBytes }
 
     init(_ record: DomainRecord) {
-        let memory = min(record.memoryBytes, CreateOrder.maximumMemory.rawValue)
+        let memory = min(record.memoryBytes, MemorySize.maximum.rawValue)
         guestBytes = memory + min(record.firmwareBytes ?? Self.firmwareLimit, Self.firmwareLimit)
     }
 
@@ -184,4 +185,52 @@ struct HolderClaims: Hashable, Sendable {
     private static let namingFileSystems: Set<Int64> = [0x0102_1994, 0x9584_58f6]
     /// With GUEST_MEMFD_MAGIC, ANON_INODE_FS_MAGIC (guest_memfd before Linux 6.18).
     private static let memoryFileSystems: Set<Int64> = namingFileSystems.union([0x474d_454d, 0x0904_1934])
+}
+
+/// A reply of a holder whose numbers are checked before anything is made of them.
+protocol HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal)
+}
+
+extension NoParameters: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) {}
+}
+
+extension HolderInterface.Build.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) {
+        try progress.map { step throws(Refusal) in try claims.check(step) }
+        try description.map { description throws(Refusal) in try claims.check(description) }
+    }
+}
+
+extension HolderInterface.Describe.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(description) }
+}
+
+extension HolderInterface.Map.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(runs) }
+}
+
+extension HolderInterface.MapChanges.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(changes: runs, isSnapshot: snapshot) }
+}
+
+extension HolderInterface.Convert.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(self) }
+}
+
+extension HolderInterface.Conversions.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(self) }
+}
+
+extension HolderInterface.Verify.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(self) }
+}
+
+extension HolderInterface.PlanStop.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(self) }
+}
+
+extension HolderInterface.Stop.Reply: HolderReply {
+    func check(_ claims: HolderClaims) throws(Refusal) { try claims.check(self) }
 }

@@ -51,7 +51,7 @@ extension HolderLink {
         then: @escaping (Result<HolderInterface.Stop.Reply, HolderCallFailed>) -> Void
     ) {
         ask(
-            HolderInterface.Stop.method, HolderInterface.Stop.Parameters(policy: policy.rawValue, hold: true), silence,
+            HolderInterface.Stop.method, HolderInterface.Stop.Parameters(policy: policy, hold: true), silence,
             loop, progress, then)
     }
 

@@ -86,25 +86,77 @@ struct HolderLink: Sendable {
         return peer.pid
     }
 
+    // MARK: Calls
+
+    /// A call with one reply.
+    /// - Throws: what the holder answers; `holderFailed` where it does not, or where its reply is not credible.
+    func call<Method: ControlMethod>(
+        _: Method.Type, _ parameters: Method.Parameters, within timeout: Duration
+    ) throws(ControlError) -> Method.Reply where Method.Reply: HolderReply {
+        let reply = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
+            try client.call(Method.method, parameters, as: Method.Reply.self, timeout: timeout)
+        }
+        try checking { () throws(Refusal) in try reply.check(claims) }
+        return reply
+    }
+
+    func call<Method: ControlMethod>(
+        _ method: Method.Type, within timeout: Duration
+    ) throws(ControlError) -> Method.Reply where Method.Reply: HolderReply, Method.Parameters == NoParameters {
+        try call(method, NoParameters(), within: timeout)
+    }
+
+    /// A call with one reply, which the event loop waits for. On the loop's thread.
+    ///
+    /// - Parameters:
+    ///   - client: a connection that no other call uses; it is put back.
+    ///   - then: called once on the loop, unless this returned false.
+    /// - Returns: false where the call cannot be sent at once: nothing was asked.
+    func call<Method: ControlMethod>(
+        _: Method.Type, _ parameters: Method.Parameters, on client: VarlinkClient, within timeout: Duration,
+        _ loop: EventLoop, then: @escaping (Result<Method.Reply, ControlError>) -> Void
+    ) -> Bool where Method.Reply: HolderReply {
+        client.call(Method.method, parameters, as: Method.Reply.self, timeout: timeout, on: loop) { [self] result in
+            switch result {
+            case .success(let reply):
+                putBack(client)
+                do throws(ControlError) {
+                    try checking { () throws(Refusal) in try reply.check(claims) }
+                    then(.success(reply))
+                } catch {
+                    then(.failure(error))
+                }
+            case .failure(let error): then(.failure(failure(of: error, client)))
+            }
+        }
+    }
+
+    /// What the holder has built.
+    struct Built {
+        var description: HolderInterface.Description
+        /// Duplicates of the TD's backing files.
+        var backing: Backing
+        /// Pages by state.
+        var figures: FigureReader
+    }
+
     func build(
         _ parameters: HolderInterface.Build.Parameters, firmware: RetainedDescriptor?, silence: Duration,
         progress: (Progress) -> Void
-    ) throws(ControlError) -> HolderInterface.Description {
-        let last: HolderInterface.Build.Reply = try following(
-            HolderInterface.Build.method, parameters, descriptor: firmware, silence: silence
-        ) { if let step = $0.progress, (try? claims.check(step)) != nil { progress(step) } }
-        guard let description = last.description else { throw incomplete("Build") }
-        try checking { () throws(Refusal) in try claims.check(description) }
-        return description
+    ) throws(ControlError) -> Built {
+        let last = try following(
+            HolderInterface.Build.self, parameters, descriptor: firmware, silence: silence
+        ) { if let step = $0.progress { progress(step) } }
+        guard let description = last.reply.description, let files = last.reply.files else {
+            throw incomplete("Build")
+        }
+        let backing = try backing(files, last.descriptors, "Build")
+        return Built(
+            description: description, backing: backing, figures: try figures(last.descriptors.takeFirst(), "Build"))
     }
 
     func describe(timeout: Duration) throws(ControlError) -> HolderInterface.Description {
-        let description = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(
-                HolderInterface.Describe.method, as: HolderInterface.Describe.Reply.self, timeout: timeout)
-        }.description
-        try checking { () throws(Refusal) in try claims.check(description) }
-        return description
+        try call(HolderInterface.Describe.self, within: timeout).description
     }
 
     /// - Parameters:
@@ -114,19 +166,12 @@ struct HolderLink: Sendable {
         _ parameters: HolderInterface.Convert.Parameters, silence: Duration, isLeft: () -> Bool,
         progress: (HolderInterface.Convert.Reply) -> Void
     ) throws(ControlError) -> HolderInterface.Convert.Reply {
-        let method = HolderInterface.Convert.method
-        let reply: HolderInterface.Convert.Reply =
-            if parameters.bytes > HolderInterface.Convert.chunkBytes {
-                try following(method, parameters, silence: silence, while: { !isLeft() }) { step in
-                    if (try? claims.check(step)) != nil { progress(step) }
-                }
-            } else {
-                try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
-                    try client.call(method, parameters, timeout: silence)
-                }
-            }
-        try checking { () throws(Refusal) in try claims.check(reply) }
-        return reply
+        guard parameters.bytes.size > HolderInterface.Convert.chunk else {
+            return try call(HolderInterface.Convert.self, parameters, within: silence)
+        }
+        return try following(
+            HolderInterface.Convert.self, parameters, silence: silence, while: { !isLeft() }, step: progress
+        ).reply
     }
 
     /// As `convert`, of so little that no progress is told; the event loop waits for the answer. On the loop's thread.
@@ -137,76 +182,45 @@ struct HolderLink: Sendable {
         then: @escaping (Result<HolderInterface.Convert.Reply, ControlError>) -> Void
     ) -> Bool {
         guard let client = idle.take() else { return false }
-        return client.call(
-            HolderInterface.Convert.method, parameters, as: HolderInterface.Convert.Reply.self, timeout: silence,
-            on: loop
-        ) { [self] result in
-            switch result {
-            case .success(let reply):
-                putBack(client)
-                do throws(ControlError) {
-                    try checking { () throws(Refusal) in try claims.check(reply) }
-                    then(.success(reply))
-                } catch {
-                    then(.failure(error))
-                }
-            case .failure(let error): then(.failure(failure(of: error, client)))
-            }
-        }
+        return call(HolderInterface.Convert.self, parameters, on: client, within: silence, loop, then: then)
     }
 
-    func map(timeout: Duration) throws(ControlError) -> [MemoryRun] {
-        let runs = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(HolderInterface.Map.method, as: HolderInterface.Map.Reply.self, timeout: timeout)
-        }.runs
-        try checking { () throws(Refusal) in try claims.check(runs) }
-        return runs
+    /// Asks for the changes after `since`, and has the event loop wait for the answer. On the loop's thread.
+    ///
+    /// - Parameters:
+    ///   - wait: how long the holder waits for a change.
+    ///   - silence: how long after that nothing may be heard.
+    ///   - then: called once on the loop, unless this returned false.
+    /// - Returns: false where the holder cannot be asked at once.
+    func followMap(
+        since: ChangeNumber, wait: ChangeWait, silence: Duration, on loop: EventLoop,
+        then: @escaping (Result<HolderInterface.MapChanges.Reply, ControlError>) -> Void
+    ) -> Bool {
+        guard let client = takeAtOnce() else { return false }
+        return call(
+            HolderInterface.MapChanges.self, .init(since: since, waitMilliseconds: wait), on: client,
+            within: wait.duration + silence, loop, then: then)
     }
 
-    func mapChanges(
-        _ parameters: HolderInterface.MapChanges.Parameters, timeout: Duration
-    ) throws(ControlError) -> HolderInterface.MapChanges.Reply {
-        let changes: HolderInterface.MapChanges.Reply = try calling(timeout) {
-            (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(HolderInterface.MapChanges.method, parameters, timeout: timeout)
-        }
-        try checking { () throws(Refusal) in try claims.check(changes: changes.runs, isSnapshot: changes.snapshot) }
-        return changes
-    }
-
-    func conversions(last: Int, timeout: Duration) throws(ControlError) -> HolderInterface.Conversions.Reply {
-        let found: HolderInterface.Conversions.Reply = try calling(timeout) {
-            (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(
-                HolderInterface.Conversions.method, HolderInterface.Conversions.Parameters(last: Int64(last)),
-                timeout: timeout)
-        }
-        try checking { () throws(Refusal) in try claims.check(found) }
-        return found
-    }
-
-    func verify(reclaim: Bool, timeout: Duration) throws(ControlError) -> HolderInterface.Verify.Reply {
-        let found: HolderInterface.Verify.Reply = try calling(timeout) {
-            (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(
-                HolderInterface.Verify.method, HolderInterface.Verify.Parameters(reclaim: reclaim), timeout: timeout)
-        }
-        try checking { () throws(Refusal) in try claims.check(found) }
-        return found
-    }
-
-    /// Duplicates of the TD's backing files, each checked to be the file that the holder says it is.
+    /// Duplicates of the TD's backing files.
     func backing(timeout: Duration) throws(ControlError) -> Backing {
         let answer = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.callWithDescriptors(
                 HolderInterface.GetBacking.method, as: HolderInterface.GetBacking.Reply.self, timeout: timeout)
         }
+        return try backing(answer.reply.files, answer.descriptors, "GetBacking")
+    }
+
+    /// Each file is checked to be what the holder describes it as.
+    private func backing(
+        _ claimed: [HolderInterface.BackingFile], _ descriptors: ReceivedDescriptors, _ method: String
+    ) throws(ControlError) -> Backing {
         var files: [Backing.File] = []
-        for file in answer.reply.files {
-            guard let descriptor = answer.descriptors.takeFirst() else { throw incomplete("GetBacking") }
+        for file in claimed {
+            guard let descriptor = descriptors.takeFirst() else { throw incomplete(method) }
             var found: (size: ByteCount, identity: FileIdentity)?
             try checking { () throws(Refusal) in found = try claims.checkBacking(descriptor, claimed: file.inode) }
-            guard let found else { throw incomplete("GetBacking") }
+            guard let found else { throw incomplete(method) }
             files.append(
                 Backing.File(
                     side: file.kind, size: found.size, identity: found.identity,
@@ -220,14 +234,20 @@ struct HolderLink: Sendable {
         let answer = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.callWithDescriptors(HolderInterface.GetFigures.method, as: NoParameters.self, timeout: timeout)
         }
-        guard let descriptor = answer.descriptors.takeFirst() else { throw incomplete("GetFigures") }
+        return try figures(answer.descriptors.takeFirst(), "GetFigures")
+    }
+
+    private func figures(
+        _ descriptor: consuming OwnedDescriptor?, _ method: String
+    ) throws(ControlError) -> FigureReader {
+        guard let descriptor = descriptor.take() else { throw incomplete(method) }
         do throws(LinuxError) { return try FigureReader(descriptor) } catch {
             throw .holderFailed(name: name, reason: "\(error)")
         }
     }
 
-    /// The ranges that are private or in transition, as bytes that nobody can change any more, and the number of the last
-    /// change of the map in them.
+    /// The ranges that are private or in transition, as bytes that no process can change any more, and the number of the
+    /// last change of the map in them.
     func privateRanges(timeout: Duration) throws(ControlError) -> (sequence: Int64, file: SealedFile) {
         let answer = try calling(timeout) { (client: VarlinkClient) throws(VarlinkClientError) in
             try client.callWithDescriptors(
@@ -241,14 +261,7 @@ struct HolderLink: Sendable {
     }
 
     func planStop(_ policy: StopPolicy, timeout: Duration) throws(ControlError) -> HolderInterface.PlanStop.Reply {
-        let plan: HolderInterface.PlanStop.Reply = try calling(timeout) {
-            (client: VarlinkClient) throws(VarlinkClientError) in
-            try client.call(
-                HolderInterface.PlanStop.method, HolderInterface.PlanStop.Parameters(policy: policy.rawValue),
-                timeout: timeout)
-        }
-        try checking { () throws(Refusal) in try claims.check(plan) }
-        return plan
+        try call(HolderInterface.PlanStop.self, .init(policy: policy), within: timeout)
     }
 
     /// A call with several replies: the last one is returned, the others go to `step`.
@@ -256,22 +269,24 @@ struct HolderLink: Sendable {
     ///   - descriptor: goes with the call.
     ///   - silence: how long nothing may be heard.
     ///   - isWanted: asked before each further reply; without it the connection is closed, which tells the holder.
-    private func following<Reply: Decodable>(
-        _ method: String, _ parameters: some Encodable, descriptor: RetainedDescriptor? = nil, silence: Duration,
-        while isWanted: () -> Bool = { true }, step: (Reply) -> Void
-    ) throws(ControlError) -> Reply {
-        var last: Reply?
+    private func following<Method: ControlMethod>(
+        _: Method.Type, _ parameters: Method.Parameters, descriptor: RetainedDescriptor? = nil, silence: Duration,
+        while isWanted: () -> Bool = { true }, step: (Method.Reply) -> Void
+    ) throws(ControlError) -> VarlinkClient.ReplyWithDescriptors<Method.Reply> where Method.Reply: HolderReply {
+        var last: VarlinkClient.ReplyWithDescriptors<Method.Reply>?
         try calling(silence) { (client: VarlinkClient) throws(VarlinkClientError) in
             // The number is good as long as its owner lives, which must be until the message has left.
             defer { withExtendedLifetime(descriptor) {} }
-            try client.callMore(
-                method, parameters, as: Reply.self, descriptors: descriptor.map { [$0.rawValue] } ?? [],
+            try client.callMoreWithDescriptors(
+                Method.method, parameters, as: Method.Reply.self, descriptors: descriptor.map { [$0.rawValue] } ?? [],
                 timeout: silence, while: isWanted
-            ) { reply, isLast in
-                if isLast { last = reply } else { step(reply) }
+            ) { answer, isLast in
+                // A step that is not credible is left out; what counts is the last reply.
+                if isLast { last = answer } else if (try? answer.reply.check(claims)) != nil { step(answer.reply) }
             }
         }
-        guard let last else { throw incomplete(method) }
+        guard let last else { throw incomplete(Method.method) }
+        try checking { () throws(Refusal) in try last.reply.check(claims) }
         return last
     }
 
@@ -327,5 +342,20 @@ struct HolderLink: Sendable {
 
     func incomplete(_ method: String) -> ControlError {
         .holderFailed(name: name, reason: "its answer to \(method) is incomplete")
+    }
+}
+
+extension HolderInterface.Reclaim.Parameters {
+    /// - Parameters: what a client or the configuration gave, checked.
+    init(bytesPerSecond: UInt64?, chunkBytes: UInt64?) {
+        self.init(
+            bytesPerSecond: bytesPerSecond.map { ReleaseRate(unchecked: Int64(clamping: $0)) },
+            chunkBytes: chunkBytes.map { ReleaseChunk(unchecked: Int64(clamping: $0)) })
+    }
+}
+
+extension HolderInterface.SetPace.Parameters {
+    init(bytesPerSecond: UInt64?) {
+        self.init(bytesPerSecond: bytesPerSecond.map { ReleaseRate(unchecked: Int64(clamping: $0)) })
     }
 }

@@ -16,7 +16,7 @@ final class MapWatches: @unchecked Sendable {
 
     private struct Waiter {
         let number: UInt64
-        let since: Int64
+        let since: ChangeNumber
         let then: @Sendable (Wake) -> Void
         let timer: LoopTimer
     }
@@ -25,13 +25,13 @@ final class MapWatches: @unchecked Sendable {
     private struct Watch {
         var waiters: [Waiter] = []
         /// The number from which on the holder has been asked for changes; nil while it is not asked.
-        var askedSince: Int64?
+        var askedSince: ChangeNumber?
         /// When it was asked last.
         var askedAt: MonotonicInstant?
     }
 
     /// How long one question to a holder waits. It is not withdrawn when the last call leaves: the next one finds it there.
-    private static let questionPatience = Duration.seconds(10)
+    private static let questionPatience = ChangeWait.standard
     /// How long a holder that did not answer is left alone.
     private static let pause = Duration.milliseconds(100)
     /// Between two questions to a holder: one that answers at once whatever it is asked keeps no one busy.
@@ -50,7 +50,8 @@ final class MapWatches: @unchecked Sendable {
     ///   - silence: what the holder may take to answer once it has something to tell.
     ///   - then: called once on the loop, unless the client leaves before.
     func wait(
-        on holder: LiveHolder, since: Int64, until deadline: MonotonicInstant, silence: Duration, for call: VarlinkCall,
+        on holder: LiveHolder, since: ChangeNumber, until deadline: MonotonicInstant, silence: Duration,
+        for call: VarlinkCall,
         then: @escaping @Sendable (Wake) -> Void
     ) {
         let id = holder.id
@@ -85,7 +86,7 @@ final class MapWatches: @unchecked Sendable {
         if let watch = watches[id], watch.waiters.isEmpty, watch.askedSince == nil { watches[id] = nil }
     }
 
-    private func ask(_ holder: LiveHolder, since: Int64, silence: Duration) {
+    private func ask(_ holder: LiveHolder, since: ChangeNumber, silence: Duration) {
         let id = holder.id
         guard let watch = watches[id], watch.askedSince == nil else { return }
         watches[id]?.askedSince = since
@@ -94,7 +95,7 @@ final class MapWatches: @unchecked Sendable {
         loop.schedule(after: rest) { [weak self] in self?.send(holder, since: since, silence: silence) }
     }
 
-    private func send(_ holder: LiveHolder, since: Int64, silence: Duration) {
+    private func send(_ holder: LiveHolder, since: ChangeNumber, silence: Duration) {
         watches[holder.id]?.askedAt = .now
         let isAsked = holder.link.followMap(since: since, wait: Self.questionPatience, silence: silence, on: loop) {
             [weak self] result in
@@ -110,7 +111,7 @@ final class MapWatches: @unchecked Sendable {
         let id = holder.id
         watches[id]?.askedSince = nil
         // A whole map comes where the numbers begin anew, too.
-        wake(id) { reply.snapshot || $0.since < reply.sequence }
+        wake(id) { reply.snapshot || $0.since.rawValue < reply.sequence }
         if let next = watches[id]?.waiters.map(\.since).min() {
             ask(holder, since: next, silence: silence)
         } else {

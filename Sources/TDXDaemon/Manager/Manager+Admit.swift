@@ -10,18 +10,18 @@ extension Manager {
     /// How often a creation that waits has living TDs asked what they hold: counting takes a holder 20 ms for each GiB.
     private static let askingInterval = Duration.seconds(1)
 
-    /// Takes what the TD needs, waiting for it as long as the order says.
+    /// Takes what the TD needs, waiting for it as long as the request says.
     ///
     /// - Parameter firmware: the image's size.
     /// - Throws: the refusal; nothing is taken then.
     func admit(
-        _ order: CreateOrder, firmware: ByteCount, for uid: UInt32, isLeft: () -> Bool, progress: (Progress) -> Void
+        _ request: CreateRequest, firmware: ByteCount, for uid: UInt32, isLeft: () -> Bool, progress: (Progress) -> Void
     ) throws(ControlError) -> DomainRecord {
-        guard let patience = order.patience else { return try reserve(order, firmware, for: uid) }
-        let deadline = MonotonicInstant.now + patience
+        guard let wait = request.waitMilliseconds else { return try reserve(request, firmware, for: uid) }
+        let deadline = MonotonicInstant.now + wait.duration
         let total = (try? MemoryInformation.ofHost())?.total
         let ticket = try core.withLock { (core: inout sending Core) throws(ControlError) in
-            try core.registry.checkName(order.name, for: uid)
+            try core.registry.checkName(request.name.name, for: uid)
             return try core.queue.enter(for: uid == 0 || uid == ownUID ? nil : uid)
         }
         defer { core.withLock { $0.queue.leave(ticket) } }
@@ -32,20 +32,20 @@ extension Manager {
         func tell(_ reason: String) {
             guard !isTold else { return }
             isTold = true
-            log.info("a creation waits", metadata: ["td": "\(order.name.text)", "reason": "\(reason)"])
+            log.info("a creation waits", metadata: ["td": "\(request.name)", "reason": "\(reason)"])
         }
         while true {
             let (position, isLeaving) = core.withLock { ($0.queue.position(of: ticket), $0.isLeaving) }
-            try checkLauncher(order.name.text)
+            try checkLauncher(request.name.rawValue)
             guard !isLeaving else { throw .tryAgain(reason: "tdxd is stopping") }
             guard !isLeft() else {
-                log.info("a creation is dropped, since its client has left", metadata: ["td": "\(order.name.text)"])
+                log.info("a creation is dropped, since its client has left", metadata: ["td": "\(request.name)"])
                 throw .tryAgain(reason: "the client has left")
             }
             if position == 0 {
                 let asks = nextAsking <= .now
                 if asks { nextAsking = .now + Self.askingInterval }
-                do throws(ControlError) { return try reserve(order, firmware, for: uid, asks: asks) } catch {
+                do throws(ControlError) { return try reserve(request, firmware, for: uid, asks: asks) } catch {
                     guard error.mayPass(onHostWith: total) else { throw error }
                     refusal = error
                     tell("\(error)")
@@ -71,11 +71,11 @@ extension Manager {
     /// is only asked for where memory would be too little otherwise.
     /// - Parameter asks: false for one who has just asked.
     private func reserve(
-        _ order: CreateOrder, _ firmware: ByteCount, for uid: UInt32, asks: Bool = true
+        _ request: CreateRequest, _ firmware: ByteCount, for uid: UInt32, asks: Bool = true
     ) throws(ControlError) -> DomainRecord {
-        do throws(ControlError) { return try take(order, firmware, for: uid, holdings: [:]) } catch {
+        do throws(ControlError) { return try take(request, firmware, for: uid, holdings: [:]) } catch {
             guard case .insufficientMemory = error, asks else { throw error }
-            return try take(order, firmware, for: uid, holdings: holdings())
+            return try take(request, firmware, for: uid, holdings: holdings())
         }
     }
 
@@ -98,7 +98,7 @@ extension Manager {
     }
 
     private func take(
-        _ order: CreateOrder, _ firmware: ByteCount, for uid: UInt32, holdings: [String: Holding]
+        _ request: CreateRequest, _ firmware: ByteCount, for uid: UInt32, holdings: [String: Holding]
     ) throws(ControlError) -> DomainRecord {
         let id = Self.freshID()
         let room = try HostMemory.room(reserve: configuration.memory.reserve)
@@ -120,7 +120,7 @@ extension Manager {
             // Decided on copies, so that a refusal in the middle changes nothing.
             var registry = core.registry
             var ledger = core.ledger
-            try registry.checkName(order.name, for: uid)
+            try registry.checkName(request.name.name, for: uid)
             let count = registry.domains.values.count { $0.state != .failed }
             let limit = core.configuration.limits.trustDomains
             guard count < limit else {
@@ -129,19 +129,19 @@ extension Manager {
             }
             let backend = Self.expectedBackend(core)
             try room.admit(
-                MemoryDemand(guest: order.memory + firmware, on: backend),
+                MemoryDemand(guest: request.memoryBytes.bytes + firmware, on: backend),
                 promised: registry.promised(expecting: backend, holdings))
             let shardMinimum = core.configuration.memory.shardMinimum
             let promised = registry.domains.values.filter { $0.state == .building }.map {
                 DescriptorRoom.needed(ByteCount($0.record.memoryBytes), shardMinimum: shardMinimum)
             }
             try descriptors?.admit(
-                needed: DescriptorRoom.needed(order.memory, shardMinimum: shardMinimum),
+                needed: DescriptorRoom.needed(request.memoryBytes.bytes, shardMinimum: shardMinimum),
                 promised: promised.reduce(0, +))
             let key = try ledger.reserve(for: id)
             let record = DomainRecord(
-                name: order.name.text, id: id, memoryBytes: order.memory.rawValue, vcpus: order.vcpus,
-                firmware: order.firmware, firmwareBytes: firmware.rawValue,
+                name: request.name.rawValue, id: id, memoryBytes: request.memoryBytes.bytes.rawValue,
+                vcpus: request.vcpus.count, firmware: request.firmware?.rawValue, firmwareBytes: firmware.rawValue,
                 createdAt: WallTime.now.rfc3339, ownerUID: uid, keyID: key.rawValue)
             try registry.reserve(record)
             core.registry = registry

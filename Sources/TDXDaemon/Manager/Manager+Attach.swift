@@ -14,24 +14,39 @@ extension Manager {
     /// How long a process may take to answer the first calls on its connections.
     private static let attachPatience = Duration.seconds(10)
 
+    /// - Throws: as `attach` below; `invalidField` for descriptors that are none or too many.
+    func attach(_ call: ManagerCall<ManagerInterface.Attach>) throws(ControlError) -> ManagerInterface.Attach.Reply {
+        let descriptors = call.call.receivedDescriptors
+        let limit = ManagerInterface.Attach.connections
+        guard limit.contains(descriptors.count) else {
+            throw .invalidField(
+                field: "descriptors", value: "\(descriptors.count)",
+                limit: "\(limit.lowerBound) to \(limit.upperBound) connected sockets")
+        }
+        var sockets: [RetainedDescriptor] = []
+        while let descriptor = descriptors.takeFirst() { sockets.append(RetainedDescriptor(descriptor)) }
+        let request = CreateRequest(name: call.name, memoryBytes: call.memoryBytes, vcpus: call.vcpus)
+        return try attach(request, id: call.id, sockets, of: call.call.peer)
+    }
+
     /// Lets a TD in that the caller makes or has made, or takes further connections of one that was let in. Blocks.
     ///
     /// - Parameters:
-    ///   - order: what the TD takes of the host.
+    ///   - request: what the TD takes of the host.
     ///   - id: nil for a TD that is new to tdxd.
     ///   - sockets: connections that the caller has made; at their other ends it serves io.tdxd.Holder.
     /// - Throws: what `create` refuses; `invalidField` for sockets that are not the caller's; `noSuchDomain` for an id that is not
     ///   one of an attached TD of the same process. Nothing is taken then.
     func attach(
-        _ order: CreateOrder, id: String?, _ sockets: [RetainedDescriptor], of peer: PeerCredentials
+        _ request: CreateRequest, id: String?, _ sockets: [RetainedDescriptor], of peer: PeerCredentials
     ) throws(ControlError) -> ManagerInterface.Attach.Reply {
         var connections: [VarlinkClient] = []
         for socket in sockets { connections.append(try Self.connection(socket, of: peer)) }
         let holder =
             if let id {
-                try returning(id, order, connections, peer)
+                try returning(id, request, connections, peer)
             } else {
-                try admitAttached(order, connections, of: peer)
+                try admitAttached(request, connections, of: peer)
             }
         return try settleAttached(holder)
     }
@@ -56,9 +71,9 @@ extension Manager {
     }
 
     private func admitAttached(
-        _ order: CreateOrder, _ connections: [VarlinkClient], of peer: PeerCredentials
+        _ request: CreateRequest, _ connections: [VarlinkClient], of peer: PeerCredentials
     ) throws(ControlError) -> LiveHolder {
-        try Self.check(order, limits: configuration.limits)
+        try Self.check(request, limits: configuration.limits)
         guard let descriptor = peer.pidfd, let start = Self.startTime(of: peer.pid) else {
             throw .tryAgain(reason: "the process \(peer.pid) cannot be held by a pidfd")
         }
@@ -68,7 +83,7 @@ extension Manager {
         }
         let process = HolderProcess(handle, isAttached: true)
         guard process.exitIfEnded() == nil else { throw .tryAgain(reason: "process \(peer.pid) has ended") }
-        var record = try admit(order, firmware: .zero, for: peer.uid, isLeft: { false }, progress: { _ in })
+        var record = try admit(request, firmware: .zero, for: peer.uid, isLeft: { false }, progress: { _ in })
         record.kind = .attached
         record.holderPID = peer.pid
         record.holderStart = start
@@ -95,22 +110,24 @@ extension Manager {
             "a process attaches a TD",
             metadata: [
                 "td": "\(record.name)", "id": "\(record.id)", "pid": "\(peer.pid)", "uid": "\(peer.uid)",
-                "program": "\(peer.programName ?? "unknown")", "memory": "\(order.memory)",
+                "program": "\(peer.programName ?? "unknown")", "memory": "\(request.memoryBytes.bytes)",
             ])
         return holder
     }
 
     /// An attached TD whose process brings further connections.
     private func returning(
-        _ id: String, _ order: CreateOrder, _ connections: [VarlinkClient], _ peer: PeerCredentials
+        _ id: String, _ request: CreateRequest, _ connections: [VarlinkClient], _ peer: PeerCredentials
     ) throws(ControlError) -> LiveHolder {
         let (found, holder) = core.withLock { ($0.registry[id], $0.holders[id]) }
         guard let domain = found, let holder, let process = holder.process, domain.record.isAttached,
             process.pid == peer.pid, process.exitIfEnded() == nil, domain.record.ownerUID == peer.uid
         else { throw .noSuchDomain(name: id.utf8.count == 32 ? id : Refusal.quoting(id)) }
-        guard domain.record.name == order.name.text, domain.record.memoryBytes == order.memory.rawValue else {
+        guard domain.record.name == request.name.rawValue,
+            domain.record.memoryBytes == request.memoryBytes.bytes.rawValue
+        else {
             throw .invalidField(
-                field: "name, memory_bytes", value: "\(order.name.text), \(order.memory.rawValue)",
+                field: "name, memory_bytes", value: "\(request.name), \(request.memoryBytes)",
                 limit: "\(domain.record.name), \(domain.record.memoryBytes), as it was attached")
         }
         holder.link.add(connections)
@@ -145,7 +162,7 @@ extension Manager {
     ) throws(ControlError) {
         let state = core.withLock { $0.registry[holder.id]?.state }
         if state == .building {
-            _ = try take(description, record, holder, timeout: patience)
+            _ = try take(description, try holder.link.backing(timeout: patience), record, holder)
         } else if state == .runnable {
             adoptBacking(of: holder, description)
             adoptPages(of: holder)

@@ -5,24 +5,45 @@ internal import Logging
 internal import MemoryUnits
 internal import ServiceSupport
 internal import Synchronization
+internal import Varlink
 
 extension Manager {
+    /// - Throws: as `create` below; `invalidField` for descriptors that are not one image with its name.
+    func create(
+        _ call: ManagerCall<ManagerInterface.Create>
+    ) throws(ControlError) -> ManagerInterface.Create.Reply {
+        let descriptors = call.call.receivedDescriptors
+        let count = descriptors.count
+        guard count == 0 || count == 1 && call.firmware != nil else {
+            throw .invalidField(
+                field: "firmware", value: "\(count) descriptors",
+                limit: "the image's descriptor alone, with its name, or none")
+        }
+        var image: RetainedDescriptor?
+        if let descriptor = descriptors.takeFirst() { image = RetainedDescriptor(descriptor) }
+        var meter = ProgressMeter()
+        let domain = try create(
+            call.parameters, image: image, for: call.caller.uid, isLeft: { call.call.isCancelled }
+        ) { call.continues(with: .init(progress: meter.completed($0))) }
+        return .init(domain: domain)
+    }
+
     /// Creates, loads and finalizes a TD. Blocks.
     ///
     /// - Parameters:
-    ///   - image: the firmware, where the client has opened it; otherwise tdxd opens what the order names.
+    ///   - image: the firmware, where the client has opened it; otherwise tdxd opens what the request names.
     ///   - uid: the client's, who becomes the TD's owner.
     ///   - isLeft: nobody waits for the TD any more; asked now and then.
     /// - Throws: a refusal; nothing of the TD is left then.
     func create(
-        _ order: CreateOrder, image: RetainedDescriptor? = nil, for uid: UInt32, isLeft: () -> Bool = { false },
+        _ request: CreateRequest, image: RetainedDescriptor? = nil, for uid: UInt32, isLeft: () -> Bool = { false },
         progress: (Progress) -> Void
     ) throws(ControlError) -> TrustDomain {
         let configuration = configuration
-        try checkLauncher(order.name.text)
-        try Self.check(order, limits: configuration.limits)
-        if let numa = order.numa { try HostNodes.check(numa) }
-        let firmware = try order.firmware.map { path throws(ControlError) in
+        try checkLauncher(request.name.rawValue)
+        try Self.check(request, limits: configuration.limits)
+        if let numa = request.numa { try HostNodes.check(numa) }
+        let firmware = try request.firmware.map(\.rawValue).map { path throws(ControlError) in
             if let image {
                 try FirmwareFile.check(image.descriptor, path: path, within: firmwarePlaces)
                 return image
@@ -31,13 +52,14 @@ extension Manager {
                 try FirmwareFile.open(path, for: uid, ownUID: ownUID, within: firmwarePlaces))
         }
         let size = try firmware.map { image throws(ControlError) in
-            try FirmwareFile.size(of: image, path: order.firmware ?? "")
+            try FirmwareFile.size(of: image, path: request.firmware?.rawValue ?? "")
         }
-        let record = try admit(order, firmware: size ?? .zero, for: uid, isLeft: isLeft, progress: progress)
+        let record = try admit(request, firmware: size ?? .zero, for: uid, isLeft: isLeft, progress: progress)
         // It may have waited for days: what holds for it is what holds now.
         let settings = self.configuration
         log.info(
-            "creating a TD", metadata: ["td": "\(record.name)", "id": "\(record.id)", "memory": "\(order.memory)"])
+            "creating a TD",
+            metadata: ["td": "\(record.name)", "id": "\(record.id)", "memory": "\(request.memoryBytes.bytes)"])
 
         let directory = places.holder(record.id)
         let holder: LiveHolder
@@ -54,10 +76,10 @@ extension Manager {
             throw error
         }
         do throws(ControlError) {
-            return try build(record, order, firmware, on: holder, configuration: settings) { step in
+            return try build(record, request, firmware, on: holder, configuration: settings) { step in
                 // Memory that nobody waits for any more is not worth its time, and goes with its process; a quick build ends
                 // by itself.
-                if order.isPreallocated || order.isPrefaulted, isLeft() { holder.process?.kill() }
+                if request.preallocate == true || request.prefault == true, isLeft() { holder.process?.kill() }
                 progress(step)
             }
         } catch {
@@ -67,15 +89,15 @@ extension Manager {
         }
     }
 
-    static func check(_ order: CreateOrder, limits: TDXDConfiguration.Limits) throws(ControlError) {
-        guard order.memory <= limits.trustDomainMemory else {
+    static func check(_ request: CreateRequest, limits: TDXDConfiguration.Limits) throws(ControlError) {
+        guard request.memoryBytes.bytes <= limits.trustDomainMemory else {
             throw .invalidField(
-                field: "memory_bytes", value: String(order.memory.rawValue),
+                field: "memory_bytes", value: "\(request.memoryBytes)",
                 limit: "at most \(limits.trustDomainMemory.rawValue), as configured for one TD")
         }
-        guard order.vcpus <= limits.trustDomainVCPUs else {
+        guard request.vcpus.count <= limits.trustDomainVCPUs else {
             throw .invalidField(
-                field: "vcpus", value: String(order.vcpus),
+                field: "vcpus", value: "\(request.vcpus)",
                 limit: "at most \(limits.trustDomainVCPUs), as configured for one TD")
         }
     }
@@ -105,7 +127,7 @@ extension Manager {
     }
 
     private func build(
-        _ reserved: DomainRecord, _ order: CreateOrder, _ firmware: RetainedDescriptor?, on holder: LiveHolder,
+        _ reserved: DomainRecord, _ request: CreateRequest, _ firmware: RetainedDescriptor?, on holder: LiveHolder,
         configuration: TDXDConfiguration, progress: (Progress) -> Void
     ) throws(ControlError) -> TrustDomain {
         guard let process = holder.process else { preconditionFailure("a started holder has a process") }
@@ -119,18 +141,15 @@ extension Manager {
         try write(record, in: holder.directory)
         try holder.link.waitUntilServing(process, limit: configuration.deadlines.holderStart)
         let parameters = HolderInterface.Build.Parameters(
-            name: record.name, id: record.id, memoryBytes: record.memoryBytes, vcpus: record.vcpus,
-            firmware: record.firmware, mrconfigid: order.mrConfigID, mrowner: order.mrOwner,
-            mrownerconfig: order.mrOwnerConfig, keyID: record.keyID, ownerUID: record.ownerUID,
-            preallocate: order.isPreallocated,
-            storm: ConversionStormRule(
-                conversions: configuration.memory.conversionStorm,
-                windowMilliseconds: configuration.memory.conversionStormWindow.wholeMilliseconds),
-            numa: order.numa, prefault: order.isPrefaulted, settings: HolderSettings(configuration))
-        let description = try holder.link.build(
+            request: request,
+            reservation: Reservation(
+                id: TrustDomainID(unchecked: record.id), keyID: record.keyID, ownerUID: record.ownerUID),
+            settings: HolderSettings(configuration))
+        let built = try holder.link.build(
             parameters, firmware: firmware, silence: configuration.deadlines.build, progress: progress)
-        try checkBackend(description.backend, of: record, configuration)
-        return try take(description, record, holder, timeout: configuration.deadlines.holderReply)
+        try checkBackend(built.description.backend, of: record, configuration)
+        holder.pages = built.figures
+        return try take(built.description, built.backing, record, holder)
     }
 
     /// - Throws: `holderFailed` where `auto` chose a weaker backend than TDs of this host had before.
@@ -153,9 +172,8 @@ extension Manager {
 
     /// A TD that is built becomes ours: duplicates, the record on disk, the registry.
     func take(
-        _ description: HolderInterface.Description, _ built: DomainRecord, _ holder: LiveHolder, timeout: Duration
+        _ description: HolderInterface.Description, _ backing: Backing, _ built: DomainRecord, _ holder: LiveHolder
     ) throws(ControlError) -> TrustDomain {
-        let backing = try holder.link.backing(timeout: timeout)
         try checkFiles(backing, of: built)
         hold(backing, of: holder)
         adoptPages(of: holder)

@@ -199,7 +199,7 @@ extension Manager {
 
     private func end(_ domain: DomainRecord, for drain: DrainRecord) {
         do throws(ControlError) {
-            var order = StopOrder(name: try DomainName(validating: domain.name))
+            var order = StopOrder(name: TrustDomainName(unchecked: domain.name))
             order.policy = drain.policy
             order.wait = .proven
             try stop(order, StopWatcher(refusal: { [self] in logUnended(domain, $0) }))

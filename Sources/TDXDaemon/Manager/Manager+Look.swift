@@ -57,7 +57,7 @@ extension Manager {
         return (reports, answered)
     }
 
-    func show(_ name: DomainName) throws(ControlError) -> TrustDomain {
+    func show(_ name: TrustDomainName) throws(ControlError) -> TrustDomain {
         let (domain, holder, backend) = try find(name)
         return report(domain, holder, backend, timeout: Self.lookPatience)
     }
@@ -97,7 +97,7 @@ extension Manager {
         }
     }
 
-    private func find(_ name: DomainName) throws(ControlError) -> (Registry.Domain, LiveHolder?, Backend) {
+    private func find(_ name: TrustDomainName) throws(ControlError) -> (Registry.Domain, LiveHolder?, Backend) {
         try core.withLock {
             (core: inout sending Core) throws(ControlError) -> (Registry.Domain, LiveHolder?, Backend) in
             let domain = try core.registry.find(name: name)
@@ -106,54 +106,66 @@ extension Manager {
     }
 
     func findRunnable(
-        _ name: DomainName, _ operation: String, as principal: Principal = .admin
+        _ name: TrustDomainName, _ operation: String, as principal: Principal = .admin
     ) throws(ControlError) -> (Registry.Domain, LiveHolder) {
         let (domain, holder, _) = try find(name)
         try principal.check(domain.record, operation)
         guard domain.state == .runnable, let holder else {
-            throw .wrongState(name: name.text, state: domain.state.rawValue, operation: operation)
+            throw .wrongState(name: name.rawValue, state: domain.state.rawValue, operation: operation)
         }
         return (domain, holder)
     }
 
     // MARK: Map and Convert
 
-    func map(_ name: DomainName) throws(ControlError) -> ManagerInterface.Map.Reply {
+    func map(_ name: TrustDomainName) throws(ControlError) -> ManagerInterface.Map.Reply {
         let (domain, holder) = try findRunnable(name, "map")
-        let runs = try holder.link.map(timeout: configuration.deadlines.holderReply)
-        return ManagerInterface.Map.Reply(name: name.text, backend: domain.record.backend ?? .memfd, runs: runs)
+        let map = try holder.link.call(HolderInterface.Map.self, within: configuration.deadlines.holderReply)
+        return .init(name: name.rawValue, backend: domain.record.backend ?? .memfd, runs: map.runs)
     }
 
     /// What has changed of a map by now; `ManagerInterface.MapChanges`. Waits for nothing but the holder's answer.
     func mapChanges(
-        _ name: DomainName, since: Int64?
+        _ name: TrustDomainName, since: ChangeNumber?
     ) throws(ControlError) -> (ManagerInterface.MapChanges.Reply, LiveHolder) {
         let (domain, holder) = try findRunnable(name, "map")
-        let changes = try holder.link.mapChanges(
-            .init(since: since, waitMilliseconds: 0), timeout: configuration.deadlines.holderReply)
-        return (.init(name: name.text, backend: domain.record.backend ?? .memfd, changes), holder)
+        let changes = try holder.link.call(
+            HolderInterface.MapChanges.self, .init(since: since, waitMilliseconds: ChangeWait(unchecked: 0)),
+            within: configuration.deadlines.holderReply)
+        return (.init(name: name.rawValue, backend: domain.record.backend ?? .memfd, changes), holder)
     }
 
     /// How the TD's conversions went; `ManagerInterface.Conversions`.
-    func conversions(_ name: DomainName, last: Int) throws(ControlError) -> ManagerInterface.Conversions.Reply {
+    func conversions(
+        _ name: TrustDomainName, last: ConversionCount
+    ) throws(ControlError) -> ManagerInterface.Conversions.Reply {
         let (domain, holder) = try findRunnable(name, "conversions")
-        let found = try holder.link.conversions(last: last, timeout: configuration.deadlines.holderReply)
-        return ManagerInterface.Conversions.Reply(name: name.text, backend: domain.record.backend ?? .memfd, found)
+        let found = try holder.link.call(
+            HolderInterface.Conversions.self, .init(last: last), within: configuration.deadlines.holderReply)
+        return ManagerInterface.Conversions.Reply(name: name.rawValue, backend: domain.record.backend ?? .memfd, found)
     }
 
     /// - Parameters:
     ///   - isLeft: nobody wants the rest of a long one any more; asked now and then.
     ///   - progress: called now and then, of a long one.
     func convert(
-        _ order: ConvertOrder, to side: MemorySide, as principal: Principal = .admin, isLeft: () -> Bool = { false },
-        progress: (ManagerInterface.Convert.Reply) -> Void = { _ in }
+        _ request: ManagerInterface.Convert.Parameters, as principal: Principal = .admin,
+        isLeft: () -> Bool = { false }, progress: (ManagerInterface.Convert.Reply) -> Void = { _ in }
     ) throws(ControlError) -> ManagerInterface.Convert.Reply {
-        let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
-        try refuseIfAttached(domain.record, "convert")
-        let answer = try holder.link.convert(
-            .init(order, to: side), silence: conversionSilence, isLeft: isLeft
-        ) { progress(.init(order, to: side, of: domain, $0)) }
-        return .init(order, to: side, of: domain, answer)
+        let (domain, holder) = try findConvertible(request, as: principal)
+        let answer = try holder.link.convert(.init(request), silence: conversionSilence, isLeft: isLeft) {
+            progress(.init(request, of: domain, $0))
+        }
+        return .init(request, of: domain, answer)
+    }
+
+    private func findConvertible(
+        _ request: ManagerInterface.Convert.Parameters, as principal: Principal
+    ) throws(ControlError) -> (Registry.Domain, LiveHolder) {
+        _ = try request.range()
+        let found = try findRunnable(request.name, "convert", as: principal)
+        try refuseIfAttached(found.0.record, "convert")
+        return found
     }
 
     /// As `convert`, on the event loop, which waits for the answer beside everything else.
@@ -161,17 +173,16 @@ extension Manager {
     /// - Parameter then: called once on the loop, unless this returned false or threw.
     /// - Returns: false for what a thread has to do: a long one, or one that needs a connection to be made.
     func convertBriefly(
-        _ order: ConvertOrder, to side: MemorySide, as principal: Principal,
+        _ request: ManagerInterface.Convert.Parameters, as principal: Principal,
         then: @escaping (Result<ManagerInterface.Convert.Reply, ControlError>) -> Void
     ) throws(ControlError) -> Bool {
-        guard order.range.size <= .mebibytes(2) else { return false }
-        let (domain, holder) = try findRunnable(order.name, "convert", as: principal)
-        try refuseIfAttached(domain.record, "convert")
+        guard request.bytes.size <= .mebibytes(2) else { return false }
+        let (domain, holder) = try findConvertible(request, as: principal)
         forwarded.add(1, ordering: .relaxed)
-        let isAsked = holder.link.convert(.init(order, to: side), silence: conversionSilence, on: loop) {
+        let isAsked = holder.link.convert(.init(request), silence: conversionSilence, on: loop) {
             [self] result in
             forwarded.subtract(1, ordering: .relaxed)
-            then(result.map { .init(order, to: side, of: domain, $0) })
+            then(result.map { .init(request, of: domain, $0) })
         }
         if !isAsked { forwarded.subtract(1, ordering: .relaxed) }
         return isAsked
@@ -199,13 +210,13 @@ extension Manager {
 
     /// Finds what the host pays for twice, and frees it where that is asked for.
     func verify(
-        _ name: DomainName, reclaim: Bool, as principal: Principal = .admin
+        _ name: TrustDomainName, reclaim: Bool, as principal: Principal = .admin
     ) throws(ControlError) -> ManagerInterface.Verify.Reply {
         let (domain, holder) = try findRunnable(name, "verify", as: principal)
         if reclaim { try refuseIfAttached(domain.record, "reclaim") }
         // Every backing file is counted through: it is given the time of other long work.
         let timeout = max(configuration.deadlines.holderReply, configuration.deadlines.build)
-        let found = try holder.link.verify(reclaim: reclaim, timeout: timeout)
+        let found = try holder.link.call(HolderInterface.Verify.self, .init(reclaim: reclaim), within: timeout)
         if found.wastedBytes > 0 {
             log.notice(
                 reclaim ? "freed memory that was paid for twice" : "memory is paid for twice",
@@ -214,7 +225,7 @@ extension Manager {
                 ])
         }
         return ManagerInterface.Verify.Reply(
-            name: name.text, backend: domain.record.backend ?? .memfd, reclaimed: reclaim, found)
+            name: name.rawValue, backend: domain.record.backend ?? .memfd, reclaimed: reclaim, found)
     }
 
     // MARK: Check and SelfTest
@@ -283,18 +294,20 @@ extension Manager {
 }
 
 extension HolderInterface.Convert.Parameters {
-    fileprivate init(_ order: ConvertOrder, to side: MemorySide) {
-        self.init(gpa: order.range.start.rawValue, bytes: order.range.size.rawValue, to: side)
+    fileprivate init(_ request: ManagerInterface.Convert.Parameters) {
+        self.init(gpa: request.gpa, bytes: request.bytes, to: request.to)
     }
 }
 
 extension ManagerInterface.Convert.Reply {
     fileprivate init(
-        _ order: ConvertOrder, to side: MemorySide, of domain: Registry.Domain, _ answer: HolderInterface.Convert.Reply
+        _ request: ManagerInterface.Convert.Parameters, of domain: Registry.Domain,
+        _ answer: HolderInterface.Convert.Reply
     ) {
         self.init(
-            name: order.name.text, backend: domain.record.backend ?? .memfd, gpa: order.range.start.rawValue,
-            bytes: order.range.size.rawValue, to: side, changedBytes: answer.changedBytes,
+            name: request.name.rawValue, backend: domain.record.backend ?? .memfd,
+            gpa: request.gpa.address.rawValue, bytes: request.bytes.size.rawValue, to: request.to,
+            changedBytes: answer.changedBytes,
             discardedBytes: answer.discardedBytes, milliseconds: answer.milliseconds, progress: answer.progress)
     }
 }

@@ -20,15 +20,11 @@ extension Manager {
             certificates: store.all(onFlaw: unreadable).map { CertificateSummary($0) })
     }
 
-    /// - Parameter text: a TD's id or name.
-    /// - Throws: `invalidField` for what is neither; `noSuchCertificate`.
-    func certificate(_ text: String) throws(ControlError) -> ManagerInterface.GetCertificate.Reply {
-        // An id is made of the same characters.
-        guard let name = try? DomainName(validating: text) else {
-            throw .invalidField(field: "certificate", value: ControlError.quoting(text), limit: DomainName.limit)
-        }
-        guard let certificate = store.find(name.text, onFlaw: unreadable) else {
-            throw .noSuchCertificate(certificate: name.text)
+    /// - Parameter name: a TD's name, or its id, which is made of the same characters.
+    /// - Throws: `noSuchCertificate`.
+    func certificate(_ name: TrustDomainName) throws(ControlError) -> ManagerInterface.GetCertificate.Reply {
+        guard let certificate = store.find(name.rawValue, onFlaw: unreadable) else {
+            throw .noSuchCertificate(certificate: name.rawValue)
         }
         return ManagerInterface.GetCertificate.Reply(certificate: certificate)
     }

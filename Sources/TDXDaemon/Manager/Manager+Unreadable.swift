@@ -22,7 +22,7 @@ extension Manager {
             name: "unreadable-" + id.prefix(12).lowercased().filter { $0.isASCII && ($0.isLetter || $0.isNumber) },
             id: id, memoryBytes: 0, vcpus: 0, createdAt: WallTime.now.rfc3339, ownerUID: ownUID, keyID: 0)
         let link = HolderLink(
-            name: record.name, guestBytes: CreateOrder.maximumMemory.rawValue,
+            name: record.name, guestBytes: MemorySize.maximum.rawValue,
             .path(Places.socket(inHolder: directory)))
         let process = findProcess(record, directory, link)
         let isSetAside = DirectoryTree.names(in: directory).contains { $0.hasPrefix(Self.setAside) }
@@ -37,8 +37,8 @@ extension Manager {
         let why = reason ?? (isSetAside ? "it was set aside before" : "there is none")
         record.unreadable = why
         let answer = process.flatMap { _ in try? link.describe(timeout: Self.unknownPatience) }
-        if let answer, answer.id == id, let name = try? DomainName(validating: answer.name) {
-            record.name = name.text
+        if let answer, answer.id == id, let name = try? TrustDomainName(checking: answer.name) {
+            record.name = name.rawValue
             record.memoryBytes = answer.memoryBytes
             record.vcpus = answer.vcpus
             record.ownerUID = answer.ownerUID
@@ -51,7 +51,7 @@ extension Manager {
             // Its size is not known: it may be all that the host has.
             let size = stored.map { $0.files.reduce(UInt64(0)) { $0 &+ min($1.size.rawValue, 1 << 51) } }
             record.memoryBytes = min(
-                size ?? (try? MemoryInformation.ofHost())?.total.rawValue ?? 1 << 40, CreateOrder.maximumMemory.rawValue
+                size ?? (try? MemoryInformation.ofHost())?.total.rawValue ?? 1 << 40, MemorySize.maximum.rawValue
             )
         }
         // Whose descriptors are left is proven by these.

@@ -155,6 +155,15 @@ final class Manager: Sendable {
         }
     }
 
+    func pool(_ pool: CallPool) -> WorkerPool {
+        switch pool {
+        case .look: lookers
+        case .map: maps
+        case .create: creators
+        case .work: workers
+        }
+    }
+
     // MARK: Durable records
 
     func write(_ record: DomainRecord, in directory: String) throws(ControlError) {

@@ -12,18 +12,6 @@ enum Role: Int, Hashable, Sendable, CaseIterable, Comparable {
     case admin
 
     static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
-
-    /// What a call of io.tdxd.Manager takes. A method that is not here takes an admin: a test holds the table against the
-    /// interface.
-    static let ofMethods: [String: Role] = [
-        "Check": .observe, "List": .observe, "Show": .observe, "Map": .observe, "MapChanges": .observe,
-        "Conversions": .observe,
-        "PlanStop": .observe, "ListCertificates": .observe, "GetCertificate": .observe, "GetKeys": .observe,
-        "GetDrain": .observe, "CheckKexec": .observe, "Inventory": .observe,
-        "Create": .operate, "Attach": .operate, "Convert": .operate, "Verify": .operate, "Stop": .operate,
-        "Reclaim": .operate,
-        "Drain": .admin, "Undrain": .admin, "SelfTest": .admin,
-    ]
 }
 
 /// Whose TDs a caller may touch. Asked where a name becomes a TD, under the lock: between a check of the name and the
@@ -101,9 +89,10 @@ struct PeerPolicy: Hashable, Sendable {
     }
 
     /// - Throws: `ControlError.notPermitted` that says what would be needed.
-    func check(method: String, uid: UInt32, groups: [UInt32]) throws(ControlError) -> Caller {
+    func check(
+        _ method: String, needs needed: Role, uid: UInt32, groups: [UInt32]
+    ) throws(ControlError) -> Caller {
         let role = role(uid: uid, groups: groups)
-        let needed = Role.ofMethods[method] ?? .admin
         guard role >= needed else {
             var ways = ["user root"]
             if ownUID != 0 { ways.append("user \(ownUID)") }

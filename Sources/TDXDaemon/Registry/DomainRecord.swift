@@ -176,8 +176,8 @@ extension DomainRecord {
             guard let value, value > limit else { return }
             throw Refusal(field: field, value: String(value), limit: "at most \(limit)")
         }
-        _ = try DomainName(validating: name)
-        try bounded("memory_bytes", memoryBytes, CreateOrder.maximumMemory.rawValue)
+        _ = try TrustDomainName(checking: name, in: "name")
+        try bounded("memory_bytes", memoryBytes, MemorySize.maximum.rawValue)
         try bounded("firmware_bytes", firmwareBytes, 64 << 20)
         try bounded("so_far.released_bytes", soFar?.releasedBytes, 1 << 53)
         try bounded("so_far.resident_bytes", soFar?.residentBytes, 1 << 53)

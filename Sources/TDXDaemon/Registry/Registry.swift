@@ -35,8 +35,10 @@ struct Registry: Sendable {
     /// All TDs by name.
     var sorted: [Domain] { domains.values.sorted { $0.record.name < $1.record.name } }
 
-    func find(name: DomainName) throws(ControlError) -> Domain {
-        guard let id = idByName[name.text], let domain = domains[id] else { throw .noSuchDomain(name: name.text) }
+    func find(name: TrustDomainName) throws(ControlError) -> Domain {
+        guard let id = idByName[name.rawValue], let domain = domains[id] else {
+            throw .noSuchDomain(name: name.rawValue)
+        }
         return domain
     }
 
@@ -52,8 +54,8 @@ struct Registry: Sendable {
 
     /// Whether `owner` could take the name now.
     /// - Throws: `ControlError.nameTaken`.
-    func checkName(_ name: DomainName, for owner: UInt32) throws(ControlError) {
-        _ = try givingUp(name.text, to: owner)
+    func checkName(_ name: TrustDomainName, for owner: UInt32) throws(ControlError) {
+        _ = try givingUp(name.rawValue, to: owner)
     }
 
     /// The failed TD that gives the name up; nil when the name is free.

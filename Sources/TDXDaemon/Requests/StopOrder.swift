@@ -1,31 +1,11 @@
 internal import ControlInterface
-internal import LinuxSystem
 internal import MemoryUnits
 internal import ServiceSupport
 
-/// A Stop as a client wants it, checked; nil is left to the configuration.
-struct StopOrder: Hashable, Sendable {
-    var name: DomainName
-    var policy: StopPolicy?
-    var pace: UInt64?
-    var chunk: UInt64?
-    var deadline: Duration?
-    var wait: StopWait?
+/// A Stop as a client wants it; nil is left to the configuration.
+typealias StopOrder = ManagerInterface.Stop.Parameters
 
-    init(name: DomainName) { self.name = name }
-
-    /// - Throws: `invalidField` for the first field that is wrong.
-    init(_ parameters: ManagerInterface.Stop.Parameters) throws(ControlError) {
-        name = try DomainName(validating: parameters.name)
-        if let policy = parameters.policy { self.policy = try StopPolicy(validating: policy, standard: .auto) }
-        if let pace = parameters.bytesPerSecond { self.pace = try ReleaseLimits.checkedPace(pace) }
-        if let chunk = parameters.chunkBytes { self.chunk = try ReleaseLimits.checkedChunk(chunk) }
-        if let deadline = parameters.deadlineMilliseconds {
-            self.deadline = .milliseconds(Int64(try ReleaseLimits.checkedDeadline(milliseconds: deadline)))
-        }
-        if let wait = parameters.wait { self.wait = try StopWait(validating: wait, standard: .proven) }
-    }
-
+extension ManagerInterface.Stop.Parameters {
     /// With the configuration's answers to what the client has left open.
     struct Resolved: Hashable, Sendable {
         var policy: StopPolicy
@@ -42,7 +22,8 @@ struct StopOrder: Hashable, Sendable {
         let policy = policy ?? StopPolicy(teardown.policy)
         let standard: StopWait = teardown.wait == .proven ? .proven : .stopped
         let result = Resolved(
-            policy: policy, pace: pace ?? teardown.rate?.rawValue, chunk: chunk, deadline: deadline,
+            policy: policy, pace: bytesPerSecond?.bytesPerSecond ?? teardown.rate?.rawValue,
+            chunk: chunkBytes?.bytes.rawValue, deadline: deadlineMilliseconds?.duration,
             wait: wait ?? (policy == .deferred ? .stopped : standard))
         guard !result.isHeld || result.wait == .stopped else {
             throw .invalidField(
@@ -53,18 +34,20 @@ struct StopOrder: Hashable, Sendable {
     }
 }
 
-/// A Reclaim as a client wants it, checked.
-struct ReclaimOrder: Hashable, Sendable {
-    var name: DomainName
-    /// Nil for as fast as it goes.
-    var pace: UInt64?
-    var chunk: UInt64?
+/// A Reclaim as a client wants it.
+typealias ReclaimOrder = ManagerInterface.Reclaim.Parameters
 
-    /// - Throws: `invalidField` for the first field that is wrong.
-    init(_ parameters: ManagerInterface.Reclaim.Parameters) throws(ControlError) {
-        name = try DomainName(validating: parameters.name)
-        if let pace = parameters.bytesPerSecond { self.pace = try ReleaseLimits.checkedPace(pace) }
-        if let chunk = parameters.chunkBytes { self.chunk = try ReleaseLimits.checkedChunk(chunk) }
+extension ManagerInterface.Reclaim.Parameters {
+    /// Nil for as fast as it goes.
+    var pace: UInt64? { bytesPerSecond?.bytesPerSecond }
+    var chunk: UInt64? { chunkBytes?.bytes.rawValue }
+}
+
+extension ManagerInterface.Drain.Parameters {
+    /// - Throws: `invalidField` for a policy that may refuse or leaves memory for later: it empties no host.
+    func checkedPolicy() throws(ControlError) -> StopPolicy? {
+        guard let policy, policy != .auto, policy != .dynamicRemoval else { return policy }
+        throw .invalidField(field: "policy", value: policy.rawValue, limit: "auto or dynamic-removal, for a drain")
     }
 }
 

@@ -130,7 +130,7 @@ struct TDXBackendTests {
         let host = try host()
         let created = try host.tdxctl("create", "web1", "--memory", "16M", "--prefault", "--json=short")
         #expect(created.status == 0, "\(created)")
-        let stopped = try host.stop(ManagerInterface.Stop.Parameters(name: "web1", policy: "deferred"))
+        let stopped = try host.stop(ManagerInterface.Stop.Parameters(name: "web1", policy: .deferred))
         #expect(!stopped.complete && stopped.pending != nil, "\(stopped)")
         expectComplete(try host.reclaim("web1"))
         #expect(try SeamLab.keysInUse() == 0)

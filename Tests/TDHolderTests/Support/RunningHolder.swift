@@ -74,8 +74,13 @@ final class RunningHolder {
         mrOwner: String? = nil
     ) -> HolderInterface.Build.Parameters {
         HolderInterface.Build.Parameters(
-            name: name, id: String(repeating: "c0", count: 16), memoryBytes: memory, vcpus: vcpus, firmware: firmware,
-            mrowner: mrOwner, keyID: 40, ownerUID: geteuid())
+            request: CreateRequest(
+                name: NewTrustDomainName(unchecked: name), memoryBytes: MemorySize(unchecked: Int64(memory)),
+                vcpus: VCPUCount(unchecked: Int64(vcpus)),
+                firmware: firmware.map { FirmwarePath(unchecked: $0) },
+                mrowner: mrOwner.map { Digest48(unchecked: $0) }),
+            reservation: Reservation(
+                id: TrustDomainID(unchecked: String(repeating: "c0", count: 16)), keyID: 40, ownerUID: geteuid()))
     }
 }
 
@@ -104,7 +109,9 @@ extension VarlinkClient {
     @discardableResult
     func convert(_ gpa: UInt64, _ bytes: UInt64, to side: MemorySide) throws -> HolderInterface.Convert.Reply {
         try call(
-            HolderInterface.Convert.method, HolderInterface.Convert.Parameters(gpa: gpa, bytes: bytes, to: side),
+            HolderInterface.Convert.method,
+            HolderInterface.Convert.Parameters(
+                gpa: PageAddress(unchecked: Int64(gpa)), bytes: PageSpan(unchecked: Int64(bytes)), to: side),
             timeout: RunningHolder.patience)
     }
 

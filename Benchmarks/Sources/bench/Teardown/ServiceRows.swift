@@ -51,7 +51,7 @@ private struct Service: Sendable {
         var certificate: TeardownCertificate?
         try client.callMore(
             ManagerInterface.Stop.method,
-            ManagerInterface.Stop.Parameters(name: name, policy: isDeferred ? "deferred" : nil),
+            ManagerInterface.Stop.Parameters(name: name, policy: isDeferred ? .deferred : nil),
             as: ManagerInterface.Stop.Reply.self, timeout: Self.patience
         ) { reply, _ in
             if times.firstGibibyte == nil, (reply.progress?.doneBytes ?? 0) >= 1 << 30 {
