@@ -38,6 +38,8 @@ let package = Package(
         .executable(name: "tdx-module-server", targets: ["tdx-module-server"]),
         // Preloaded into VMMs.
         .library(name: "tdxd-vmm", type: .dynamic, targets: ["VMMDoor"]),
+        // For the tests of VMMs, in C: tdx_vmm.h.
+        .library(name: "tdx-vmm", type: .dynamic, targets: ["VMMLibrary"]),
         .library(name: "TDXModule", targets: ["TDXModule"]),
         .library(name: "TDXEmulator", targets: ["TDXEmulator"]),
         // Rooms that the benchmarks, a package of their own, reach into.
@@ -117,6 +119,20 @@ let package = Package(
                 .unsafeFlags([
                     "-static-stdlib", "-Xlinker",
                     "--version-script=\(Context.packageDirectory)/Sources/CVMMDoor/exported.map",
+                    "-Xlinker", "-soname=libtdxd-vmm.so",
+                    "-lFoundationEssentials", "-l_FoundationCollections", "-l_FoundationCShims",
+                ])
+            ]),
+
+        // The engine for C.
+        .target(name: "CTDXVMM", exclude: ["exported.map"]),
+        .target(
+            name: "VMMLibrary", dependencies: ["CLinux", "CTDXVMM", "VMMEngine", "VMMTerms"], swiftSettings: strict,
+            linkerSettings: [
+                .unsafeFlags([
+                    "-static-stdlib", "-Xlinker",
+                    "--version-script=\(Context.packageDirectory)/Sources/CTDXVMM/exported.map",
+                    "-Xlinker", "-soname=libtdx-vmm.so",
                     "-lFoundationEssentials", "-l_FoundationCollections", "-l_FoundationCShims",
                 ])
             ]),
@@ -169,8 +185,7 @@ let package = Package(
             "TDXControl",
             [
                 "CLinux", "ControlInterface", "HostVMs", "LinuxSystem", "MemoryUnits", "TDXStatusCodes", "Terms",
-                "TransitionModel",
-                "Varlink",
+                "TransitionModel", "VMMTerms", "Varlink",
                 argumentParser, system,
             ]),
         .executableTarget(name: "tdxd", dependencies: ["TDXDaemon", argumentParser], swiftSettings: strict),
@@ -238,7 +253,7 @@ let package = Package(
             "TDXControl",
             [
                 "TDXControl", "ControlInterface", "HostVMs", "InterfaceTestSupport", "LinuxSystem", "MemoryUnits",
-                "TDXStatusCodes", "TestSupport", "Varlink", argumentParser, system,
+                "TDXStatusCodes", "TestSupport", "VMMTerms", "Varlink", argumentParser, system,
             ]),
         // What documents state about the code.
         tests(

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -89,6 +91,32 @@ static inline int tdxd_has_attribute(const char *path, const char *name, const c
     char value[64];
     ssize_t n = getxattr(path, name, value, sizeof value);
     return n >= 0 && (size_t)n == strlen(text) && memcmp(value, text, (size_t)n) == 0;
+}
+
+// 1 where a file has that extended attribute, whatever it says.
+static inline int tdxd_has_any_attribute(const char *path, const char *name) {
+    return getxattr(path, name, NULL, 0) >= 0;
+}
+
+static inline int tdxd_access(const char *path, int mode) { return access(path, mode) == 0 ? 0 : -errno; }
+static inline int tdxd_unlink(const char *path) { return unlink(path) == 0 ? 0 : -errno; }
+static inline int tdxd_remove_directory(const char *path) { return rmdir(path) == 0 ? 0 : -errno; }
+
+// A new directory that only this user may enter, in $TMPDIR or /tmp: its path, to be freed; NULL where none can be
+// made.
+static inline char *tdxd_make_temporary_directory(const char *name) {
+    const char *place = getenv("TMPDIR");
+    char *path = NULL;
+    if (place == NULL || place[0] != '/') place = "/tmp";
+    size_t room = strlen(place) + strlen(name) + 9;
+    path = (char *)malloc(room);
+    if (path == NULL) return NULL;
+    snprintf(path, room, "%s/%s.XXXXXX", place, name);
+    if (mkdtemp(path) == NULL) {
+        free(path);
+        return NULL;
+    }
+    return path;
 }
 
 // What systemd does to a control group that it hands over; for those who stand in for it.

@@ -43,7 +43,7 @@ public enum ControlTool {
         }
         let context = Context(command.root.options, command.options, environment: environment, console: console)
         do throws(Failure) {
-            return try command.execute(context).rawValue
+            return try command.status(context)
         } catch {
             context.tell(error)
             return error.status.rawValue

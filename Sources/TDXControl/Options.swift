@@ -28,6 +28,8 @@ struct Context: Sendable {
     let socket: String
     let json: JSONMode
     let console: Console
+    /// This process's environment.
+    let variables: [String: String]
 
     /// What stands behind the command's name outweighs what stands before it.
     init(_ outer: GlobalOptions, _ inner: GlobalOptions, environment: [String: String], console: Console) {
@@ -37,6 +39,7 @@ struct Context: Sendable {
             inner.printsJSON || outer.printsJSON ? (console.outputIsTerminal ? .pretty : .short) : nil
         json = inner.json ?? outer.json ?? short ?? .off
         self.console = console
+        variables = environment
     }
 
     func tell(_ failure: Failure) {

@@ -14,6 +14,8 @@ final class Door: Sendable {
     private let program: String
     private let hasTold = Atomic(false)
     private let reporting = Mutex(())
+    /// The process ends: guests that are stopped on the way are no news.
+    private let isEnding = Atomic(false)
 
     private init(_ engine: VMMEngine, _ settings: VMMSettings) {
         self.engine = engine
@@ -77,11 +79,15 @@ final class Door: Sendable {
 
     private func guestEnded() {
         tdxd_door_enter()
+        guard !isEnding.load(ordering: .acquiring) else { return }
         writeReport(isLast: false)
         if settings.endsWithGuest { _ = tdxd_kill(tdxd_getpid(), SIGTERM) }
     }
 
-    func ending() { if settings.report != nil { writeReport(isLast: true) } }
+    func ending() {
+        isEnding.store(true, ordering: .releasing)
+        if settings.report != nil { writeReport(isLast: true) }
+    }
 
     /// Written anew each time; who reads it meanwhile finds the one before.
     private func writeReport(isLast: Bool) {
@@ -96,24 +102,6 @@ final class Door: Sendable {
             let written = bytes.withUnsafeBytes { tdxd_write(file, $0.baseAddress, $0.count) }
             _ = tdxd_close(file)
             if written == bytes.count { _ = rename(draft, path) }
-        }
-    }
-}
-
-extension EngineConfiguration.Guest {
-    /// A behaviour by name, or a script by path.
-    static func read(_ text: String) throws -> Self {
-        if let behaviour = GuestBehaviour(rawValue: text) { return .behaviour(behaviour) }
-        let script: String
-        do throws(LinuxError) {
-            script = try TextFile.read(text)
-        } catch {
-            throw EngineError(description: "the guest \(text): \(error)")
-        }
-        do throws(GuestScriptErrors) {
-            return .script(try GuestScript(parsing: script), name: text)
-        } catch {
-            throw EngineError(description: "the guest \(text): \(error)")
         }
     }
 }

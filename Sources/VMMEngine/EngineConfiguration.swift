@@ -1,3 +1,4 @@
+internal import LinuxSystem
 public import MemoryUnits
 public import VMMTerms
 
@@ -33,6 +34,25 @@ public struct EngineConfiguration: Sendable {
         self.guest = guest
         self.keyIDs = keyIDs
         self.trace = trace
+    }
+}
+
+extension EngineConfiguration.Guest {
+    /// A behaviour by name, or a script by path.
+    /// - Throws: `EngineError` for a script that cannot be read or is not understood.
+    public static func read(_ text: String) throws(EngineError) -> Self {
+        if let behaviour = GuestBehaviour(rawValue: text) { return .behaviour(behaviour) }
+        let script: String
+        do throws(LinuxError) {
+            script = try TextFile.read(text)
+        } catch {
+            throw EngineError(description: "the guest \(text): \(error)")
+        }
+        do throws(GuestScriptErrors) {
+            return .script(try GuestScript(parsing: script), name: text)
+        } catch {
+            throw EngineError(description: "the guest \(text): \(error)")
+        }
     }
 }
 

@@ -64,6 +64,8 @@ final class EngineGuest: GuestAgent {
         }
         let runner = GuestRunner(processor, tables: tables, guest: self)
         do throws(GuestFault) {
+            // A guest that was never entered begins only to be stopped: that is not its program's end.
+            try processor.pause()
             switch program {
             case .behaviour(let behaviour): try runner.run(behaviour)
             case .script(let script, _): try runner.run(script.steps[processor.id] ?? [])

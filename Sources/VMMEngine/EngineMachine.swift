@@ -62,9 +62,12 @@ final class EngineStatistics: EngineObject, @unchecked Sendable {
 }
 
 extension VMMEngine {
+    /// What a TD's VM answers in another way than the real one: besides, READONLY_MEM, X86_SMM and MULTI_ADDRESS_SPACE.
+    private static let ownAnswers = ownCapabilities.union(
+        [.vmTypes] + [81, 117, 118].map { KVMCapability(rawValue: $0) })
     /// Capabilities whose effect the emulator has; the real VM gets them, too, and what it makes of them is its own
     /// matter.
-    private static let ownCapabilities: Set<UInt32> = [
+    private static let ownEffects: Set<UInt32> = [
         KVMCapability.splitIRQChip.rawValue, KVMCapability.exitHypercall.rawValue,
         KVMCapability.apicBusCycles.rawValue, KVMCapability.maximumVCPUID.rawValue,
     ]
@@ -78,6 +81,7 @@ extension VMMEngine {
         switch request {
         case Ioctls.checkExtension.number:
             let capability = KVMCapability(rawValue: UInt32(truncatingIfNeeded: argument))
+            guard Self.ownAnswers.contains(capability) else { return nil }
             return Int32(clamping: try kvm { () throws(KVMError) in try machine.emulated.check(capability) })
         case Ioctls.enableCapability.request.number: return try enable(machine, number, request, argument)
         case Ioctls.createVCPU.number: return try createVCPU(machine, number, argument)
@@ -111,7 +115,7 @@ extension VMMEngine {
         var block = kvm_enable_cap()
         try memory.load(argument, &block)
         guard block.flags == 0 else { throw .invalid }
-        guard Self.ownCapabilities.contains(block.cap) else { return nil }
+        guard Self.ownEffects.contains(block.cap) else { return nil }
         let arguments = [block.args.0, block.args.1, block.args.2, block.args.3]
         try kvm { () throws(KVMError) in
             try machine.emulated.enable(KVMCapability(rawValue: block.cap), arguments)

@@ -213,6 +213,11 @@ public final class VMMEngine: Sendable {
         switch request {
         case Ioctls.checkExtension.number:
             let capability = KVMCapability(rawValue: UInt32(truncatingIfNeeded: argument))
+            guard capability != .vmTypes else {
+                let types = max(0, kernelAnswer(number, request, argument))
+                return types | 1 << Int32(VMType.tdx.rawValue)
+            }
+            guard Self.ownCapabilities.contains(capability) else { return nil }
             return Int32(clamping: try kvm { () throws(KVMError) in try system.check(capability) })
         case Ioctls.createVM.number:
             guard argument == UInt(VMType.tdx.rawValue) else { return nil }
@@ -220,6 +225,13 @@ public final class VMMEngine: Sendable {
         default: return nil
         }
     }
+
+    /// What a host with TDX answers in another way than this one; all else is the kernel's to tell.
+    static let ownCapabilities: Set<KVMCapability> = [
+        .numberOfMemslots, .maximumVCPUs, .splitIRQChip, .exitHypercall, .userMemory2, .memoryFaultInfo,
+        .memoryAttributes,
+        .guestMemfd, .preFaultMemory, .guestMemfdFlags,
+    ]
 
     private func createMachine(_ device: Int32) throws(EngineErrno) -> Int32 {
         let emulated = try kvm { () throws(KVMError) in
@@ -274,6 +286,18 @@ public final class VMMEngine: Sendable {
         // A vCPU that runs comes out first.
         for _ in 0..<50 where allMachines.contains(where: { !$0.emulated.inspection.isDestroyed }) {
             CurrentThread.sleep(milliseconds: 10)
+        }
+    }
+
+    /// Closes in the kernel, too, what is open; for an engine whose process goes on. `closeAll()` first.
+    public func closeNumbers() {
+        let numbers = table.withLock { table in
+            defer { table = [:] }
+            return table.keys.sorted()
+        }
+        for number in numbers {
+            tracking(number, false)
+            _ = tdxd_close(number)
         }
     }
 

@@ -14,7 +14,8 @@ struct Tdxctl: ParsableCommand {
         version: ControlInterfaceVersion.text,
         subcommands: [
             OkCommand.self, CreateCommand.self, ListCommand.self, ShowCommand.self, ConvertCommand.self,
-            MapCommand.self, ConversionsCommand.self, VerifyCommand.self, KeysCommand.self, StopCommand.self,
+            RunCommand.self, MapCommand.self, ConversionsCommand.self, VerifyCommand.self, KeysCommand.self,
+            StopCommand.self,
             ReclaimCommand.self, WaitCommand.self,
             DrainCommand.self, KexecCommand.self, InventoryCommand.self, MetricsCommand.self,
             CertificateCommand.self,
@@ -30,6 +31,12 @@ protocol ControlCommand: ParsableCommand {
     var options: GlobalOptions { get }
     var root: Tdxctl { get }
     func execute(_ context: Context) throws(Failure) -> ExitStatus
+    /// How tdxctl exits; another number than an `ExitStatus` where a program of the user's decides.
+    func status(_ context: Context) throws(Failure) -> Int32
+}
+
+extension ControlCommand {
+    func status(_ context: Context) throws(Failure) -> Int32 { try execute(context).rawValue }
 }
 
 extension Context {

@@ -1,0 +1,2 @@
+// The functions are Swift's, in VMMLibrary.
+#include "tdx_vmm.h"
