@@ -1,4 +1,4 @@
-public import FoundationEssentials
+internal import FoundationEssentials
 
 /// What an engine has seen, for people and for tests. All of it is emulated.
 public struct EngineReport: Codable, Hashable, Sendable {
