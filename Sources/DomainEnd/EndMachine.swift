@@ -95,7 +95,7 @@ public struct EndMachine: Hashable, Sendable {
         }
     }
 
-    /// The memory is on its way, and whoever asks for it may change the pace.
+    /// The memory is on its way, and a client that asks for it may change the pace.
     public var isReturning: Bool { isMoving && isAnswered }
 
     /// The process that makes the TD is not one that tdxd has started.

@@ -86,7 +86,7 @@ extension EndMachine {
             }
             if progress == .runnable || (progress == nil && found.isBuilt), !note.hasBegun {
                 stage = .runnable
-                // The record of the next tdxd must say that there is a TD.
+                // The record must show the next tdxd that there is a TD.
                 return found.isBuilt ? [.useKey] : [.useKey, .writeRecord]
             }
             guard found.isBuilt || note.hasBegun || progress != nil else {

@@ -159,12 +159,12 @@ import Varlink
     }
 }
 
-@Suite struct LookoutTests {
+@Suite struct UnsandboxedProcReaderTests {
     @Test func `one look serves all that ask meanwhile, and each gets one that began after it asked`() throws {
         let looks = Atomic(0)
         let mayEnd = Atomic(0)
         let sought = Mutex<[Set<FileIdentity>]>([])
-        let lookout = try Lookout { files in
+        let procReader = try UnsandboxedProcReader { files in
             let number = looks.add(1, ordering: .sequentiallyConsistent).newValue
             sought.withLock { $0.append(files) }
             while mayEnd.load(ordering: .sequentiallyConsistent) < number { usleep(500) }
@@ -175,7 +175,7 @@ import Varlink
         func ask(_ inode: UInt64) throws -> SystemThread {
             try SystemThread(name: "ask") {
                 let file = FileIdentity(device: 1, inode: inode)
-                guard case .success((let found, _)) = lookout.holders(of: [file]) else { return }
+                guard case .success((let found, _)) = procReader.holders(of: [file]) else { return }
                 // Nobody hears of another's files.
                 if found.holders.map(\.file) == [file] { answers.withLock { $0.append(found.holders[0].pid) } }
             }

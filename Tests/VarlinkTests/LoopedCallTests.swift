@@ -47,6 +47,19 @@ private final class Caller: Sendable {
         }
     }
 
+    /// Notes each reply by its number, and the last one once more.
+    func count(to number: Int, over client: VarlinkClient) {
+        loop.perform { [loop, written] in
+            let isSent = client.callMore(
+                "io.example.Echo.Count", Count(to: number), as: Number.self, timeout: .seconds(120), on: loop,
+                onStep: { step in written.withLock { $0.append("\(step.number)") } }
+            ) { result in
+                written.withLock { $0.append((try? result.get()).map { "last \($0.number)" } ?? "\(result)") }
+            }
+            if !isSent { written.withLock { $0.append("not sent") } }
+        }
+    }
+
     /// Waits until so many calls have come to something.
     func results(_ count: Int) throws -> [String] {
         let deadline = MonotonicInstant.now + .seconds(120)
@@ -69,6 +82,17 @@ private final class Caller: Sendable {
         caller.echo(long, over: client)
         #expect(try caller.results(2).last == long)
         #expect(try client.call("io.example.Echo.Echo", Echo(text: "blocking"), as: Echo.self).text == "blocking")
+    }
+
+    @Test func `a call with many replies brings each in its order, and the connection serves the next call`() throws {
+        let fixture = try ServerFixture()
+        let caller = try Caller()
+        let client = try fixture.client()
+        caller.count(to: 200, over: client)
+        let found = try caller.results(200)
+        #expect(found.dropLast() == (1..<200).map { "\($0)" }[...] && found.last == "last 200", "\(found.suffix(3))")
+        caller.echo("next", over: client)
+        #expect(try caller.results(201).last == "next")
     }
 
     @Test func `an error reply is an answer, and the connection stays good`() throws {

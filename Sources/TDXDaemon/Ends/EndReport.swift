@@ -85,7 +85,7 @@ struct EndReport: Sendable {
         isResidencyInherited = residentBytes != nil
     }
 
-    /// What the next tdxd could find out from nobody.
+    /// What the next tdxd cannot learn in another way.
     struct SoFar: Codable, Hashable, Sendable {
         var path: EndPath
         var holderDied: Bool
@@ -121,12 +121,12 @@ struct EndReport: Sendable {
             residentBytes: residentBytes)
     }
 
-    /// The backing files that nobody may hold any more.
+    /// The backing files that no process may hold any more.
     var filesSought: Set<FileIdentity> {
         Set(record.backing.map { FileIdentity(device: $0.device, inode: $0.inode) })
     }
 
-    /// Why the TD's key id, and perhaps its memory, may not be given to anybody, whatever can be seen from outside: a zap or the
+    /// Why the TD's key id, and perhaps its memory, may not be given to another TD, whatever can be seen from outside: a zap or the
     /// release of its key id failed, or the module still owns something. Its pages may be poisoned, and its key id in use. Nil
     /// otherwise. Once true it stays true. The kinds of the failures decide, not their texts.
     var quarantine: String? { record.quarantine ?? failures.quarantining?.text }
@@ -246,5 +246,28 @@ extension EndReport {
         }
         let status = record.status == 0 ? "" : ", TDX status 0x\(String(record.status, radix: 16))"
         return "process \(record.pid): KVM_TDX_TERMINATE_VM was \(answer)\(status)"
+    }
+}
+
+/// What rewrites pages that are taken from a TD before another program uses them. Never tdxd: what KVM takes back it holds until
+/// it has freed it, and rewrites it then itself, with 64-byte direct stores, where a smaller write would poison it.
+/// Source: reference/kvm.md §4.7.
+enum PageReset {
+    /// Whether this CPU has the partial-write erratum; nil where /proc/cpuinfo does not show it.
+    static let hostHasErratum = (try? ProcessorInformation.ofHost())?.hasPartialWriteErratum
+
+    /// For a plan and a certificate.
+    static func words(_ backend: Backend, hasErratum: Bool?) -> String {
+        guard !backend.isEmulated else {
+            return "none: the TDX module is emulated, and its private pages are ordinary memory"
+        }
+        return switch hasErratum {
+        case true?:
+            "by the kernel, for each page that it takes from the TD, since this CPU has the partial-write erratum; tdxd neither does nor "
+                + "sees it"
+        case false?: "none: this CPU does not have the partial-write erratum, and the kernel leaves it out"
+        case nil:
+            "not known: the kernel does it where the CPU has the partial-write erratum, which /proc/cpuinfo does not tell"
+        }
     }
 }

@@ -7,7 +7,7 @@ internal import ServiceSupport
 internal import Synchronization
 internal import Terms
 
-/// What is asked of a holder in an end, and what becomes of its process. On the event loop unless it says otherwise.
+/// What is asked of a holder in an end, and what becomes of its process. On the event loop unless stated otherwise.
 extension Ends {
     /// How long a holder may take to end after its last answer, and a killed one: the kernel may have much to tear down.
     private static let exitTimeout = Duration.seconds(10)
@@ -102,12 +102,16 @@ extension Ends {
 
     private func failed(_ id: String, _ failure: HolderCallFailed) {
         guard let domain = domain(id) else { return }
-        log.warning(
-            "a holder did not do its part of an end",
-            metadata: failure.error.fields(["td": "\(domain.record.name)", "id": "\(id)", "kind": "\(failure.kind)"]))
+        // It is asked twice a second: the same answer is logged once.
+        if work(id)?.lastFailure != failure.error {
+            log.error(
+                "a holder did not stop its TD",
+                metadata: failure.error.fields(
+                    ["td": "\(domain.record.name)", "id": "\(id)", "kind": "\(failure.kind.rawValue)"]))
+        }
         change(id) { work in
             work.lastFailure = failure.error
-            // Not being able to ask says nothing of the holder.
+            // A failed attempt to ask gives no information on the holder.
             if failure.kind == .refused || failure.kind == .unreachable { work.lastSign = .now }
         }
         let isTooLong = failure.kind == .silent && domain.end.stage == .asking && isSilentTooLong(id)

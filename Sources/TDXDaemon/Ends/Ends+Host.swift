@@ -147,7 +147,7 @@ extension Ends {
             scanFailure: nil, machine: .none)
         if !report.record.backing.isEmpty {
             let sought = report.filesSought
-            switch manager.lookout.holders(of: sought) {
+            switch manager.procReader.holders(of: sought) {
             case .success((let found, let othersAreHidden)):
                 evidence.holders = found.holders.map(Self.describe)
                 evidence.processesSeen = found.processesSeen

@@ -12,7 +12,7 @@ extension Manager {
 
     /// Begins to end a TD. Blocks for a short question to the holder at most.
     ///
-    /// - Parameter watcher: gets the certificate when the end is proven, or earlier as the order says; it is on disk by then.
+    /// - Parameter watcher: gets the certificate when the end is proven, or earlier as ordered; it is on disk by then.
     ///   Gets the refusal of a holder whose TD goes on as it was.
     /// - Throws: `invalidField`, `noSuchDomain`, `wrongState` while the TD is being built or ended, or `kernelRefused` for
     ///   terminate-first where the kernel does not announce it; nothing is changed then.
@@ -96,7 +96,7 @@ extension Manager {
         }
     }
 
-    /// What Stop would do now: the holder's steps and those of tdxd behind them.
+    /// What Stop would do now: the holder's steps and those of tdxd after them.
     func planStop(
         _ name: TrustDomainName, policy: StopPolicy? = nil
     ) throws(ControlError) -> ManagerInterface.PlanStop.Reply {

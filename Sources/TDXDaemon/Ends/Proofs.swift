@@ -10,7 +10,7 @@ struct TeardownEvidence: Hashable, Sendable {
     var residentBytes: UInt64?
     /// Why there is no figure.
     var residencyUnknown: String?
-    /// The holder has counted, behind its last punch, and nothing was left.
+    /// The holder has counted, after its last punch, and nothing was left.
     var holderCountedNothing = false
     /// The calls that the figure comes from.
     var residencyMethod = FileMemory.residencyMethod
@@ -33,7 +33,7 @@ struct TeardownEvidence: Hashable, Sendable {
     var machine: Machine
     /// What is still charged to the TD's own control group; nil where memory is not accounted by TD.
     var heldMemory: HeldMemory?
-    /// What the misc controller says of the TD's key id.
+    /// The misc controller's charge for the TD's key id.
     var keyCharge = KeyCharge.unavailable("nobody has looked")
 
     /// What became of the VM object.
@@ -48,7 +48,7 @@ struct TeardownEvidence: Hashable, Sendable {
         case listedInDebugFS(String)
         /// KVM's announcements do not reach this process.
         case unobservable
-        /// It may have ended before this process listened: whether it did follows from nobody holding its files.
+        /// It may have ended before this process listened: whether it did follows from no process holding its files.
         case perhapsEndedUnheard
 
         /// What debugfs, which names a VM “THREAD-DESCRIPTOR” after the thread that created it, says of the VMs of some
@@ -102,7 +102,7 @@ enum TeardownProofs {
 
     /// Whether nothing of the TD is left that could still change: then its key id is free, and its directory goes.
     ///
-    /// - Parameter residencyIsKnown: it was measured. Where it was not, because tdxd had no duplicates, nobody ever will;
+    /// - Parameter residencyIsKnown: it was measured. Where it was not, because tdxd had no duplicates, it never will be;
     ///   the certificate says so, and that the VM is gone is what frees the key id.
     static func isOver(_ proofs: [TeardownProof], residencyIsKnown: Bool) -> Bool {
         proofs.allSatisfy { $0.holds || ($0.name == residencyZero && !residencyIsKnown) }
@@ -114,7 +114,7 @@ enum TeardownProofs {
             evidence: evidence.holderExit ?? "the holder's process has not ended")
     }
 
-    /// Without duplicates the figure follows from the kernel's rule that a file nobody holds has no pages, which takes a look at
+    /// Without duplicates the figure follows from the kernel's rule that a file without a holder has no pages, which takes a look at
     /// every process, or from the holder's own count: only who has the file could have put pages into it since.
     private static func residency(_ evidence: TeardownEvidence) -> TeardownProof {
         if let bytes = evidence.residentBytes {
@@ -216,6 +216,61 @@ enum TeardownProofs {
                 evidence: reason + "; "
                     + (gone ? "no process holds a file that would keep the VM" : "something may still keep the VM"),
                 unseen: gone ? unseen(evidence) : nil)
+        }
+    }
+}
+
+/// What the kernel's misc controller charges for TDX key ids: one unit is charged to the group of a TD's creator from INIT_VM until
+/// the VM object is destroyed. Source: reference/kvm.md §4.6.
+enum KeyCharge: Hashable, Sendable {
+    /// Units that are charged to the TD's own control group.
+    case group(UInt64)
+    /// Units of the whole host, other users of TDX among them: no proof, but what there is to be seen.
+    case host(UInt64)
+    /// Nothing can be seen; why.
+    case unavailable(String)
+
+    static let resource = "tdx"
+
+    /// - Parameters:
+    ///   - backend: emulated key ids are the software module's, and not charged.
+    ///   - group: the TD's own group; nil where it has none.
+    ///   - root: where control groups are mounted.
+    static func read(_ backend: Backend, group: String?, root: String = "/sys/fs/cgroup") -> Self {
+        guard !backend.isEmulated else {
+            return .unavailable("the key id is emulated, and the kernel's misc controller knows nothing of it")
+        }
+        if let group, let own = try? MiscResource.current(ofGroup: group), let amount = amount(own) {
+            return .group(amount)
+        }
+        do throws(LinuxError) {
+            guard let amount = amount(try MiscResource.current(root: root)) else {
+                return .unavailable("misc.current has no line “\(resource)”")
+            }
+            return .host(amount)
+        } catch {
+            return .unavailable("\(error)")
+        }
+    }
+
+    private static func amount(_ resources: [MiscResource]) -> UInt64? {
+        resources.first { $0.name == resource }?.amount
+    }
+
+    /// A statement of its own only where it is about this TD alone.
+    var proof: TeardownProof? {
+        guard case .group(let amount) = self else { return nil }
+        return TeardownProof(
+            name: TeardownProofs.keyUncharged, holds: amount == 0,
+            evidence: "misc.current of the TD's control group: \(amount) of resource “\(Self.resource)”")
+    }
+
+    /// For the evidence of the key id's return.
+    var words: String {
+        switch self {
+        case .group(let amount): "misc.current of the TD's control group is \(amount)"
+        case .host(let amount): "misc.current of the host is \(amount), whoever's they are"
+        case .unavailable(let reason): "misc.current is not available: \(reason)"
         }
     }
 }

@@ -2,7 +2,7 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import Synchronization
 
-/// Gives the memory behind a TD's duplicates back: bounded chunks, several files at a time.
+/// Gives the memory of a TD's duplicates back: bounded chunks, several files at a time.
 ///
 /// Punching is exclusive per file, so files in parallel is what helps; within one file a chunk bounds how long a
 /// punch that cannot be interrupted takes.
@@ -33,7 +33,7 @@ enum Reaper {
         let present = total ?? backing.files.reduce(.zero) { $0 + ((try? $1.residentBytes()) ?? .zero) }
         let work = Work(files: backing.files, total: present, chunk: chunk, progress: progress)
         var threads: [SystemThread] = []
-        // Who finds only empty files is done at once.
+        // A thread that finds only empty files is done at once.
         for number in 1..<max(1, min(lanes, backing.files.count)) {
             // Without a thread the caller does the work alone.
             guard let thread = try? SystemThread(name: "release-\(number)", { work.run() }) else { break }

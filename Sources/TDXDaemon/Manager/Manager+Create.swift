@@ -225,7 +225,8 @@ extension Manager {
         let creators = Set(record.vmCreators + events.creators(in: description.pid))
         // One creation that was seen tells that events reach us; any of the threads may have made the other VMs.
         record.vmCreators =
-            creators.isEmpty ? [] : creators.union(lookout.perform { VMEventLog.threads(of: description.pid) }).sorted()
+            creators.isEmpty
+            ? [] : creators.union(procReader.perform { VMEventLog.threads(of: description.pid) }).sorted()
         return record
     }
 

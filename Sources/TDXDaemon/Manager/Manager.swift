@@ -52,7 +52,7 @@ final class Manager: Sendable {
     /// Nil where no control group is delegated.
     let groups: HolderGroups?
     /// For looks into other processes, which the fence would hide.
-    let lookout: Lookout
+    let procReader: UnsandboxedProcReader
     /// Where firmware may lie, as it was when tdxd started.
     let firmwarePlaces: FirmwarePlaces
     let loop: EventLoop
@@ -82,13 +82,14 @@ final class Manager: Sendable {
     let lines: DeferredLines
 
     init(
-        places: Places, launcher: HolderLauncher, configuration: TDXDConfiguration, lookout: Lookout, loop: EventLoop,
+        places: Places, launcher: HolderLauncher, configuration: TDXDConfiguration, procReader: UnsandboxedProcReader,
+        loop: EventLoop,
         log: Logger, groups: HolderGroups? = nil, ownUID: UInt32 = CurrentProcess.effectiveUID
     ) {
         self.places = places
         disk = StateDisk([places.stateDirectory, places.certificates, places.holders])
         self.launcher = launcher
-        self.lookout = lookout
+        self.procReader = procReader
         self.loop = loop
         self.log = log
         self.ownUID = ownUID

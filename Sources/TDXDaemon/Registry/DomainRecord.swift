@@ -37,7 +37,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
     var ending: Bool = false
     /// What was asked for when the end began by a Stop.
     var stop: StopRecord?
-    /// Why neither its memory nor its key id may be given to anybody, nil in the ordinary case. Only a restart of the
+    /// Why neither its memory nor its key id may be given to another TD; nil in the ordinary case. Only a restart of the
     /// host ends it, and takes this record away.
     var quarantine: String?
 
@@ -45,7 +45,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
     /// it is stopped.
     var unreadable: String?
 
-    /// What is known of the end, once there is something: nobody says it twice.
+    /// What is known of the end, once there is something: a holder answers once.
     var soFar: EndReport.SoFar?
 
     /// What the next tdxd must know to go on with a Stop of the former one.
@@ -55,7 +55,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
         var beganAt: String
         /// By the monotonic clock, in nanoseconds: a holder's end is in the same boot as its beginning.
         var beganNanoseconds: UInt64
-        /// The memory waits until somebody asks for it.
+        /// The memory waits until a client asks for it.
         var isHeld: Bool
         /// Nil for as fast as it goes.
         var bytesPerSecond: UInt64?
@@ -77,7 +77,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
         var inode: UInt64
     }
 
-    /// The process that holds the TD is somebody else's.
+    /// The process that holds the TD was not started by tdxd.
     var isAttached: Bool { kind == .attached }
 
     /// RAM and firmware.

@@ -2,7 +2,7 @@ internal import ControlInterface
 internal import DomainEnd
 internal import MemoryUnits
 
-/// Every TD of this daemon and the state it is in. Pure: methods decide and say what is to be done; others do it.
+/// Every TD of this daemon and the state it is in. Pure: methods decide and return what is to be done.
 ///
 /// Where a TD is in its life, and what may happen to it, is its `EndMachine`'s to decide.
 ///
@@ -158,7 +158,7 @@ struct Registry: Sendable {
 }
 
 extension TrustDomainState {
-    /// What clients are told of a TD in this stage of its life.
+    /// The state of a TD in this stage of its life, as clients see it.
     init(_ end: EndMachine) {
         self =
             switch end.stage {

@@ -13,7 +13,7 @@ extension ManagerInterface.Stop.Parameters {
         var chunk: UInt64?
         var deadline: Duration?
         var wait: StopWait
-        /// The memory waits until somebody asks for it.
+        /// The memory waits until a client asks for it.
         var isHeld: Bool { policy == .deferred && pace == nil }
     }
 

@@ -76,7 +76,7 @@ public final class Daemon {
         }
         let groups = HolderGroups(log: Logger(label: "tdxd"))
         let launcher: HolderLauncher
-        let lookout: Lookout
+        let procReader: UnsandboxedProcReader
         do throws(LinuxError) {
             // In this process's control group, and before its first thread, its fence and its filter, of which it inherits none.
             launcher = try HolderLauncher(
@@ -85,7 +85,7 @@ public final class Daemon {
             if passed.sockets.isEmpty, let end = places.socket.lastIndex(of: "/"), end != places.socket.startIndex {
                 try DirectoryTree.make(String(places.socket[..<end]), mode: 0o755)
             }
-            lookout = try Lookout()
+            procReader = try UnsandboxedProcReader()
         } catch {
             throw StartFailure("\(error)")
         }
@@ -97,7 +97,7 @@ public final class Daemon {
             throw StartFailure("holders cannot be started: \(error)")
         }
         try Sandbox.narrow()
-        let daemon = Daemon(options, configuration, places, launcher, lookout, loop, groups)
+        let daemon = Daemon(options, configuration, places, launcher, procReader, loop, groups)
         daemon.tell(fence)
         daemon.log.info(
             "the launcher of holders is ready",
@@ -140,14 +140,15 @@ public final class Daemon {
 
     private init(
         _ options: DaemonOptions, _ configuration: TDXDConfiguration, _ places: Places, _ launcher: HolderLauncher,
-        _ lookout: Lookout, _ loop: EventLoop, _ groups: HolderGroups?
+        _ procReader: UnsandboxedProcReader, _ loop: EventLoop, _ groups: HolderGroups?
     ) {
         self.options = options
         self.places = places
         self.loop = loop
         log = Logger(label: "tdxd")
         manager = Manager(
-            places: places, launcher: launcher, configuration: configuration, lookout: lookout, loop: loop, log: log,
+            places: places, launcher: launcher, configuration: configuration, procReader: procReader, loop: loop,
+            log: log,
             groups: groups)
         let manager = manager
         server = VarlinkServer(

@@ -36,7 +36,7 @@ extension Manager {
         }
         let why = reason ?? (isSetAside ? "it was set aside before" : "there is none")
         record.unreadable = why
-        let answer = process.flatMap { _ in try? link.describe(timeout: Self.unknownPatience) }
+        let answer = process.flatMap { _ in try? link.describe(timeout: Self.unknownTimeout) }
         if let answer, answer.id == id, let name = try? TrustDomainName(checking: answer.name) {
             record.name = name.rawValue
             record.memoryBytes = answer.memoryBytes
@@ -71,7 +71,7 @@ extension Manager {
     }
 
     /// How long the start of tdxd waits for such a holder.
-    static let unknownPatience = Duration.seconds(2)
+    static let unknownTimeout = Duration.seconds(2)
 
     /// The key id that its holder names; any other one where that is not known, so that the pool is not counted too large.
     private func takeKey(_ record: inout DomainRecord) {
@@ -86,7 +86,7 @@ extension Manager {
         if let key { record.keyID = key }
     }
 
-    /// Renames a record that cannot be read; what it is renamed to tells why it is there.
+    /// Renames a record that cannot be read; its new name shows why it is there.
     private func setAside(_ directory: String) {
         let present = Set(DirectoryTree.names(in: directory))
         var name = Self.setAside
@@ -117,7 +117,7 @@ extension Manager {
         }
     }
 
-    /// Lists the TD as quarantined: nothing of it is given to anybody, and a Stop by an admin or its owner ends it.
+    /// Lists the TD as quarantined: nothing of it is given to another TD, and a Stop by an admin or its owner ends it.
     func keepUnreadable(_ record: DomainRecord, _ holder: LiveHolder, _ reason: String) {
         let (end, _) = EndMachine.adopting(
             EndNote(),

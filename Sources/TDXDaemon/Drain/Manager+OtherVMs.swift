@@ -32,7 +32,7 @@ extension Manager {
         // TDs that were there before this tdxd was started have VMs whose creation it did not see.
         let known = backend == .memfd ? 0 : holders.count
         return OtherVMs(
-            look: lookout.perform { (try? HostVMs.look(excluding: own))?.withoutHolders(ofFilesAmong: files) },
+            look: procReader.perform { (try? HostVMs.look(excluding: own))?.withoutHolders(ofFilesAmong: files) },
             census: census.withLock { $0.others(own: own, known: known) },
             othersKeyIDs: backend == .tdx ? Self.keyIDsOfOthers(own: keysTaken) : nil)
     }

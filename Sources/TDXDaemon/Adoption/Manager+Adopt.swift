@@ -9,9 +9,9 @@ internal import Synchronization
 extension Manager {
     /// How long tdxd's own start waits for one holder's figures: many that are stuck must not keep everybody waiting. A TD
     /// whose holder is silent is adopted as its record says.
-    private static let adoptionPatience = Duration.seconds(2)
+    private static let adoptionTimeout = Duration.seconds(2)
 
-    /// Finds the holders that a former tdxd left, and what it left of dead ones. Before anybody is served. Blocks for a
+    /// Finds the holders that a former tdxd left, and what it left of dead ones. Before any client is served. Blocks for a
     /// few seconds at most for each holder that does not answer.
     ///
     /// - Parameter stored: duplicates that the former tdxd had left with the service manager; key: the TD's id.
@@ -58,7 +58,7 @@ extension Manager {
         }
         if let reason = record.unreadable {
             keepUnreadable(record, holder, reason)
-            if process != nil, let answer = try? link.describe(timeout: Self.unknownPatience), answer.id == record.id {
+            if process != nil, let answer = try? link.describe(timeout: Self.unknownTimeout), answer.id == record.id {
                 adoptBacking(of: holder, answer)
             }
             return
@@ -66,7 +66,7 @@ extension Manager {
         var answer: HolderInterface.Description?
         if process != nil, !record.isAttached {
             do throws(ControlError) {
-                answer = try holder.figures(timeout: min(configuration.deadlines.holderReply, Self.adoptionPatience))
+                answer = try holder.figures(timeout: min(configuration.deadlines.holderReply, Self.adoptionTimeout))
             } catch {
                 log.warning("a holder does not answer", metadata: ["td": "\(record.name)", "reason": "\(error)"])
             }
@@ -166,7 +166,7 @@ extension Manager {
             return HolderProcess(handle)
         }
         // It may not serve yet, or no longer.
-        let started = lookout.perform { Self.processes(of: record, startedWith: directory) }
+        let started = procReader.perform { Self.processes(of: record, startedWith: directory) }
         for pid in started {
             guard let handle = try? ProcessHandle(pid: pid) else { continue }
             let process = HolderProcess(handle)

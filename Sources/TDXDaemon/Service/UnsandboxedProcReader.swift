@@ -9,7 +9,7 @@ internal import Synchronization
 ///
 /// A look through all processes takes as long as users make it, up to `InodeHolders.Patience`. One is under way at a time, on a
 /// thread of its own, and the next one serves all that have asked meanwhile. The event loop never waits for a look.
-final class Lookout: Sendable {
+final class UnsandboxedProcReader: Sendable {
     typealias Look = Result<(holders: InodeHolders, othersAreHidden: Bool), LinuxError>
 
     private struct Asking {
@@ -36,9 +36,9 @@ final class Lookout: Sendable {
     /// - Parameter search: looks through all processes.
     /// - Throws: EAGAIN at the limit of threads.
     init(
-        search: @escaping @Sendable (Set<FileIdentity>) -> Look = Lookout.search
+        search: @escaping @Sendable (Set<FileIdentity>) -> Look = UnsandboxedProcReader.search
     ) throws(LinuxError) {
-        worker = try SerialWorker(named: "lookout")
+        worker = try SerialWorker(named: "procReader")
         searcher = try SerialWorker(named: "search")
         self.search = search
     }
