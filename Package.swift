@@ -277,8 +277,8 @@ let package = Package(
         tests(
             "System",
             [
-                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "TestSupport", "Varlink",
-                system,
+                "CLinux", "ControlInterface", "LinuxSystem", "MemoryUnits", "ServiceSupport", "Terms", "TestSupport",
+                "Varlink", system,
                 // Built with the tests, so that whole programs can be started.
                 "tdxd", "tdx-holder", "tdxctl",
             ]),

@@ -2,6 +2,7 @@ import ControlInterface
 import Glibc
 import LinuxSystem
 import MemoryUnits
+import Terms
 import Testing
 import Varlink
 
@@ -66,7 +67,8 @@ import Varlink
         crowd.leave()
         #expect(eventually { host.leavesNothing() && host.certificateFiles.count == 2 }, "\(host.log)")
         let certificate: ManagerInterface.GetCertificate.Reply = try host.client().call(
-            ManagerInterface.GetCertificate.method, ManagerInterface.GetCertificate.Parameters(certificate: domain.id))
+            ManagerInterface.GetCertificate.method,
+            ManagerInterface.GetCertificate.Parameters(certificate: try TrustDomainName(checking: domain.id)))
         #expect(certificate.certificate.complete && !certificate.certificate.holderDied, "\(certificate)")
         #expect(certificate.certificate.path == .terminateFirst)
     }
@@ -89,7 +91,7 @@ import Varlink
             eventually { Self.threads(host, named: ["end", "work"]) == 0 }, "\(Self.threads(host, named: ["end"]))")
         #expect(try host.list().count { $0.state == .draining } == paced)
         #expect(try host.convert("other", gpa: 0, bytes: 1 << 20, to: .shared).changedBytes == 1 << 20)
-        #expect(try host.stop(.init(name: "other", policy: "auto", bytesPerSecond: 1 << 30)).complete)
+        #expect(try host.stop(.init(name: "other", policy: .auto, bytesPerSecond: 1 << 30)).complete)
         kill(victim.holderPID, SIGKILL)
         #expect(try eventually { try host.show("victim").state == .failed })
         // Refused while it is being reaped.

@@ -167,7 +167,8 @@ extension Manager {
                     core.drain == record || core.isLeaving
                 )
             }
-            guard isWanted, !left.isEmpty else { return }
+            // The last of them may have ended with its key id and record still to be cleared up.
+            guard isWanted, !left.isEmpty || ends.isBusy else { return }
             let bytes = left.reduce(0) { $0 &+ $1.memoryBytes }
             total = max(total, bytes)
             if left.count != lastLeft || nextReport <= .now {

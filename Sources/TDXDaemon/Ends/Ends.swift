@@ -137,6 +137,9 @@ struct Ends: Sendable {
         manager.core.withLock { core in core.registry.domains.values.count { $0.end.isMoving } } + books.pool.count
     }
 
+    /// A thread does something for an end at this moment.
+    var isBusy: Bool { books.works.withLock { works in works.contains { $0.value.isBusy } } }
+
     // MARK: Actions
 
     /// Does what is in the queue, until there is nothing left in it.
