@@ -158,17 +158,23 @@ extension Manager {
     ) throws(ControlError) {
         guard configuration.backends.backend == .auto else { return }
         let directory = places.stateDirectory
-        let reading = BackendRecord.read(in: directory)
-        if let reason = BackendRecord.refusal(of: backend, after: reading, in: directory) {
-            throw .holderFailed(name: record.name, reason: reason)
-        }
-        if case .record(let known) = reading, known.backend == backend { return }
-        do {
-            try BackendRecord(backend: backend, since: WallTime.now.rfc3339).write(in: directory)
-        } catch {
-            throw .holderFailed(name: record.name, reason: "its backend cannot be noted: \(error)")
+        // Creations that end at the same moment would write the same file beside it.
+        try Self.backendRecordLock.withLock { (_: inout sending Void) throws(ControlError) in
+            let reading = BackendRecord.read(in: directory)
+            if let reason = BackendRecord.refusal(of: backend, after: reading, in: directory) {
+                throw .holderFailed(name: record.name, reason: reason)
+            }
+            if case .record(let known) = reading, known.backend == backend { return }
+            do {
+                try BackendRecord(backend: backend, since: WallTime.now.rfc3339).write(in: directory)
+            } catch {
+                throw .holderFailed(name: record.name, reason: "its backend cannot be noted: \(error)")
+            }
         }
     }
+
+    /// Held while `backend.json` is read and written.
+    private static let backendRecordLock = Mutex<Void>(())
 
     /// A TD that is built becomes ours: duplicates, the record on disk, the registry.
     func take(
