@@ -1,3 +1,4 @@
+internal import Glibc
 internal import HolderLaunch
 internal import LinuxSystem
 internal import SystemPackage
@@ -101,5 +102,22 @@ final class HolderLauncher: Sendable {
         _ order: LaunchRequest.Order, output descriptor: Int32? = nil, within limit: Duration
     ) throws(Failure) -> HolderProcess {
         try wire.ask(order, descriptor, within: limit)
+    }
+}
+
+/// The program `tdx-holder`.
+struct HolderProgram: Sendable {
+    /// An absolute path.
+    let path: String
+
+    /// `tdx-holder` beside the running program.
+    static func beside(executable link: String = "/proc/self/exe") throws(LinuxError) -> Self {
+        let plain = try ProgramFiles.own(link: link)
+        let directory = plain.lastIndex(of: "/").map { String(plain[..<$0]) } ?? ""
+        let program = directory + "/tdx-holder"
+        guard access(program, X_OK) == 0 else {
+            throw LinuxError("access", Errno(rawValue: errno), detail: program)
+        }
+        return Self(path: program)
     }
 }

@@ -1,6 +1,7 @@
 internal import ControlInterface
 internal import LinuxSystem
 internal import MemoryUnits
+internal import Synchronization
 internal import Terms
 internal import Varlink
 
@@ -357,5 +358,23 @@ extension HolderInterface.Reclaim.Parameters {
 extension HolderInterface.SetPace.Parameters {
     init(bytesPerSecond: UInt64?) {
         self.init(bytesPerSecond: bytesPerSecond.map { ReleaseRate(unchecked: Int64(clamping: $0)) })
+    }
+}
+
+/// Connections to one holder that no call uses at the moment. Making one costs both sides more than a small call does.
+final class IdleConnections: Sendable {
+    /// More than this are not worth the descriptors.
+    static let most = 2
+
+    private let clients = Mutex<[VarlinkClient]>([])
+
+    /// Nil when there is none.
+    func take() -> VarlinkClient? { clients.withLock { $0.popLast() } }
+
+    /// - Parameter client: whose last call has been answered.
+    func putBack(_ client: VarlinkClient) {
+        clients.withLock { clients in
+            if clients.count < Self.most { clients.append(client) }
+        }
     }
 }
