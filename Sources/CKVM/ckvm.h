@@ -150,7 +150,7 @@ struct tdxd_kvm_exit_system_event {
 // Where the exit union of struct kvm_run begins.
 #define TDXD_KVM_RUN_EXIT 32
 
-// ---- the header agrees with what this door says ------------------------------------------------------------------
+// ---- the header agrees with this file ---------------------------------------------------------------------------
 
 _Static_assert(sizeof(struct tdxd_kvm_userspace_memory_region2) == 160, "region2");
 _Static_assert(offsetof(struct tdxd_kvm_tdx_capabilities, nent) == 2048, "tdx_capabilities");

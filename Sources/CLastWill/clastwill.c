@@ -164,7 +164,7 @@ int tdxd_last_will_start(
         sigset_t all, before;
         sigfillset(&all);
         sigprocmask(SIG_SETMASK, &all, &before);
-        // No exit signal: the owner is not told of the will's end, and has nothing to wait for.
+        // No exit signal: the owner does not learn of the will's end, and has nothing to wait for.
         int pid = clone(run, area + guard_size + stack_size, CLONE_VM | CLONE_FILES, w);
         result = pid > 0 ? pid : -errno;
         sigprocmask(SIG_SETMASK, &before, NULL);
@@ -176,7 +176,7 @@ int tdxd_last_will_start(
     }
     w->record.pid = result;
     *will = w;
-    // Without the number the record still says all that matters.
+    // Without the number the record still has all that matters.
     (void)write_record(w);
     return result;
 }

@@ -279,7 +279,7 @@ static inline int tdxd_memfd_create(const char *name, int sealable) {
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
-    // Linux 6.3 wants to be told that the file is no program; older kernels refuse the flag.
+    // Linux 6.3 wants a flag for a file that is not a program; older kernels refuse the flag.
     int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) fd = memfd_create(name, flags);
     return fd >= 0 ? fd : -errno;

@@ -216,5 +216,5 @@ static inline void tdxd_eventfd_clear(int fd) {
     (void)ignored;
 }
 
-// Tells the calling thread from every other living one.
+// A number that no other living thread has.
 static inline uintptr_t tdxd_thread_identity(void) { return (uintptr_t)pthread_self(); }

@@ -17,7 +17,7 @@ static inline int tdxd_terminal_columns(int fd) {
     return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-// The program's environment: NULL behind its last entry.
+// The program's environment: NULL after its last entry.
 extern char **environ;
 static inline char **tdxd_environment(void) { return environ; }
 

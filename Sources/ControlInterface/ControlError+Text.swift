@@ -15,7 +15,7 @@ extension ControlError {
         self = (known ? try? Self.known(reply) : nil) ?? .other(name: reply.name, message: Self.message(of: reply))
     }
 
-    /// What a foreign error says for people: the standard errors' one parameter, or a message of our own.
+    /// A foreign error's text for people: the standard errors' one parameter, or a message of our own.
     private static func message(of reply: VarlinkErrorReply) -> String {
         guard let fields = try? reply.parameters(as: Foreign.self) else { return "" }
         let subject = fields.parameter ?? fields.method ?? fields.interface

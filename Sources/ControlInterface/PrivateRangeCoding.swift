@@ -16,7 +16,7 @@ public struct PrivateRangeEncoder: Sendable {
 
     public init() {}
 
-    /// Adds a range behind those before. Shared ones are left out; one that continues the last is told with it.
+    /// Adds a range after those before. Shared ones are left out; one that continues the last is merged with it.
     /// - Parameters:
     ///   - start: the number of its first page.
     ///   - pages: at least 1.
@@ -76,14 +76,14 @@ public struct PrivateRangeDecoder: Sendable {
 
     public init() {}
 
-    /// The range that begins at `position`, which moves behind it; nil, nothing moved, where the bytes end within it.
+    /// The range that begins at `position`, which moves after it; nil, nothing moved, where the bytes end within it.
     public mutating func next(_ bytes: [UInt8], _ position: inout Int) throws(PrivateRangeFlaw) -> MemoryRun? {
         var here = position
         guard let gap = try Self.number(bytes, &here), let content = try Self.number(bytes, &here) else { return nil }
         let pages = content >> 2
         let limit = PrivateRangeEncoder.endOfPages
         guard pages > 0, gap <= limit, pages <= limit, end + gap + pages <= limit else {
-            throw PrivateRangeFlaw(description: "\(pages) pages, \(gap) pages behind page \(end), are no range")
+            throw PrivateRangeFlaw(description: "\(pages) pages, \(gap) pages after page \(end), are not a range")
         }
         let attribute: PageAttribute
         switch content & 3 {

@@ -50,7 +50,7 @@ public struct EndMachine: Hashable, Sendable {
     public internal(set) var stage = Stage.building
     /// The process is not one that tdxd has started.
     public internal(set) var isAttached: Bool
-    /// Its pidfd has said so, or no process was found.
+    /// Its pidfd has shown it, or no process was found.
     public internal(set) var holderIsGone = false
     /// It was killed, or ended without having been asked to.
     public internal(set) var holderDied = false
@@ -158,7 +158,7 @@ public struct EndMachine: Hashable, Sendable {
                 stage = .reading
                 return [.writeRecord, .readHolderRecord]
             }
-            // How far an end has come that a former tdxd may have begun is the holder's to say.
+            // How far an end has come that a former tdxd may have begun is known to the holder alone.
             stage = .asking
             return [.writeRecord, .askHolderForProgress]
         case .quarantined: return [.answerKnown]
@@ -329,7 +329,7 @@ public struct EndMachine: Hashable, Sendable {
             stage = .dying
             return [.killHolder, .awaitExit]
         case .leaving, .dying:
-            // Its memory can be given back without it. The proofs say that it is still there.
+            // Its memory can be given back without it. The proofs show that it is still there.
             if stage == .dying { holderDied = true }
             stage = .reading
             return [.readHolderRecord]

@@ -19,7 +19,7 @@ public struct Found: Hashable, Sendable {
     public enum Holder: Hashable, Sendable {
         /// No process of it is left. In order: it has cleared up as one does that ends by itself.
         case gone(inOrder: Bool)
-        /// - Parameter says: nil when it does not answer.
+        /// - Parameter of `alive`: its progress; nil when it does not answer.
         case alive(says: HolderProgress?)
         /// It lives, and has not built its TD.
         case building

@@ -35,7 +35,7 @@ public enum CallFailure: String, Hashable, Sendable, CaseIterable {
     case invalid
 }
 
-/// How far a holder's own half of an end has come, as it says itself.
+/// How far a holder's own half of an end has come, by its own report.
 public enum HolderProgress: String, Hashable, Sendable, CaseIterable {
     /// The end has not begun.
     case runnable
@@ -101,7 +101,7 @@ public enum EndEvent: Hashable, Sendable {
     /// tdxd tried to get duplicates of the memory that a holder withholds.
     case duplicatesFetched(Bool)
     // What becomes of its process.
-    /// Its pidfd says so. In order: it has cleared up as one does that ends by itself.
+    /// Its pidfd shows it. In order: it has cleared up as one does that ends by itself.
     case holderGone(inOrder: Bool)
     /// It was to end, or was killed, and is still there.
     case exitOverdue

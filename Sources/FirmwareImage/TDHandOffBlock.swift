@@ -1,11 +1,11 @@
 public import MemoryUnits
 
-/// The TD hand-off block (TD HOB): the list of EFI hand-off blocks by which a host tells TDVF what memory there is.
+/// The TD hand-off block (TD HOB): the list of EFI hand-off blocks by which a host describes its memory to TDVF.
 ///
 /// It is a PHIT block, one resource descriptor for each run of RAM in ascending order, and an end marker, each 8-byte
 /// aligned. RAM that was added before the TD ran is EFI_RESOURCE_SYSTEM_MEMORY (0), everything else is
 /// EFI_RESOURCE_MEMORY_UNACCEPTED (7); both carry the attributes present, initialized and tested (7). Of the PHIT only
-/// version and EfiEndOfHobList (the address behind the end marker) are set. TDVF measures the list into RTMR 0, so it
+/// version and EfiEndOfHobList (the address after the end marker) are set. TDVF measures the list into RTMR 0, so it
 /// matches QEMU's byte for byte, down to one descriptor for each prepared section even where two of them touch.
 /// Sources: UEFI PI specification, volume 3, HOB code definitions; td-shim specification, TD HOB.
 public struct TDHandOffBlock: Hashable, Sendable {

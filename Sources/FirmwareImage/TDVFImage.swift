@@ -1,6 +1,6 @@
 public import MemoryUnits
 
-/// A TDVF firmware image: the bytes of a flash image with the metadata that tells a host how to load them into a TD.
+/// A TDVF firmware image: the bytes of a flash image with the metadata by which a host loads them into a TD.
 /// Debian's `/usr/share/ovmf/OVMF.fd` is one.
 ///
 /// The metadata is found through the entry of the GUIDed table at the image's end; an image without such an entry may

@@ -53,7 +53,7 @@ public struct TDVFSection: Hashable, Sendable {
     public var attributes: Attributes
     /// The bytes of the image that fill the start of the section; empty where the host supplies them or they are zero.
     public var rawData: Range<Int>
-    /// Page aligned, never empty. What lies behind `rawData` is zero.
+    /// Page aligned, never empty. What follows `rawData` is zero.
     public var memory: GuestPhysicalRange
 
     /// True where the contents go into MRTD.

@@ -1,7 +1,7 @@
 public import LinuxSystem
 internal import SystemPackage
 
-/// What the launcher says: one message of the socket.
+/// The launcher's answers: one message of the socket.
 public enum LaunchAnswer: Hashable, Sendable {
     /// The first message: it is fenced in and takes requests. With what came of its fence, in words.
     case ready(fence: String)

@@ -27,10 +27,10 @@ public struct VMEvent: Hashable, Sendable {
     }
 }
 
-/// How many VMs a host has, as KVM's announcements tell: no right is needed to hear them.
+/// How many VMs a host has, by KVM's announcements: no right is needed to receive them.
 ///
 /// Each announcement carries the number of VMs that exist, so that one is enough to know all, also those that were
-/// there before. Which of them have private memory, no announcement tells.
+/// there before. Which of them have private memory, no announcement contains.
 public struct VMCensus: Hashable, Sendable {
     /// How many VMs are not the caller's own.
     public enum Others: Hashable, Sendable {
@@ -39,7 +39,7 @@ public struct VMCensus: Hashable, Sendable {
         case unknown(String)
     }
 
-    /// VMs that exist, as the last announcement says; nil before the first one and after a loss.
+    /// VMs that exist, by the last announcement; nil before the first one and after a loss.
     public private(set) var live: UInt64?
     /// VMs that were seen to appear and not to go. Key: the thread that made them. Value: their processes.
     private var seen: [Int32: [Int32?]] = [:]
@@ -62,7 +62,7 @@ public struct VMCensus: Hashable, Sendable {
         if UInt64(seen.values.reduce(0) { $0 + $1.count }) > event.live { seen = [:] }
     }
 
-    /// Announcements were lost: the next one tells the number again.
+    /// Announcements were lost: the next one has the number again.
     public mutating func noteLoss() {
         live = nil
         hasLost = true

@@ -1,4 +1,4 @@
-/// What the path of a control group tells about a process.
+/// What the path of a control group shows about a process.
 package enum ControlGroupNames {
     /// The innermost component that is a unit of systemd (`….service`, `….scope`).
     package static func unit(of path: String) -> String? {

@@ -22,7 +22,7 @@ public struct KVMRequest: Hashable, Sendable {
         self.scopes = scopes
     }
 
-    /// Which way the argument travels, as bits 31:30 of the number say.
+    /// Which way the argument travels, in bits 31:30 of the number.
     enum Direction: UInt32 {
         case none = 0
         case write = 1
@@ -46,6 +46,6 @@ extension KVMRequest {
     /// The requests of one kind of descriptor.
     public static func made(on scope: Scope) -> [KVMRequest] { all.filter { $0.scopes.contains(scope) } }
 
-    /// The numbers of all requests, for a filter that cannot tell descriptors apart.
+    /// The numbers of all requests, for a filter that cannot distinguish descriptors.
     public static let allNumbers: Set<UInt32> = Set(all.map(\.number))
 }

@@ -24,7 +24,7 @@ public struct ReadyEvents: OptionSet, Hashable, Sendable {
 /// Everything but `perform(_:)`, `stop()` and `isOnLoopThread` belongs to the thread that runs the loop, or, before it
 /// runs, to whoever sets it up; a call from elsewhere is a programming error and traps.
 public final class EventLoop: @unchecked Sendable {
-    // Why @unchecked is sound: `confined` is touched only behind `checkConfinement()`, by one thread at a time; the
+    // Why @unchecked is sound: `confined` is touched only after `checkConfinement()`, by one thread at a time; the
     // rest is immutable or guarded by itself.
     private let epoll: OwnedDescriptor
     private let wake: OwnedDescriptor

@@ -12,7 +12,7 @@ public struct FileIdentity: Hashable, Sendable {
     }
 }
 
-/// What stat(2) says of a file.
+/// What stat(2) reports of a file.
 public struct FileStatus: Hashable, Sendable {
     public enum Kind: Hashable, Sendable {
         case regular, directory, characterDevice, blockDevice, fifo, symbolicLink, socket

@@ -36,7 +36,7 @@ public final class ReceivedDescriptors: Sendable {
         return OwnedDescriptor(taking: number)
     }
 
-    /// Moves everything that is left in `other` behind what is here.
+    /// Moves everything that is left in `other` to the end.
     public func append(from other: ReceivedDescriptors) {
         let moved = other.numbers.withLock { list in
             defer { list = [] }
@@ -47,7 +47,7 @@ public final class ReceivedDescriptors: Sendable {
 }
 
 extension RetainedDescriptor {
-    /// Another descriptor for the open file behind `number`, which stays with its owner.
+    /// Another descriptor for the open file of `number`, which stays with its owner.
     public convenience init(duplicating number: Int32) throws(LinuxError) {
         let copy = try LinuxError.check(tdxd_duplicate(number, 3), "fcntl(F_DUPFD_CLOEXEC)", "descriptor \(number)")
         self.init(OwnedDescriptor(taking: copy))

@@ -11,7 +11,7 @@ public struct PeerCredentials: Sendable {
     public let groups: [UInt32]
     /// Refers to the peer's process; nil when that had ended. SO_PEERPIDFD (Linux 6.5) means the process that connected
     /// and no later one of the same number. On older kernels it is pidfd_open(2) of the number, which only means that
-    /// if the process still lived; `isPIDFDCertain` tells which.
+    /// if the process still lived; see `isPIDFDCertain`.
     public let pidfd: RetainedDescriptor?
     public let isPIDFDCertain: Bool
 
@@ -73,11 +73,11 @@ public enum UnixSocket {
     public static var maximumDescriptors: Int { Int(TDXD_SCM_MAX_FD) }
 
     /// Listens on `path`. A socket file that no process listens on any more is replaced; one that answers is not, and
-    /// the error is `EADDRINUSE`. Two processes that start at the same moment are told apart by rename(2): the file is
+    /// the error is `EADDRINUSE`. Two processes that start at the same moment are kept apart by rename(2): the file is
     /// bound under a name of its own and moved into place.
     ///
     /// - Parameter mode: permission bits of the socket file, in place before the first client can connect.
-    /// - Throws: `ENAMETOOLONG` for a path of more than `maximumPathLength` bytes, `EEXIST` where a file that is no
+    /// - Throws: `ENAMETOOLONG` for a path of more than `maximumPathLength` bytes, `EEXIST` where a file that is not a
     ///   socket is in the way, and what socket(2), bind(2), listen(2) and chmod(2) give.
     public static func listen(
         at path: String, mode: UInt32 = 0o666, backlog: Int32 = 128
@@ -148,7 +148,7 @@ public enum UnixSocket {
         case writing
     }
 
-    /// Waits until the socket is ready, or broken, which the next call tells.
+    /// Waits until the socket is ready, or broken, which the next call reports.
     /// - Parameter deadline: nil for none.
     /// - Returns: false when the time is up.
     public static func wait(
@@ -215,7 +215,7 @@ public enum UnixSocket {
 
     /// Takes what has arrived, without waiting: at most `limit` bytes and `maximumDescriptors` descriptors.
     ///
-    /// The descriptors belong to the message that the last received byte is part of: the kernel ends a read behind
+    /// The descriptors belong to the message that the last received byte is part of: the kernel ends a read after
     /// the bytes that descriptors came with.
     ///
     /// - Throws: `EMSGSIZE` when descriptors were lost for want of room (MSG_CTRUNC); `ECONNRESET` when the peer is

@@ -20,7 +20,7 @@ public struct GuestPhysicalRange: Hashable, Sendable {
         self.size = size
     }
 
-    /// The first address behind the range.
+    /// The first address after the range.
     @inlinable public var end: GuestPhysicalAddress { start + size }
     @inlinable public var isEmpty: Bool { size == .zero }
     @inlinable public var isPageAligned: Bool { start.isPageAligned && size.isPageAligned }

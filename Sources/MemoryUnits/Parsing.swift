@@ -1,4 +1,4 @@
-/// Why a text is no size or address.
+/// Why a text is not a valid size or address.
 public enum UnitParsingError: Error, Hashable, Sendable {
     case empty
     case notANumber(String)

@@ -5,7 +5,7 @@ public import LinuxSystem
 public struct RateMeter: Sendable {
     /// How far back it looks.
     public static let window = 5_000.0
-    /// Shorter than this nothing is told.
+    /// Shorter than this there is no rate.
     public static let shortest = 200.0
 
     private var marks: [(time: MonotonicInstant, done: UInt64)] = []
@@ -25,7 +25,7 @@ public struct RateMeter: Sendable {
 
     /// Notes how far it has come. Less than before begins anew.
     /// - Parameter total: 0 where it is unknown.
-    /// - Returns: nil until there is enough to tell.
+    /// - Returns: nil until there is enough to measure.
     public mutating func note(_ done: UInt64, of total: UInt64, at now: MonotonicInstant) -> Reading? {
         if let last = marks.last, done < last.done { marks = [] }
         // One mark a tenth of a second is enough; the first stays as it is.

@@ -3,14 +3,14 @@ internal import LinuxSystem
 internal import SystemPackage
 internal import Varlink
 
-/// Why a command did not do what was asked, ready to be told: what happened, how to mend it, how to exit.
+/// Why a command did not do what was asked, ready to be printed: what happened, how to mend it, how to exit.
 struct Failure: Error, Hashable, Sendable {
     var status: ExitStatus
     /// The error's name on the wire, or one of tdxctl's own such as `unavailable`.
     var code: String
     /// One sentence without a full stop.
     var message: String
-    /// What to do next; nil where nobody knows.
+    /// What to do next; nil where that is not known.
     var hint: String?
 }
 
@@ -88,10 +88,10 @@ extension Failure {
         case .firmwareRejected: "a TDVF image is needed, such as /usr/share/ovmf/OVMF.fd of the package ovmf"
         case .kernelRefused("KVM_PRE_FAULT_MEMORY", _, "EOPNOTSUPP", _, _):
             "create it without --prefault; --preallocate gives it all its memory, too, and its guest's first touches map it"
-        case .kernelRefused(_, _, _, let tdxStatus?, _): "“tdxctl explain \(tdxStatus)” tells what the status means"
+        case .kernelRefused(_, _, _, let tdxStatus?, _): "“tdxctl explain \(tdxStatus)” explains the status"
         case .kernelRefused: "“tdxctl ok” shows what this host offers, “journalctl -u tdxd -k” what happened"
         case .conversionIncomplete: "the rest is as it was: convert it again, or look at it with “tdxctl map”"
-        case .wrongState: "“tdxctl show” tells the TD's state"
+        case .wrongState: "“tdxctl show” shows the TD's state"
         case .holderFailed(let name, _):
             "where “tdxctl list” still shows it, “tdxctl stop \(name)” gives its memory and key id back"
         case .tryAgain: "try again in a while"

@@ -5,9 +5,9 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import SystemPackage
 
-/// What every command takes, before or behind its name.
+/// What every command takes, before or after its name.
 struct GlobalOptions: ParsableArguments {
-    /// Where tdxd listens unless something else is said.
+    /// Where tdxd listens by default.
     static let standardSocket = "/run/tdxd/tdxd.socket"
 
     @Option(
@@ -31,7 +31,7 @@ struct Context: Sendable {
     /// This process's environment.
     let variables: [String: String]
 
-    /// What stands behind the command's name outweighs what stands before it.
+    /// Options after the subcommand win over those before it.
     init(_ outer: GlobalOptions, _ inner: GlobalOptions, environment: [String: String], console: Console) {
         let named = environment["TDXD_SOCKET"].flatMap { $0.isEmpty ? nil : $0 }
         socket = inner.socket ?? outer.socket ?? named ?? GlobalOptions.standardSocket
@@ -134,7 +134,7 @@ func parseFirmware(_ text: String) throws -> FirmwarePath { try parseTerm(try pa
 
 func parseSide(_ text: String) throws -> MemorySide {
     guard let side = MemorySide(rawValue: text) else {
-        throw ValidationError("“\(printable(text))” is no side: that is private or shared")
+        throw ValidationError("invalid side “\(printable(text))”: it is private or shared")
     }
     return side
 }
@@ -144,12 +144,12 @@ func parseNUMA(_ text: String) throws -> NUMAPolicy {
     let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
     guard parts.count == 2, let kind = NUMAPolicy.Kind(rawValue: String(parts[0])) else {
         throw ValidationError(
-            "“\(printable(text))” is no NUMA policy: that is bind or interleave, “:” and nodes, as in bind:0,1 or "
+            "invalid NUMA policy “\(printable(text))”: it is bind or interleave, “:” and nodes, as in bind:0,1 or "
                 + "interleave:0-3")
     }
     guard let nodes = NodeSet(parsing: parts[1]), !nodes.isEmpty else {
         throw ValidationError(
-            "“\(printable(String(parts[1])))” is no list of NUMA nodes from 0 to 63, such as 0, 0,1 or 0-3")
+            "invalid list of NUMA nodes “\(printable(String(parts[1])))”: numbers from 0 to 63, such as 0, 0,1 or 0-3")
     }
     return NUMAPolicy(policy: kind, nodes: NUMANodes(unchecked: nodes.nodes))
 }
@@ -178,7 +178,7 @@ func parseColumns(_ text: String) throws -> [DomainColumn] {
 func parsePurpose(_ text: String) throws -> DrainPurpose {
     guard let purpose = DrainPurpose.allCases.first(where: { $0.words == text }) else {
         let known = DrainPurpose.allCases.map(\.words).joined(separator: ", ")
-        throw ValidationError("“\(printable(text))” is no purpose: that is one of \(known)")
+        throw ValidationError("invalid purpose “\(printable(text))”: it is one of \(known)")
     }
     return purpose
 }

@@ -20,7 +20,7 @@ struct DomainPattern: Hashable, Sendable {
         (Self.shortestID...32).contains(text.utf8.count) && text.allSatisfy { $0.isHexDigit && !$0.isUppercase }
     }
 
-    /// - Throws: `ValidationError` for what is no name, pattern or id.
+    /// - Throws: `ValidationError` for what is not a name, pattern or id.
     init(_ text: String) throws {
         let isAllowed = text.utf8.allSatisfy { byte in
             switch byte {
@@ -65,7 +65,7 @@ struct DomainSelection: ParsableArguments {
 
     /// The names of the TDs, each once, in natural order where a pattern or --all chose them.
     ///
-    /// One name is not looked up: the call that follows says whether there is such a TD.
+    /// One name is not looked up: the call that follows finds whether the TD exists.
     /// - Throws: `noSuchDomain` for a pattern, an id or one of several names that no TD has; `usage` for the first digits
     ///   of more than one id.
     func names(_ context: Context, where filter: (TrustDomain) -> Bool = { _ in true }) throws(Failure) -> [String] {

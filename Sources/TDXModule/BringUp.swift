@@ -4,7 +4,7 @@ public import TDXStatusCodes
 
 extension TDXModule {
     /// Runs SYS.INIT, LP.INIT, CONFIG, KEY.CONFIG and TDMR.INIT to the end, as a host does at boot, with the first
-    /// private key id as the module's own. The first status that is no success ends it.
+    /// private key id as the module's own. The first status other than success ends it.
     ///
     /// - Parameter dynamicPAMT: [late] asks for dynamic PAMT.
     @discardableResult

@@ -126,7 +126,7 @@ extension TDXModule {
     /// MRTD of the trust domain with that TDR page, 48 bytes, zeros before MR.FINALIZE; nil when the page is none.
     public func mrtd(of tdr: HostPhysicalAddress) -> [UInt8]? { trustDomain(tdr)?.mrtd }
 
-    /// Where a walk of a trust domain's Secure EPT for a private address ends; nil when the page is no TDR, or the
+    /// Where a walk of a trust domain's Secure EPT for a private address ends; nil when the page is not a TDR, or the
     /// trust domain is not initialised.
     public func entry(
         _ address: GuestPhysicalAddress, level: Int = 0, of tdr: HostPhysicalAddress
@@ -166,7 +166,7 @@ extension TDXModule {
         return ByteCount(UInt64(all.reduce(0, +)))
     }
 
-    /// The block behind a TDR page.
+    /// The block of a TDR page.
     func findTD(_ address: UInt64) -> TD? {
         guard address & pamt.invalidBits == 0, pamt.isInitialized(address) else { return nil }
         let entry = pamt.entry(address, PageSizeCode.small)

@@ -80,7 +80,7 @@ public final class TDXModule: Sendable {
     /// Bit per package.
     var allPackages: UInt64 { (1 << UInt64(platform.packages)) - 1 }
 
-    /// One SEAMCALL on a logical processor. Registers change as the leaf says (reference §0.1); the result is RAX too.
+    /// One SEAMCALL on a logical processor. Registers change as the leaf states (reference §0.1); the result is RAX too.
     ///
     /// VP.ENTER returns when the vCPU has left the guest again, as on hardware: without a guest program it leaves at
     /// once for an external interrupt. Use `enter(_:on:)` to stay inside.

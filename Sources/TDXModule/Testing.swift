@@ -16,7 +16,7 @@ internal import Synchronization
         found.entry.set(state.entry(Entry.address(found.raw)))
     }
 
-    /// Locks or unlocks an entry as another processor of the host would, and tells whether host priority is set.
+    /// Locks or unlocks an entry as another processor of the host would, and returns whether host priority is set.
     public func setEntryLock(
         _ isLocked: Bool, at address: GuestPhysicalAddress, level: Int, of tdr: HostPhysicalAddress
     ) {

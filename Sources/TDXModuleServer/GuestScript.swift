@@ -7,7 +7,7 @@ public struct GuestScript: Hashable, Sendable {
     public enum Step: Hashable, Sendable {
         /// TDG.MEM.PAGE.ACCEPT of each 4 KiB page.
         case accept(GuestPhysicalRange)
-        /// Reads a private word, and says on the log what it holds.
+        /// Reads a private word, and logs its value.
         case read(GuestPhysicalAddress)
         /// Writes a private word.
         case write(GuestPhysicalAddress, UInt64)
@@ -74,7 +74,7 @@ public struct GuestScript: Hashable, Sendable {
         func address(_ multiple: UInt64) throws(ServerError) -> GuestPhysicalAddress {
             let value = try value(0, 1 << 51)
             guard value % multiple == 0 else {
-                throw wrong("0x\(String(value, radix: 16)) is no multiple of \(multiple)")
+                throw wrong("0x\(String(value, radix: 16)) is not a multiple of \(multiple)")
             }
             return GuestPhysicalAddress(value)
         }

@@ -3,7 +3,7 @@ public import MemoryUnits
 internal import Synchronization
 public import TDXModule
 
-/// The physical memory of a QEMU machine of type q35, as the module's process has it mapped: the files behind its
+/// The physical memory of a QEMU machine of type q35, as the module's process has it mapped: the files of its
 /// `memory-backend-file` objects, in the order of its NUMA nodes. The machine has them from address 0 up to the hole below
 /// 4 GiB, and what is left from 4 GiB on.
 ///

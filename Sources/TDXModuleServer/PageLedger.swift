@@ -109,7 +109,7 @@ public final class PageLedger: Sendable {
     }
 }
 
-/// A page that somebody but the module and the guest wrote to while the module owned it.
+/// A page that another than the module and the guest wrote to while the module owned it.
 public struct OwnershipViolation: Hashable, Sendable, CustomStringConvertible {
     public var page: HostPhysicalAddress
     public var type: PageType

@@ -25,7 +25,7 @@ public struct PlannedFault: Hashable, Sendable {
         let words = text.split(separator: ":", omittingEmptySubsequences: false)
         guard let known = Self.names.first(where: { $0.name == words[0] }) else {
             throw ServerError(
-                "“\(words[0])” is no fault; there are \(Self.names.map(\.name).joined(separator: ", "))")
+                "“\(words[0])” is not a known fault; there are \(Self.names.map(\.name).joined(separator: ", "))")
         }
         guard words.count <= 3 else { throw ServerError("“\(text)” is not NAME:TIMES:SKIPPING") }
         func number(_ index: Int, _ least: Int, or standard: Int) throws(ServerError) -> Int {

@@ -2,7 +2,7 @@
 public enum StatusSeverity: String, Hashable, Sendable, CaseIterable {
     /// The call did what was asked.
     case success
-    /// Bit 63 is clear: the state already is what was asked for, or RDX tells how to go on.
+    /// Bit 63 is clear: the state already is what was asked for, or RDX has where to go on.
     case info
     /// A repetition may succeed.
     case recoverable
@@ -81,7 +81,7 @@ extension TDXStatus {
         return isError ? .recoverable : .info
     }
 
-    /// Everything that can be said about the status; an unknown code is explained by its fields.
+    /// Everything that is known about the status; an unknown code is explained by its fields.
     public func explain() -> StatusExplanation {
         let row = softwareRow ?? StatusRow.byUpperHalf[UInt32(rawValue >> 32)]
         return StatusExplanation(
@@ -113,7 +113,7 @@ extension TDXStatus {
     }
 
     private var unknownCause: String {
-        "The code is not in the table; its fields say: class \(statusClass.name), number \(number)."
+        "The code is not in the table; its fields are: class \(statusClass.name), number \(number)."
     }
 
     private var unknownNextStep: String {

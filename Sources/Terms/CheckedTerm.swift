@@ -71,7 +71,7 @@ public protocol CheckedNumber: CheckedTerm, Comparable where RawValue == Int64 {
     static var range: ClosedRange<Int64> { get }
     /// What the number must be a multiple of.
     static var unit: Int64 { get }
-    /// In words, behind the range, such as ` ms`.
+    /// In words, after the range, such as ` ms`.
     static var unitName: String { get }
 }
 

@@ -88,7 +88,7 @@ public struct EndFailureKind: EndTerm {
     /// The key id may still be in use: no other TD gets it. True of every kind that this version does not know.
     public var keepsKey: Bool { !Self.harmless.contains(self) }
 
-    /// Pages may still be the TD's, whatever residency says: no other TD gets them. True of every kind that this
+    /// Pages may still be the TD's, whatever residency is measured: no other TD gets them. True of every kind that this
     /// version does not know.
     public var keepsMemory: Bool { keepsKey && self != .closeFailed }
 
@@ -128,7 +128,7 @@ extension [EndFailure] {
     /// In words; nil for none.
     public var words: String? { isEmpty ? nil : map(\.text).joined(separator: "; ") }
 
-    /// The first for which neither memory nor key id, or one of them, may be given to anybody.
+    /// The first for which neither memory nor key id, or one of them, may be given to another TD.
     public var quarantining: EndFailure? { first { $0.kind.isForGood } }
 
     public var keepsMemory: Bool { contains { $0.kind.keepsMemory } }

@@ -201,7 +201,7 @@ public enum TransitionExplorer {
             if kind == .vmalloc, translation == .walkPresent, !state.entries[own][page].isPresent {
                 return .wrong([
                     "the notification looks page \(page) up in the page tables",
-                    "PRESENT is clear, so the walk finds no guest-physical address and the host is told nothing",
+                    "PRESENT is clear, so the walk finds no guest-physical address and the host is not notified",
                 ])
             }
             after.backing[page] = becomesPrivate ? .pending : .shared

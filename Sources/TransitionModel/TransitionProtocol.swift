@@ -65,7 +65,7 @@ public struct TransitionProtocol: Hashable, Sendable {
     /// tables is followed by its own flush.
     public static let presentClearing = TransitionProtocol(
         name: "present-clearing",
-        summary: "clear PRESENT, flush, change the attribute, tell the host, set PRESENT; a flush after each change",
+        summary: "clear PRESENT, flush, change the attribute, notify the host, set PRESENT; a flush after each change",
         steps: [
             .removeAliases, .clearPresent, .flushTLBs, .flushCaches, .changeAttribute, .flushTLBs, .notify, .accept,
             .setPresent, .flushTLBs,
@@ -75,7 +75,7 @@ public struct TransitionProtocol: Hashable, Sendable {
     /// becomes present needs no flush.
     public static let presentClearingMerged = TransitionProtocol(
         name: "present-clearing-merged",
-        summary: "change the attribute while clearing PRESENT, flush once, tell the host, set PRESENT",
+        summary: "change the attribute while clearing PRESENT, flush once, notify the host, set PRESENT",
         steps: [
             .removeAliases, .clearPresentAndChangeAttribute, .flushTLBs, .flushCaches, .notify, .accept, .setPresent,
         ])
@@ -83,7 +83,7 @@ public struct TransitionProtocol: Hashable, Sendable {
     /// The older order: the range stays present while attribute and host disagree.
     public static let alwaysPresent = TransitionProtocol(
         name: "always-present",
-        summary: "tell the host before or after the attribute changes; the range stays present throughout",
+        summary: "notify the host before or after the attribute changes; the range stays present throughout",
         steps: [
             .removeAliases, .flushTLBs, .flushCaches, .notifyBefore, .accept, .changeAttribute, .flushTLBs,
             .notifyAfter,

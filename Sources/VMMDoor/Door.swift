@@ -7,7 +7,7 @@ internal import SystemPackage
 internal import VMMEngine
 internal import VMMTerms
 
-/// The engine behind the library's own open, ioctl and close, in a VMM's process.
+/// The engine of the library's own open, ioctl and close, in a VMM's process.
 final class Door: Sendable {
     let engine: VMMEngine
     private let settings: VMMSettings

@@ -23,7 +23,7 @@ final class RequestCounts: Sendable {
         numbers.withLock { $0.commands[name, default: 0] += 1 }
     }
 
-    /// By name; requests that the project does not name are told by their numbers.
+    /// By name; requests that the project does not name are listed by their numbers.
     var requests: [String: UInt64] {
         numbers.withLock { numbers in
             var named = numbers.commands

@@ -145,7 +145,7 @@ extension VMMEngine {
         guard block.flags == 0, block.gpa % page == 0, block.size % page == 0, block.size > 0,
             block.gpa <= UInt64.max - block.size
         else { throw .invalid }
-        // As in the kernel what is done is told, and a refusal only where nothing was.
+        // As in the kernel the answer is what was done, and a refusal only where nothing was.
         var done: UInt64 = 0
         var refusal: EngineErrno?
         while done < block.size, refusal == nil {

@@ -14,7 +14,7 @@ extension VMMEngine {
             guest: guest.report)
     }
 
-    /// Closes what is open, and tells what was left then; `closeAll()` first.
+    /// Closes what is open, and reports what was left then; `closeAll()` first.
     public func closingReport(program: String) -> EngineReport {
         closeAll()
         var report = report(program: program)

@@ -114,7 +114,7 @@ extension GuestScript {
             case "poweroff": return .powerOff
             default:
                 throw words.wrong(
-                    "“\(verb)” is no step; steps are accept, read, write, expect, convert, mmio, port, vmcall, wait, "
+                    "unknown step “\(verb)”; steps are accept, read, write, expect, convert, mmio, port, vmcall, wait, "
                         + "print, fatal, reset, poweroff, repeat … end and cpu")
             }
         }

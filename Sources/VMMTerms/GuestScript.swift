@@ -34,7 +34,7 @@ public indirect enum GuestStep: Hashable, Sendable {
     case accept(address: UInt64, size: UInt64)
     /// All memory that the hand-off block calls unaccepted.
     case acceptAll
-    /// A load, private or shared as the guest's page tables say; what is read goes to the report. 1 … 4,096 bytes.
+    /// A load, private or shared by the guest's page tables; what is read goes to the report. 1 … 4,096 bytes.
     case read(address: UInt64, count: Int)
     /// A store; 1 … 4,096 bytes.
     case write(address: UInt64, bytes: [UInt8])

@@ -1,4 +1,4 @@
-/// What the library in a VMM's process is told by environment variables.
+/// What the library in a VMM's process reads from environment variables.
 public struct VMMSettings: Hashable, Sendable {
     /// When TDX is emulated.
     public enum Emulation: String, CaseIterable, Hashable, Sendable {
@@ -77,7 +77,7 @@ public struct VMMSettings: Hashable, Sendable {
         }
     }
 
-    /// The variables that say this, for a program that is started.
+    /// The variables for this, for a program that is started.
     public var variables: [(Variable, String)] {
         var all: [(Variable, String)] = [(.emulate, emulate.rawValue), (.guest, guest), (.backing, backing)]
         if let report { all.append((.report, report)) }

@@ -11,7 +11,7 @@ public enum CloseReason: Hashable, Sendable {
     case idle
     /// The client does not read: too many bytes queued, or none taken for `stallTimeout`.
     case stalled
-    /// Too many connections; `perUser` says whose limit it was.
+    /// Too many connections; `perUser`: the limit was one user's.
     case crowded(perUser: Bool)
     /// The service has no share for it.
     case notAdmitted
@@ -103,7 +103,7 @@ struct ConnectionState {
 
     mutating func queue(_ message: [UInt8], descriptors: [RetainedDescriptor] = [], now: MonotonicInstant) {
         guard !peerIsGone, !message.isEmpty else { return }
-        // One answer may be as long as it has to be; what piles up behind it may not.
+        // One answer may be as long as it has to be; what is queued after it may not.
         if !output.isEmpty, output.byteCount + message.count > limits.queuedBytes {
             isOverrun = true
             return

@@ -17,10 +17,10 @@ final class DirectReply: Sendable {
     /// - Returns: what is left for the loop, which hears of every outcome.
     func send(_ outcome: VarlinkCall.Outcome) -> VarlinkCall.Outcome {
         socket.withLock { socket in
-            // Whatever this is, the loop's turn comes behind it.
+            // Whatever this is, the loop's turn comes after it.
             defer { socket = nil }
             guard let socket, case .reply(let message, let descriptors, continues: false) = outcome, !message.isEmpty,
-                // A long one could be cut in two, and whether its user has room for the rest is for the loop to say.
+                // A long one could be cut in two, and whether its user has room for the rest is the loop's decision.
                 message.count <= Self.longest,
                 // The loop will meet the same error, and knows what to do.
                 let sent = try? UnixSocket.send(

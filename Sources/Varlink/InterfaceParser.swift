@@ -79,7 +79,7 @@ private struct InterfaceParser {
         guard accept(.word("interface")) else { throw failure("expected “interface”") }
         interface.name = try word("the interface's name")
         guard interface.name.contains("."), isInterfaceName(interface.name) else {
-            throw failure("“\(interface.name)” is no interface name")
+            throw failure("“\(interface.name)” is not a valid interface name")
         }
         while peek != .end {
             let above = tokens[index].comments
@@ -128,7 +128,7 @@ private struct InterfaceParser {
         repeat {
             let above = tokens[index].comments
             let name = try word("a field's name")
-            guard isFieldName(name) else { throw failure("“\(name)” is no field name") }
+            guard isFieldName(name) else { throw failure("“\(name)” is not a valid field name") }
             guard !names.contains(name) else { throw failure("the field “\(name)” is declared twice") }
             names.append(name)
             let outer = place
@@ -149,7 +149,7 @@ private struct InterfaceParser {
         defer { depth -= 1 }
         guard depth <= Self.depthLimit else { throw failure("nested too deeply") }
         if accept(.symbol("?")) {
-            guard peek != .symbol("?") else { throw failure("“??” is no type") }
+            guard peek != .symbol("?") else { throw failure("“??” is not a type") }
             return .optional(try type())
         }
         if accept(.symbol("[")) {
@@ -168,7 +168,7 @@ private struct InterfaceParser {
         case "object": return .object
         case "any": return .any
         default:
-            guard isMemberName(name) else { throw failure("“\(name)” is no type") }
+            guard isMemberName(name) else { throw failure("“\(name)” is not a type") }
             usedTypes.append((name, tokens[index - 1].line))
             return .named(name)
         }

@@ -81,7 +81,7 @@ final class JSONDocument {
     func append(_ number: Double) throws {
         guard number.isFinite else {
             throw EncodingError.invalidValue(
-                number, .init(codingPath: [], debugDescription: "\(number) is no number of JSON"))
+                number, .init(codingPath: [], debugDescription: "\(number) is not a JSON number"))
         }
         // The shortest digits that are read as the same number.
         let text = "\(number)"

@@ -4,7 +4,7 @@ enum JSONFlaw: Error, Hashable {
     case nestedTooDeeply
 }
 
-/// A part of a JSON document (RFC 8259), read once: enough to tell what a message is and to check its types before its
+/// A part of a JSON document (RFC 8259), read once: enough to classify a message and to check its types before its
 /// parameters are decoded. Numbers and texts stay in the document's bytes until they are asked for.
 enum JSONPart: Sendable {
     case null
@@ -22,7 +22,7 @@ enum JSONPart: Sendable {
         self = try reader.document()
     }
 
-    /// The value of an object's member; nil where there is none, or where this is no object.
+    /// The value of an object's member; nil where there is none, or where this is not an object.
     subscript(name: StaticString) -> JSONPart? {
         guard case .object(let members) = self else { return nil }
         return members.first { $0.name.isEqual(to: name) }?.value
@@ -90,7 +90,7 @@ struct JSONNumber: Sendable {
     /// It has neither fraction nor exponent.
     let isWhole: Bool
 
-    /// Nil where it is no whole number of that type, however it is written: 2.5e1 is one, and 66666666666666663.5 is none, though the
+    /// Nil where it is not a whole number of that type, however it is written: 2.5e1 is one, and 66666666666666663.5 is none, though the
     /// nearest Double is.
     func integer<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) -> Value? {
         let text = String(decoding: bytes, as: UTF8.self)

@@ -13,7 +13,7 @@ struct JSONReader {
     mutating func document() throws(JSONFlaw) -> JSONPart {
         let part = try value()
         skipBlanks()
-        guard position == bytes.count else { throw flaw("something behind the end of the document") }
+        guard position == bytes.count else { throw flaw("trailing data") }
         return part
     }
 
@@ -57,7 +57,7 @@ struct JSONReader {
                 ? members.contains { $0.name.isEqual(to: name) } : !names.insert(name.value).inserted
             guard !isKnown else { throw flaw("a name that comes twice") }
             skipBlanks()
-            guard take(UInt8(ascii: ":")) else { throw flaw("no colon behind a name") }
+            guard take(UInt8(ascii: ":")) else { throw flaw("':' was expected") }
             members.append((name, try value()))
             if members.count == 16 { names = Set(members.map(\.name.value)) }
             skipBlanks()
@@ -126,7 +126,7 @@ struct JSONReader {
             case UInt8(ascii: "\""):
                 let slice = bytes[start..<position]
                 guard isASCII || String(validating: slice, as: UTF8.self) != nil else {
-                    throw flaw("a text that is no UTF-8")
+                    throw flaw("a string that is not UTF-8")
                 }
                 position += 1
                 return JSONText(bytes: slice, isPlain: isPlain)
@@ -143,7 +143,7 @@ struct JSONReader {
         throw flaw("a text without its end")
     }
 
-    /// What stands behind a backslash.
+    /// What follows a backslash.
     private mutating func escape() throws(JSONFlaw) {
         guard let byte = peek else { throw flaw("a text without its end") }
         position += 1

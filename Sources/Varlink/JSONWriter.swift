@@ -2,7 +2,7 @@
 ///
 /// What a type encodes goes into the document at once. Containers therefore have to be filled as calls nest: whoever asks for a
 /// container inside of another one fills it before it goes on with the outer one, as all types do whose encoding the compiler makes.
-/// The coding path is not kept; what needs it, a number that JSON does not have, is told with its value.
+/// The coding path is not kept; what needs it, a number that JSON does not have, is reported with its value.
 struct JSONWriter: Encoder {
     private let document: JSONDocument
     /// How many containers are open around the value.
@@ -39,7 +39,7 @@ struct JSONWriter: Encoder {
     private func container(_ kind: JSONDocument.Kind) -> JSONDocument.Place {
         document.close(to: depth + 1)
         if document.depth == depth {
-            precondition(document.bytes.count == start, "a value is encoded behind its place")
+            precondition(document.bytes.count == start, "a value is encoded after its place")
             document.open(kind)
         }
         return document.innermost(kind)

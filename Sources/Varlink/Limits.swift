@@ -1,4 +1,4 @@
-/// What one client may cost a server. Every limit is enforced for each connection by itself unless it says otherwise.
+/// What one client may cost a server. Every limit is enforced for each connection by itself unless stated otherwise.
 public struct VarlinkLimits: Sendable {
     /// Most bytes in one message, its terminator not counted.
     public var messageBytes = 1 << 20

@@ -3,7 +3,7 @@ public import LinuxSystem
 extension VarlinkClient {
     /// Calls a method that answers once, and has an event loop wait for the answer. Nothing blocks; on the loop's thread.
     ///
-    /// Until `then` was called, nobody else may use this client.
+    /// Until `then` was called, this client has no other user.
     /// - Parameters:
     ///   - timeout: longest silence of the server.
     ///   - then: called once on the loop, not before this returns: with the reply, or as `call` throws. After all but a reply or
@@ -35,7 +35,7 @@ extension VarlinkClient {
         onStep: @escaping (Reply) -> Void, then: @escaping (Result<Reply, VarlinkClientError>) -> Void
     ) -> Bool {
         let call = LoopedCall(self, more: more, timeout: timeout, loop, onStep, then)
-        // Watched first: what was sent must find somebody who listens for the answer.
+        // Watched first: the answer to what was sent must find a reader.
         guard call.watch() else {
             close()
             return false
@@ -79,7 +79,7 @@ private final class LoopedCall<Reply: Decodable & Sendable> {
         return watched != nil
     }
 
-    /// From now on the server may be silent for as long as the time-out says.
+    /// From now on the server may be silent for as long as the time-out.
     func limit() {
         timer?.cancel()
         timer = loop.schedule(after: timeout) { [self] in

@@ -21,8 +21,8 @@ extension ProtocolViolation: CustomStringConvertible {
         case .messageTooLong(let limit): "the message is longer than \(limit) bytes"
         case .tooManyDescriptors(let limit): "more than \(limit) file descriptors came along"
         case .nestedTooDeeply(let limit): "the message is nested deeper than \(limit) levels"
-        case .notJSON(let reason): "the message is no JSON: \(reason)"
-        case .notAMessage(let reason): "the message is no varlink message: \(reason)"
+        case .notJSON(let reason): "the message is not JSON: \(reason)"
+        case .notAMessage(let reason): "the message is not a varlink message: \(reason)"
         }
     }
 }

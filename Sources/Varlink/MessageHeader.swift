@@ -1,9 +1,9 @@
-/// Why an object is no message.
+/// Why an object is not a message.
 struct HeaderFlaw: Error {
     var reason: String
 }
 
-/// What a message says of itself. Members that are not known are left alone; null stands for none.
+/// A message's own header. Members that are not known are left alone; null stands for none.
 protocol MessageHeader {
     /// - Parameter document: an object.
     init(_ document: JSONPart) throws(HeaderFlaw)
@@ -30,7 +30,7 @@ struct CallHeader: MessageHeader {
     }
 }
 
-/// The parts of a reply that say what it is.
+/// The parts of a reply that classify it.
 struct ReplyHeader: MessageHeader {
     var error: String?
     var continues: Bool?
@@ -49,7 +49,7 @@ extension JSONPart {
         switch self[name] {
         case nil, .null: return nil
         case .string(let text): return text.value
-        default: throw HeaderFlaw(reason: "“\(name)” is no text")
+        default: throw HeaderFlaw(reason: "“\(name)” is not a string")
         }
     }
 
@@ -63,7 +63,7 @@ extension JSONPart {
 
     fileprivate func parameters() throws(HeaderFlaw) -> JSONPart? {
         guard let parameters = self["parameters"], !parameters.isNull else { return nil }
-        guard parameters.isObject else { throw HeaderFlaw(reason: "“parameters” is no object") }
+        guard parameters.isObject else { throw HeaderFlaw(reason: "“parameters” is not an object") }
         return parameters
     }
 }

@@ -37,7 +37,7 @@ struct PartDecoder: Decoder {
     }
 
     private func beyond(_ type: Any.Type) -> DecodingError {
-        .dataCorrupted(.init(codingPath: codingPath, debugDescription: "a number that is no \(type)"))
+        .dataCorrupted(.init(codingPath: codingPath, debugDescription: "a number that is not a valid \(type)"))
     }
 }
 

@@ -59,7 +59,7 @@ final class ServerConnection {
 
     private func ready(_ events: ReadyEvents) {
         if !events.isDisjoint(with: [.readable, .readingEnded, .hangUp, .error]) { read() }
-        // With reading paused nobody would ever see the end of the stream.
+        // With reading paused the end of the stream would never be seen.
         if !events.isDisjoint(with: [.hangUp, .error]), !state.wantsToRead { disappeared() }
         pump()
     }
@@ -77,7 +77,7 @@ final class ServerConnection {
                 case .bytes(let bytes, let descriptors):
                     state.received(bytes, descriptors: descriptors, now: .now)
                     pump()
-                    // Most likely there is no more, and the loop tells of what there is.
+                    // Most likely there is no more, and the loop reports what there is.
                     if bytes.count < Self.readSize { return }
                 case .endOfStream: return state.inputEndedByPeer()
                 case .wouldBlock: return
@@ -196,7 +196,7 @@ final class ServerConnection {
         server.handle(object, parameters: header.parameters, upgrade: header.upgrade ?? false)
     }
 
-    /// Says what was wrong, then ends the connection: where the next message begins is anyone's guess.
+    /// Sends what was wrong, then ends the connection: where the next message begins is anyone's guess.
     private func refuse(_ violation: ProtocolViolation) {
         currentCall?.cancel()
         whenTaken = nil

@@ -1,7 +1,7 @@
 public import LinuxSystem
 internal import Synchronization
 
-/// A call that a client made and that somebody must answer, from any thread.
+/// A call that a client made and that must be answered, from any thread.
 ///
 /// The connection's next call is dispatched when this one has its last answer. A call that is let go without one
 /// closes the connection, so that the client never waits for ever.
@@ -74,7 +74,7 @@ public final class VarlinkCall: Sendable {
     // MARK: Answers
 
     /// The last answer, with `descriptors` attached. They stay open at least until the client has them: numbers alone
-    /// would not say how long that is.
+    /// would not define how long that is.
     public func reply(_ parameters: some Encodable, descriptors: [RetainedDescriptor]) {
         send(parameters, descriptors, continues: false)
     }
@@ -143,7 +143,7 @@ public final class VarlinkCall: Sendable {
 
     // MARK: A client that leaves
 
-    /// The client has left: nobody reads the answer. Work that makes sense without a reader may go on.
+    /// The client has left: the answer will not be read. Work that makes sense without a reader may go on.
     public var isCancelled: Bool { state.withLock { $0.isCancelled } }
 
     /// Calls `handler` once on the server's loop if the client leaves before the last answer; at once if it has left.

@@ -8,7 +8,7 @@ internal import SystemPackage
 ///
 /// After a time-out or a broken reply the connection is closed: what comes next could belong to the former call.
 public final class VarlinkClient: Sendable {
-    /// Longest that a server may stay silent in a call unless the call says otherwise.
+    /// Longest that a server may stay silent in a call unless the call sets another limit.
     public static let standardTimeout = Duration.seconds(30)
 
     private let socket: RetainedDescriptor
@@ -33,7 +33,7 @@ public final class VarlinkClient: Sendable {
     /// - Parameters:
     ///   - limits: of what a reply may be: `messageBytes`, `nestingDepth`, `descriptors`.
     ///   - timeout: how long to try while the listener's queue is full.
-    /// - Throws: `unavailable` where nobody listens or the path may not be used; `timedOut`.
+    /// - Throws: `unavailable` where no server listens or the path may not be used; `timedOut`.
     public static func connect(
         _ path: String, limits: VarlinkLimits = VarlinkLimits(), timeout: Duration = .seconds(5)
     ) throws(VarlinkClientError) -> VarlinkClient {
@@ -100,7 +100,7 @@ public final class VarlinkClient: Sendable {
     /// Calls a method and hands over every reply as it comes, the last one included.
     ///
     /// - Parameters:
-    ///   - isWanted: asked before each further reply; without it the connection is closed, which tells the server.
+    ///   - isWanted: asked before each further reply; without it the connection is closed, which the server sees.
     ///   - onReply: must not call this client; `isLast` is true for the last reply.
     /// - Throws: `.givenUp` for what is not wanted any more.
     public func callMore<Reply: Decodable>(
@@ -206,7 +206,7 @@ public final class VarlinkClient: Sendable {
             do throws(LinuxError) {
                 sent = try UnixSocket.send(rest, descriptors: passed, on: socket.descriptor)
             } catch {
-                // A server that turns us away says why before it closes: that is what the caller should hear.
+                // A server that refuses a client sends the reason before it closes: the caller should get that.
                 if error.errno == .brokenPipe || error.errno == .connectionReset { return }
                 throw .system(error)
             }

@@ -2,7 +2,7 @@ public import LinuxSystem
 
 /// Why a call has no reply.
 public enum VarlinkClientError: Error, Sendable {
-    /// Nobody serves at this path: the daemon does not run, or is not for us.
+    /// No server listens at this path: the daemon does not run, or is not for us.
     case unavailable(path: String, LinuxError)
     /// Nothing came for this long.
     case timedOut(after: Duration)
@@ -10,7 +10,7 @@ public enum VarlinkClientError: Error, Sendable {
     case disconnected
     /// The caller did not want the rest of several replies; the connection was closed.
     case givenUp
-    /// What came is no varlink reply, or not of the type that was expected.
+    /// What came is not a varlink reply, or not of the type that was expected.
     case protocolViolation(String)
     /// The call itself does not encode.
     case notEncodable(String)
@@ -22,10 +22,10 @@ public enum VarlinkClientError: Error, Sendable {
 extension VarlinkClientError: CustomStringConvertible {
     public var description: String {
         switch self {
-        case .unavailable(let path, let error): "nobody serves at \(path): \(error.errno)"
+        case .unavailable(let path, let error): "no server listens at \(path): \(error.errno)"
         case .timedOut(let duration): "no answer within \(duration)"
         case .disconnected: "the connection was closed before the answer came"
-        case .givenUp: "nobody waits for the answer any more"
+        case .givenUp: "the call was given up"
         case .protocolViolation(let reason): "the answer is not understood: \(reason)"
         case .notEncodable(let reason): "the call does not encode: \(reason)"
         case .reply(let error): "\(error)"

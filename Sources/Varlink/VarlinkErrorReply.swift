@@ -23,7 +23,7 @@ public struct VarlinkErrorReply: Error, Sendable {
 
     /// The part of the name before the last dot.
     public var interface: String { splitMember(name)?.interface ?? "" }
-    /// The part of the name behind the last dot.
+    /// The part of the name after the last dot.
     public var shortName: String { splitMember(name)?.member ?? name }
 
     /// - Throws: a `DecodingError` when the parameters are not of this type.

@@ -53,7 +53,7 @@ public struct VarlinkInterface: Hashable, Sendable {
     /// The text that was parsed.
     public internal(set) var text = ""
 
-    /// The declaration behind a name; every other type stands for itself.
+    /// The declaration of a name; every other type stands for itself.
     public func resolve(_ type: VarlinkType) -> VarlinkType {
         guard case .named(let name) = type, let found = types[name] else { return type }
         return resolve(found)

@@ -1,7 +1,7 @@
 public import LinuxSystem
 internal import SystemPackage
 
-/// What `org.varlink.service.GetInfo` says of a program.
+/// What `org.varlink.service.GetInfo` returns about a program.
 public struct ServiceIdentity: Sendable {
     public var vendor: String
     public var product: String
@@ -67,10 +67,10 @@ public final class VarlinkServer: @unchecked Sendable {
         init(_ socket: RetainedDescriptor) { self.socket = socket }
     }
 
-    /// - Parameter refusal: how a client is told that it broke the protocol or that there are too many; the service's
+    /// - Parameter refusal: what a client gets that broke the protocol or that there are too many; the service's
     ///   own interface may have better errors than the default, `org.varlink.service.InvalidParameter`.
     /// - Parameter share: what a client may have, asked on the loop's thread when it connects; nil for one that is not
-    ///   admitted. Without it every client has what `limits` says.
+    ///   admitted. Without it every client has `limits`.
     public init(
         loop: EventLoop, identity: ServiceIdentity, limits: VarlinkLimits = VarlinkLimits(),
         refusal: @escaping @Sendable (Refusal) -> VarlinkErrorReply = VarlinkServer.standardRefusal,
@@ -189,7 +189,7 @@ public final class VarlinkServer: @unchecked Sendable {
         return nextConnection
     }
 
-    /// Tells a client why it is not served. Its socket stays for a moment: were it closed at once, a client that sends its
+    /// Sends a client the reason why it is not served. Its socket stays for a moment: were it closed at once, a client that sends its
     /// first call would meet a broken pipe before it reads the reason.
     private func turnAway(
         _ socket: consuming OwnedDescriptor, _ peer: PeerCredentials, _ refusal: Refusal, _ reason: CloseReason

@@ -47,7 +47,7 @@ enum MessageCoding {
             case .nestedTooDeeply: throw .nestedTooDeeply(limit: depthLimit)
             }
         }
-        guard document.isObject else { throw .notAMessage("it is no object") }
+        guard document.isObject else { throw .notAMessage("it is not an object") }
         do throws(HeaderFlaw) { return try Header(document) } catch { throw .notAMessage(error.reason) }
     }
 

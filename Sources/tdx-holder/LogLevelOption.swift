@@ -6,7 +6,7 @@ struct LogLevelOption: ParsableArguments {
         help: "trace, debug, info, notice, warning, error or critical.",
         transform: { text in
             guard let level = Logger.Level(rawValue: text) else {
-                throw ValidationError("“\(text)” is no log level; use one from trace to critical.")
+                throw ValidationError("unknown log level “\(text)”; use one from trace to critical.")
             }
             return level
         })

@@ -10,7 +10,7 @@ struct Serve: ParsableCommand {
 
     @OptionGroup var backend: BackendOption
 
-    @Option(help: "Seconds to wait for somebody to build a TD, 1 to 3600.")
+    @Option(help: "Seconds to wait for a request to build a TD, 1 to 3600.")
     var idleTimeout = 30
 
     @Option(help: "MiB that one punch releases at the end: 2 to 64, even.")

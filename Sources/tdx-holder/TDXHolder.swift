@@ -25,7 +25,7 @@ struct BackendOption: ParsableArguments {
 @Sendable
 private func parseBackend(_ text: String) throws -> BackendChoice {
     guard let choice = BackendChoice(parsing: text) else {
-        throw ValidationError("“\(text)” is no backend; use auto, tdx, software_protected, guest_memfd or memfd.")
+        throw ValidationError("unknown backend “\(text)”; use auto, tdx, software_protected, guest_memfd or memfd.")
     }
     return choice
 }

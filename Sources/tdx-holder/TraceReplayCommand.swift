@@ -4,7 +4,7 @@ import TDHolder
 struct TraceReplayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "trace-replay",
-        abstract: "Makes the calls of a recording again on the software TDX module and tells where they differ.")
+        abstract: "Makes the calls of a recording again on the software TDX module and shows where they differ.")
 
     @Argument(help: ArgumentHelp("What --trace recorded.", valueName: "file"), completion: .file())
     var path: String

@@ -275,7 +275,7 @@ import Testing
             render(reply(reclaimed: false, waste), .plain) == """
                 START         END             SIZE  WASTED  SIDE
                 0x0000000000  0x0001000000  16 MiB   8 KiB  shared
-                Paid for twice: 8 KiB in 1 range; 1 GiB looked at in 2.00 ms [memfd (emulated)]
+                Double-resident: 8 KiB in 1 range; 1 GiB looked at in 2.00 ms [memfd (emulated)]
 
                 """)
         #expect(
@@ -283,7 +283,7 @@ import Testing
                 "Freed 8 KiB in 1 range; 1 GiB looked at in 2.00 ms [memfd (emulated)]\n"))
         #expect(
             render(reply(reclaimed: false, []), .plain)
-                == "Nothing is paid for twice; 1 GiB looked at in 2.00 ms [memfd (emulated)]\n")
+                == "Nothing is double-resident; 1 GiB looked at in 2.00 ms [memfd (emulated)]\n")
     }
 
     @Test func `checks form a tree with hints`() {

@@ -30,7 +30,7 @@ import VMMTerms
         defer { unlink(path) }
         let outcome = tdxctl(["run", "--guest", path, "--", "/nonexistent"])
         #expect(outcome.status == ExitStatus.usage.rawValue)
-        #expect(outcome.error.contains("\(path): line 2: “walk” is no step"), "\(outcome.error)")
+        #expect(outcome.error.contains("\(path): line 2: unknown step “walk”"), "\(outcome.error)")
         #expect(outcome.error.contains("line 3: the address is not a multiple of 4096"))
         #expect(outcome.error.contains("has 2 bad lines"))
     }

@@ -46,11 +46,11 @@ import Testing
     }
 
     @Test(arguments: [
-        ("jump 3", "step 1", "“jump” is unknown"), ("halt; accept 1 4096", "step 2", "0x1 is no multiple of 4096"),
+        ("jump 3", "step 1", "“jump” is unknown"), ("halt; accept 1 4096", "step 2", "0x1 is not a multiple of 4096"),
         ("accept 0 100", "step 1", "100 bytes are no whole 4 KiB pages"), ("accept 0 0", "step 1", "0 bytes"),
         ("accept 0", "step 1", "takes 2 numbers"), ("halt 1", "step 1", "takes 0 numbers, not 1"),
         ("read 0xzz", "step 1", "“0xzz” is not a number"), ("output 65536 0", "step 1", "from 0 to 0xffff"),
-        ("read 4", "step 1", "no multiple of 8"), ("accept 0 4096; again", "never leaves", "again"),
+        ("read 4", "step 1", "not a multiple of 8"), ("accept 0 4096; again", "never leaves", "again"),
     ])
     func `a wrong step is refused with its number and why`(text: String, place: String, reason: String) {
         let error = #expect(throws: ServerError.self) { try GuestScript(parsing: text) }

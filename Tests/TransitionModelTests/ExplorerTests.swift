@@ -35,7 +35,7 @@ import Testing
         let report = TransitionExplorer.explore(.presentClearingWithPlainWalk)
         let path = try #require(report.counterexample)
         #expect(path[0].hasSuffix("vmalloc addresses"))
-        #expect(path.last?.contains("the host is told nothing") == true)
+        #expect(path.last?.contains("the host is not notified") == true)
         // The linear map needs no walk.
         var linear = TransitionProtocol.presentClearingWithPlainWalk
         linear.translation = .walkAnyway

@@ -56,7 +56,7 @@ import VMMTerms
     }
 
     @Test(arguments: [
-        ("walk 1", "is no step"), ("accept 1 4096", "not a multiple"), ("accept 0 0", "must be 4096"),
+        ("walk 1", "unknown step"), ("accept 1 4096", "not a multiple"), ("accept 0 0", "must be 4096"),
         ("accept 0", "a size is missing"), ("accept 0 4096 5", "“5” is too much"), ("read 0 4097", "1 to 4096"),
         ("read -1 1", "is not an address"), ("read 0x-1 1", "is not an address"), ("write 0", "bytes are missing"),
         ("write 0 abc", "odd number"), ("write 0 xy", "hexadecimal"), (#"write 0 "a"#, "do not close"),
@@ -79,6 +79,6 @@ import VMMTerms
             try GuestScript(parsing: "repeat 2\nbad\nwait 1\nworse")
         }
         #expect(error?.errors.map(\.line).sorted() == [1, 2, 4])
-        #expect("\(error!)".contains("line 2: “bad” is no step"))
+        #expect("\(error!)".contains("line 2: unknown step “bad”"))
     }
 }

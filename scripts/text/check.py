@@ -14,16 +14,17 @@ LONG_LINES = """
 
 # Rooms that still use words of WORDS.
 OLD_WORDS = """
-    ConfidentialMemory TDHolder TDXControl TDXDaemon TDXEmulator TDXModule TDXModuleServer
-    Varlink tdx-holder
+    CLinux CTDXVMM ControlInterface KVM TDHolder TDXControl TDXDaemon VMMEngine VMMTerms
 """.split()
 
 # Pattern in a comment or a text in quotes, and what to write. docs/glossary.md has the reasons.
 WORDS = [
-    (r"\bnobody\b", "name who or what: 'no process', 'no client'"),
-    (r"\bsomebody\b", "name who or what: 'another process', 'a client'"),
+    (r"\b(nobody|somebody|anybody)\b", "name who or what: 'no process', 'another client'"),
+    (r"\b(tells?|told|telling)\b", "'reports', 'shows', 'returns', 'notifies'"),
+    (r"\b(says?|said|saying)\b", "'states', 'contains', 'returns', 'logs'"),
+    (r"\bbehind\b", "'after', 'beyond', 'of'"),
     (r"\bwhat stands behind\b", "'what follows', or name it"),
-    (r"(?<!there )\bis no (?!longer\b|more\b|less\b|such\b)\w+ of\b", "'invalid …'"),
+    (r"(?<!there )\bis no (?!longer\b|more\b|less\b|such\b|greater\b|larger\b)\w+", "'is not a …', 'invalid …'"),
     (r"\b(outweighs?|rages?)\b", "'wins over', 'is active'"),
     (r"\bflaws?\b", "'error', 'violation' or 'problem'"),
 ]

@@ -20,7 +20,7 @@ enum {
     tdxd_last_will_not_needed = 4,   // the owner died while there was nothing to do
 };
 
-// The file that tells others, from its first byte. While the owner or the will lives, the file has an exclusive
+// The file for others to read, from its first byte. While the owner or the will lives, the file has an exclusive
 // flock(2).
 struct tdxd_last_will_record {
     uint8_t magic[8];    // "TDXDWILL"
@@ -41,7 +41,7 @@ struct tdxd_last_will;
 // Starts a will that stands by. Takes over `record_fd`, which stays open as long as the owner or the will lives; the
 // descriptor table is shared.
 //
-// The ioctl is `request` with the three words of `argument` behind a pointer, or with the first word itself where
+// The ioctl is `request` with a pointer to the three words of `argument`, or with the first word itself where
 // `argument_is_block` is 0. EBUSY is answered by another try 10 ms later, `attempts` tries in all.
 //
 // Returns the will's process number, or −errno; then nothing was started and `record_fd` is still the caller's.

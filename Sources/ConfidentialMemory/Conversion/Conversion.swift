@@ -32,7 +32,7 @@ public struct ConversionProgress: Hashable, Sendable {
     public var total: ByteCount
 }
 
-/// A conversion that did not reach its end. The map, the kernel and the backing files agree on what is said here.
+/// A conversion that did not reach its end. The map, the kernel and the backing files agree with what is stated here.
 public struct IncompleteConversion: Error, Hashable, Sendable {
     public enum Reason: Hashable, Sendable {
         /// Whoever asked no longer wants it.

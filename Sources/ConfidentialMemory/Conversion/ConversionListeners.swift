@@ -61,7 +61,7 @@ public final class ConversionListeners: Sendable {
     ///   - milliseconds: how long it may take to answer a notice.
     ///   - notify: hears of a chunk, on the converting thread; it must return at once and answer the notice from any
     ///     thread. It must not convert or stop the TD itself.
-    ///   - cutOff: hears why it will not be told any more.
+    ///   - cutOff: gets the reason why it gets no more.
     /// - Returns: what to give to `remove`.
     public func add(
         name: String, milliseconds: Double, notify: @escaping @Sendable (ConversionNotice) -> Void,
@@ -78,13 +78,13 @@ public final class ConversionListeners: Sendable {
 
     public func remove(_ id: UInt64) { state.withLock { $0.listeners.removeAll { $0.id == id } } }
 
-    /// Nobody listens.
+    /// There is no listener.
     var isEmpty: Bool { state.withLock { $0.listeners.isEmpty } }
 
     /// Who was cut off, and why.
     public var lost: [String] { state.withLock { $0.lost } }
 
-    /// Tells everyone and waits for their answers, each no longer than its deadline.
+    /// Notifies all listeners and waits for their answers, each no longer than its deadline.
     func tell(_ moment: ConversionMoment, _ range: GuestPhysicalRange, _ side: MemorySide) {
         let listeners = state.withLock { $0.listeners }
         guard !listeners.isEmpty else { return }

@@ -3,7 +3,7 @@ public import LinuxSystem
 internal import MemoryUnits
 internal import Synchronization
 
-/// What somebody should hear of at once.
+/// What is reported at once.
 public enum ConversionEvent: Hashable, Sendable {
     /// A conversion was refused on the way.
     case failed(ConversionRecord)
@@ -91,7 +91,7 @@ public final class ConversionObserver: Sendable {
 
     /// Everything, as of one moment.
     /// - Parameters:
-    ///   - last: how many conversions are told one by one, 0 to `remembered`.
+    ///   - last: how many conversions are listed one by one, 0 to `remembered`.
     ///   - now: not before the last conversion's end.
     public func report(last: Int = remembered, now: MonotonicInstant = .now) -> ConversionReport {
         precondition(last >= 0, "a number of conversions")
@@ -104,7 +104,7 @@ public final class ConversionObserver: Sendable {
         }
     }
 
-    /// The remembered conversions behind a number, oldest first.
+    /// The remembered conversions after a number, oldest first.
     public func records(after number: UInt64 = 0) -> [ConversionRecord] {
         state.withLock { state in
             let records = Self.ordered(state)

@@ -39,6 +39,6 @@ public struct ConversionRecord: Hashable, Sendable {
     /// Microseconds that it took.
     public var microseconds: UInt64 { (end.nanoseconds - min(start.nanoseconds, end.nanoseconds)) / 1000 }
 
-    /// Whether somebody ended it who no longer wanted it, which is no fault of anything.
+    /// Whether its caller cancelled it, which does not count as a failure.
     public var isCancelled: Bool { failure?.reason == .cancelled }
 }

@@ -19,7 +19,7 @@ public struct StormStatus: Hashable, Sendable {
     public var rule: StormRule
     /// How many have begun.
     public var storms: UInt64
-    /// Nil where none rages.
+    /// Nil where none is active.
     public var since: MonotonicInstant?
 }
 

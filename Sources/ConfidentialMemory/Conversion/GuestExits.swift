@@ -43,7 +43,7 @@ public struct GuestExits: ~Copyable {
         }
     }
 
-    /// What a guest's call for user space is told: which further calls there are, none; quotes and event notification, which tdxd
+    /// The answers to a guest's calls for user space: no further calls; quotes and event notification, which tdxd
     /// has no service for, are refused as unsupported, as the kernel's own preset does.
     static func answer(to call: TDXExit) -> TDXAnswer { call.preset }
 

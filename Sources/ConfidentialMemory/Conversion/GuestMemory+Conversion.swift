@@ -20,7 +20,7 @@ extension GuestMemory {
     /// - Parameters:
     ///   - range: page aligned, inside memory; it may cross shards and regions that touch.
     ///   - chunk: bytes in one transaction, whole 2 MiB blocks, at most `maximumChunk`.
-    ///   - origin: who asks; nil for what nobody wants to hear of, as the first conversion of all memory is.
+    ///   - origin: who asks; nil for what is not reported, as the first conversion of all memory.
     ///   - isCancelled: asked before each chunk.
     ///   - progress: called after each chunk.
     /// - Throws: `.invalid` for bad input; `.incomplete` with the exact end of what is done. Interrupted calls
@@ -49,8 +49,8 @@ extension GuestMemory {
         return result
     }
 
-    /// As `convert`, for a thread that may wait for nobody: only what is done at once is begun. That is a range of at most
-    /// `guestChunk` of which nothing has to be given back, while no other conversion is under way and nobody listens.
+    /// As `convert`, for a thread that must not wait: only what is done at once is begun. That is a range of at most
+    /// `guestChunk` of which nothing has to be given back, while no other conversion is under way and there is no listener.
     ///
     /// - Returns: nil where it is nothing for such a thread; nothing was changed then, and `convert` does it.
     /// - Throws: as `convert`.

@@ -23,7 +23,7 @@ extension GuestMemory {
     /// As `convert`, for small requests that come from many vCPUs at once: those that wait while another conversion
     /// runs are merged where they touch and served together by whoever comes first.
     ///
-    /// - Throws: as `convert`, with what is done of this request's own range. `.cancelled` when `isCancelled` says so
+    /// - Throws: as `convert`, with what is done of this request's own range. `.cancelled` when `isCancelled` returns true
     ///   to whoever serves.
     public func convertMerging(
         _ range: GuestPhysicalRange, to side: MemorySide, isCancelled: () -> Bool = { false }

@@ -1,7 +1,7 @@
 public import KVM
 internal import LinuxSystem
 
-/// Runs one vCPU on the calling thread until the TD stops, the guest ends, or an exit is nobody's.
+/// Runs one vCPU on the calling thread until the TD stops, the guest ends, or an exit has no handler.
 public enum VCPULoop {
     public enum End: Hashable, Sendable {
         /// The gate is closed: the TD is being torn down.

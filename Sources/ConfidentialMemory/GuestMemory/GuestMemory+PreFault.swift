@@ -14,7 +14,7 @@ extension GuestMemory {
     /// Maps every private page into the TD's secure page table, so that the guest meets no fault when it first touches one.
     /// Pages that have no memory yet get it here; those that are mapped, such as the measured image's, stay as they are.
     ///
-    /// Only of a TD that is finalized: before, KVM refuses with EOPNOTSUPP (reference: kvm.md §1.4). Nobody may convert
+    /// Only of a TD that is finalized: before, KVM refuses with EOPNOTSUPP (reference: kvm.md §1.4). No thread may convert
     /// meanwhile. One vCPU does all of it: allocating, which is what takes the time of several CPUs, is `preallocate`'s.
     /// - Parameters:
     ///   - vcpu: is inside KVM_PRE_FAULT_MEMORY for a step at a time, and must not run.

@@ -6,7 +6,7 @@ internal import Synchronization
 /// A run of guest memory that the host pays for twice: its other side is resident too.
 public struct DoubleResidency: Hashable, Sendable {
     public var range: GuestPhysicalRange
-    /// The side that nobody can reach, whose pages are wasted.
+    /// The side that the guest cannot reach, whose pages are wasted.
     public var wasted: MemorySide
     /// Bytes of it that are present, by cachestat(2).
     public var bytes: ByteCount

@@ -45,7 +45,7 @@ public final class GuestMemory: Sendable {
     let conversionLock = Mutex(())
     /// Requests that wait for the lock and may be merged.
     let requests = Mutex<[ConversionRequest]>([])
-    /// Where memory was to come from and whether it does; nil where nothing was said.
+    /// Where memory was to come from and whether it does; nil without a request.
     public let placement: PlacementReport?
     /// What is remembered of conversions.
     public let observer: ConversionObserver
@@ -204,7 +204,7 @@ public final class GuestMemory: Sendable {
         return attributes.withLock { map in
             let counts = counts(map)
             return publication.withLock { publication in
-                // Somebody else may have come first.
+                // Another thread may have come first.
                 let kept = publication ?? PublishedCounts(figures, counts)
                 publication = kept
                 return kept.figures

@@ -17,7 +17,7 @@ public struct MemoryPlacement: Hashable, Sendable {
 extension MemoryPlacement {
     /// Makes it the policy of the calling thread, for good, and so of every thread that it starts: what they allocate comes
     /// from these nodes, also in a file that cannot have a policy of its own.
-    /// - Returns: whether the kernel says that it is in force.
+    /// - Returns: whether the kernel confirms that it is in force.
     public func takeOver() -> Bool {
         do throws(LinuxError) {
             try CurrentThread.setMemoryPolicy(policy, nodes)
@@ -53,7 +53,7 @@ extension FilePlacement {
 }
 
 extension GuestMemory {
-    /// Says for each shard's files where their pages come from. Nothing is allocated yet.
+    /// Chooses for each shard's files where their pages come from. Nothing is allocated yet.
     /// - Throws: the kernel's refusal.
     static func place(_ shards: [Shard], _ wanted: MemoryPlacement) throws(KVMError) -> PlacementReport {
         var report = PlacementReport(wanted: wanted, private: .kept, shared: .kept)

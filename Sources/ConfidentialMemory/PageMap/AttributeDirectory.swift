@@ -1,5 +1,5 @@
 /// The top level: one entry a GiB. Below 4 the state of all its pages, otherwise the address of a node. What lies
-/// behind the last entry is shared.
+/// after the last entry is shared.
 ///
 /// A handle; `PageAttributeMap` and `PageAttributeSnapshot` own what it points to.
 @usableFromInline
@@ -39,7 +39,7 @@ struct AttributeDirectory {
     func state(_ page: UInt64) -> PageState {
         let number = Int(truncatingIfNeeded: page &>> 18)
         guard number < count else {
-            precondition(number < MapGeometry.maximumNodes, "a page lies behind 16 TiB")
+            precondition(number < MapGeometry.maximumNodes, "a page lies beyond 16 TiB")
             return .shared
         }
         let node = AttributeNode(entries[number])
@@ -81,7 +81,7 @@ struct AttributeDirectory {
         var page = first
         while page < end {
             let number = Int(truncatingIfNeeded: page &>> 18)
-            // Behind the last entry everything is shared.
+            // After the last entry everything is shared.
             guard number < count else { break }
             let entry = entries[number]
             let stop = min(end, (page | 0x3_ffff) &+ 1)

@@ -1,6 +1,6 @@
 /// How nodes change their shape.
 extension AttributeNode {
-    /// The slots that an entry has numbers for, behind those of the four states.
+    /// The slots that an entry has numbers for, after those of the four states.
     static let maximumSlots = Int32(Entry.max) - 3
 
     /// Whether a node cannot hold one more change, to this state, as it is: a sparse one that may not have the slots that
@@ -90,7 +90,7 @@ extension AttributeNode {
         planes(leaf: leaf)!.uniformState(words: MapGeometry.wordsPerLeaf)
     }
 
-    /// Takes a slot for a leaf and says what the leaf's entry becomes.
+    /// Takes a slot for a leaf and returns the leaf's new entry.
     func take(_ planes: PagePlanes) -> Entry {
         let slot = header.pointee.pool!.take()
         header.pointee.pool!.slot(slot).initialize(from: planes, words: MapGeometry.wordsPerLeaf)

@@ -74,7 +74,7 @@ extension AttributeNode {
         collapse(leaf: leaf, to: state)
     }
 
-    /// Says whether anything changed.
+    /// Returns whether anything changed.
     private func setPart(leaf: Int, _ first: Int, _ end: Int, to state: PageState) -> Bool {
         let entry = entries[leaf]
         let planes = entry < 4 ? expand(leaf: leaf) : planes(entry)

@@ -11,7 +11,7 @@ internal import Synchronization
 /// A node never takes more than 2.01 bits a page.
 ///
 /// A handle over manually counted memory: the map and its snapshots share nodes, and who writes must hold the only
-/// reference. References are taken only by who owns one already, so a count of one cannot grow behind the writer's back.
+/// reference. References are taken only by who owns one already, so a count of one cannot grow unseen by the writer.
 @usableFromInline
 struct AttributeNode {
     @usableFromInline
@@ -64,21 +64,21 @@ struct AttributeNode {
     /// The header takes so many bytes.
     @inlinable static var headerSize: UInt { 64 }
 
-    /// The low plane of a flat node lies so far behind the header's first byte, and the groups' counts in between.
+    /// The low plane of a flat node lies so far after the header's first byte, and the groups' counts in between.
     @inlinable static var planeOffset: UInt { headerSize &+ 2 &* UInt(MapGeometry.groupsPerNode) }
 
     @usableFromInline typealias Entry = UInt8
 
     @inlinable
     var entries: UnsafeMutablePointer<Entry> {
-        // Sound: `allocate` leaves room for a sparse node's entries behind the header. `bits` has no bit set.
+        // Sound: `allocate` leaves room for a sparse node's entries after the header. `bits` has no bit set.
         UnsafeMutablePointer(bitPattern: bits &+ Self.headerSize).unsafelyUnwrapped
     }
 
     /// The low plane of a settled node.
     @inlinable @inline(__always)
     var settledPlane: UnsafeMutablePointer<UInt64> {
-        // Sound: `allocate` leaves room for a flat node's plane behind the counts. `bits` has the settled bit set.
+        // Sound: `allocate` leaves room for a flat node's plane after the counts. `bits` has the settled bit set.
         UnsafeMutablePointer(bitPattern: bits &+ (Self.planeOffset &- Self.settledBit)).unsafelyUnwrapped
     }
 
@@ -99,7 +99,7 @@ struct AttributeNode {
     /// Pages of each group of a flat node whose low bit is set: the private ones of a settled node.
     @inline(__always)
     var groups: UnsafeMutablePointer<UInt16> {
-        // Sound: `allocate` leaves room for them behind the header.
+        // Sound: `allocate` leaves room for them after the header.
         UnsafeMutableRawPointer(header).advanced(by: Int(Self.headerSize)).assumingMemoryBound(to: UInt16.self)
     }
 

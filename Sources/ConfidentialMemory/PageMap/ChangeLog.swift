@@ -44,7 +44,7 @@ struct ChangeLog {
     }
 
     func changes(since sequence: UInt64) -> PageChanges {
-        // The slot behind the last change may hold one that came to nothing; it is never among the kept.
+        // The slot after the last change may hold one that came to nothing; it is never among the kept.
         guard sequence <= last, last - sequence <= capacity else { return .tooFarBehind }
         var changes: [PageChange] = []
         changes.reserveCapacity(Int(last - sequence))

@@ -75,7 +75,7 @@ extension AttributeNode {
         var result: UInt64 = 0
         for index in 0..<group { result &+= UInt64(groups[index]) }
         if rest <= 2048 { return result &+ planes.counts(pages &- rest, pages) }
-        // From the other end: all of the group without what lies behind.
+        // From the other end: all of the group without what follows.
         let groupEnd = (group &+ 1) &* MapGeometry.pagesPerGroup
         return result &+ UInt64(groups[group]) &- planes.counts(pages, groupEnd)
     }

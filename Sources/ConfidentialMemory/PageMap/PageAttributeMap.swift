@@ -6,7 +6,7 @@ public import MemoryUnits
 /// a VMM can look. It is adaptive: a uniform GiB costs 8 bytes, a uniform 2 MiB 2 bytes, and a fragmented 2 MiB 128
 /// bytes; the worst case is 2.01 bits a page. Nothing is allocated per page.
 ///
-/// A value with one owner. Put it behind a lock to share it, or hand out snapshots, which cost a reference a GiB.
+/// A value with one owner. Guard it by a lock to share it, or hand out snapshots, which cost a reference a GiB.
 public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     // Sendable is sound: the storage is reached through this value alone, and nodes shared with snapshots are counted
     // atomically and copied before they are written.
@@ -45,7 +45,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     /// - Complexity: O(GiBs + leaves of nodes + runs).
     @inlinable
     public borrowing func forEachRun(in frames: Range<GuestFrameNumber>, _ body: (PageRun) -> Bool) {
-        precondition(Self.holds(frames), "a range lies behind 16 TiB")
+        precondition(Self.holds(frames), "a range exceeds 16 TiB")
         directory.forEachRun(frames.lowerBound.rawValue, frames.upperBound.rawValue) { start, end, state in
             body(PageRun(GuestFrameNumber(start)..<GuestFrameNumber(end), state))
         }
@@ -65,7 +65,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     /// - Complexity: O(GiBs + leaves at the two ends).
     @inlinable
     public borrowing func counts(in frames: Range<GuestFrameNumber>) -> PageStateCounts {
-        precondition(Self.holds(frames), "a range lies behind 16 TiB")
+        precondition(Self.holds(frames), "a range exceeds 16 TiB")
         let first = frames.lowerBound.rawValue
         if Int(truncatingIfNeeded: first &>> 18) >= directory.count {
             // What is not there yet is shared.
@@ -76,7 +76,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
 
     /// The first page of a range that is in `state`; nil when there is none.
     public borrowing func next(_ state: PageState, in frames: Range<GuestFrameNumber>) -> GuestFrameNumber? {
-        precondition(Self.holds(frames), "a range lies behind 16 TiB")
+        precondition(Self.holds(frames), "a range exceeds 16 TiB")
         return directory.next(state, frames.lowerBound.rawValue, frames.upperBound.rawValue).map {
             GuestFrameNumber($0)
         }
@@ -93,7 +93,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     @discardableResult
     public mutating func set(_ frames: Range<GuestFrameNumber>, to state: PageState) -> PageCount {
         if let changed = setOne(frames, to: state) { return changed }
-        precondition(Self.holds(frames), "a range lies behind 16 TiB")
+        precondition(Self.holds(frames), "a range exceeds 16 TiB")
         var changed: UInt64 = 0
         var page = frames.lowerBound.rawValue
         let end = frames.upperBound.rawValue
@@ -198,7 +198,7 @@ public struct PageAttributeMap: ~Copyable, @unchecked Sendable {
     /// The number of the last change; 0 before the first.
     public var sequence: UInt64 { log.last }
 
-    /// The changes behind `sequence`, oldest first, each with its own number. Applied in order to a copy as of
+    /// The changes after `sequence`, oldest first, each with its own number. Applied in order to a copy as of
     /// `sequence` they make it equal to the map.
     public borrowing func changes(since sequence: UInt64) -> PageChanges { log.changes(since: sequence) }
 

@@ -2,7 +2,7 @@ public import MemoryUnits
 
 /// The attributes of a guest at one moment. Immutable; it shares what has not changed since with the map.
 public final class PageAttributeSnapshot: @unchecked Sendable {
-    // Sendable is sound: the directory is written by nobody after init, and nodes are written only by who holds the one
+    // Sendable is sound: the directory is not written after init, and nodes are written only by who holds the one
     // reference to them.
     private let directory: AttributeDirectory
     /// The last change that the snapshot contains.
@@ -23,7 +23,7 @@ public final class PageAttributeSnapshot: @unchecked Sendable {
 
     /// The maximal runs of a range, in order.
     public func runs(in frames: Range<GuestFrameNumber>) -> [PageRun] {
-        precondition(PageAttributeMap.holds(frames), "a range lies behind 16 TiB")
+        precondition(PageAttributeMap.holds(frames), "a range exceeds 16 TiB")
         var runs: [PageRun] = []
         directory.forEachRun(frames.lowerBound.rawValue, frames.upperBound.rawValue) { start, end, state in
             runs.append(PageRun(GuestFrameNumber(start)..<GuestFrameNumber(end), state))
@@ -34,7 +34,7 @@ public final class PageAttributeSnapshot: @unchecked Sendable {
 
     /// Pages of a range by state.
     public func counts(in frames: Range<GuestFrameNumber>) -> PageStateCounts {
-        precondition(PageAttributeMap.holds(frames), "a range lies behind 16 TiB")
+        precondition(PageAttributeMap.holds(frames), "a range exceeds 16 TiB")
         return PageStateCounts(directory.counts(frames.lowerBound.rawValue, frames.upperBound.rawValue))
     }
 

@@ -29,7 +29,7 @@ final class ReleaseWork: Sendable {
 
     struct Item: Sendable {
         var shard: GuestMemory.Shard
-        /// The chunks that were full when nothing could be converted any more; nil where nobody looked.
+        /// The chunks that were full when nothing could be converted any more; nil where it was not measured.
         var full: FullSides?
     }
 
@@ -106,7 +106,7 @@ final class ReleaseWork: Sendable {
         var walk = ChunkWalk(size: shard.range.size, chunk: chunk)
         while let range = walk.next {
             do {
-                // Nil where it cannot be counted: it is released all the same, and nobody says how much it was.
+                // Nil where it cannot be counted: it is released all the same, and its amount stays unknown.
                 let resident = full?.covers(range) == true ? range.length : try? file.countedBytes(range)
                 // An empty stretch is left alone in one step; a long one that is not empty is taken by chunks.
                 guard walk.looked(at: range, isEmpty: resident == .zero), resident != .zero else { continue }

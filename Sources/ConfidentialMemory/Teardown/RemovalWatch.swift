@@ -2,7 +2,7 @@ internal import KVM
 internal import SystemPackage
 public import TDXStatusCodes
 
-/// The kernel could not take a page from a TD. Neither punching nor closing says so: KVM stops the VM for good (KVM_BUG_ON)
+/// The kernel could not take a page from a TD. Neither punching nor closing reports it: KVM stops the VM for good (KVM_BUG_ON)
 /// and frees the page all the same, whatever the module makes of it. Source: reference/kvm.md §4.5.
 public struct RemovalFailure: Hashable, Sendable {
     /// What went wrong, in words.
@@ -18,7 +18,7 @@ public struct RemovalFailure: Hashable, Sendable {
 
 /// Finds out, while memory is given back, whether a page could not be taken from the TD.
 ///
-/// A VM that lived when the release began and is dead behind a punch has met a KVM_BUG_ON. One that was terminated before is
+/// A VM that lived when the release began and is dead after a punch has met a KVM_BUG_ON. One that was terminated before is
 /// dead to every call, so a kernel leaves no way to ask there but its log; an emulated one is asked itself.
 struct RemovalWatch: Sendable {
     private let machine: any KVMVirtualMachine

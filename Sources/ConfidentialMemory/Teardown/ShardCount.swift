@@ -4,7 +4,7 @@ internal import MemoryUnits
 /// Chunks of one file in which every page was present when they were counted.
 struct FullChunks: Hashable, Sendable {
     private let chunk: ByteCount
-    /// By the chunk's number in the file; what is behind the end was not full.
+    /// By the chunk's number in the file; what is beyond the end was not full.
     private var flags: [Bool] = []
 
     init(chunk: ByteCount) { self.chunk = chunk }

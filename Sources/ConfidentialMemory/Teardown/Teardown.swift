@@ -138,7 +138,7 @@ public struct Teardown {
 
     private func terminate(_ report: inout TeardownReport, mayBeAbsent: Bool) -> TeardownPhase {
         var phase = TeardownPhase(name: .terminate, milliseconds: 0, bytes: .zero, calls: 0)
-        // A kernel that has the call tries each vCPU's lock; one that has not waits for them before it says so.
+        // A kernel that has the call tries each vCPU's lock; one that has not waits for them before it refuses.
         if mayBeAbsent, !gate.inside.isEmpty {
             phase.detail = "not tried: a kernel without KVM_TDX_TERMINATE_VM would wait for the vCPU"
             return phase

@@ -5,9 +5,9 @@ public import Terms
 public enum TerminateSupport: Hashable, Sendable {
     /// Announced by the capability word, or seen to work on a throw-away TD.
     case present
-    /// EINVAL, ENOTTY or EOPNOTSUPP was the answer, or the VM is no TD.
+    /// EINVAL, ENOTTY or EOPNOTSUPP was the answer, or the VM is not a TD.
     case absent
-    /// Nobody has asked; the first call will tell.
+    /// Not asked yet; the first call will show.
     case unknown
 }
 
@@ -18,7 +18,7 @@ public struct TeardownFacts: Hashable, Sendable {
         /// Bytes present on either side, by cachestat(2); nil where it was not read.
         public var resident: Residency?
         /// The chunks in which every page was present then, and which need not be counted again before they are punched;
-        /// nil where nobody looked.
+        /// nil where it was not measured.
         var full: FullSides?
 
         public init(size: ByteCount, resident: Residency? = nil) {
@@ -87,7 +87,7 @@ public struct TeardownPlan: Hashable, Sendable {
     public enum Step: Hashable, Sendable {
         /// Every vCPU leaves KVM_RUN.
         case quiesce(vcpus: Int)
-        /// KVM_TDX_TERMINATE_VM; `mayBeAbsent` where nobody knows yet whether the kernel has it.
+        /// KVM_TDX_TERMINATE_VM; `mayBeAbsent` where it is unknown yet whether the kernel has it.
         case terminate(mayBeAbsent: Bool)
         /// Host mappings dropped, then every shard punched, `threads` shards at a time.
         case release(shards: Int, threads: Int, chunk: ByteCount)
@@ -95,7 +95,7 @@ public struct TeardownPlan: Hashable, Sendable {
         case close(files: Int, vcpus: Int)
     }
 
-    /// What is expected; `TeardownReport.path` says what came.
+    /// What is expected; `TeardownReport.path` has what came.
     public let path: EndPath
     public let steps: [Step]
     /// What it was planned from.
@@ -146,7 +146,7 @@ public struct TeardownPhase: Hashable, Sendable {
     public var bytes: ByteCount
     /// Calls into the kernel that did the work.
     public var calls: Int
-    /// What there is to say beyond the numbers.
+    /// Remarks beyond the numbers.
     public var detail: String?
 }
 
@@ -170,7 +170,7 @@ public struct TeardownProgress: Hashable, Sendable {
     public var phase: TeardownPhase.Name
     /// Bytes given back so far.
     public var done: ByteCount
-    /// Bytes to give back; 0 where nobody counted.
+    /// Bytes to give back; 0 where it was not counted.
     public var total: ByteCount
     public var detail: String?
 }

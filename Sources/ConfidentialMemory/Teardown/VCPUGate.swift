@@ -3,9 +3,9 @@ public import KVM
 internal import LinuxSystem
 internal import Synchronization
 
-/// Who is inside KVM_RUN, and the door that closes behind them.
+/// Tracks vCPU threads in KVM_RUN, and keeps them out once it is closed.
 ///
-/// A vCPU's thread asks `enter` before every KVM_RUN and tells `leave` behind it. Closing the gate lets nobody in any
+/// A vCPU's thread asks `enter` before every KVM_RUN and calls `leave` after it. Closing the gate lets no thread in any
 /// more and drives out who is inside: `immediate_exit` for who is about to enter, a kick (a signal to the thread) for who
 /// already runs.
 public final class VCPUGate: Sendable {

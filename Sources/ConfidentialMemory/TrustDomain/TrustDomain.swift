@@ -114,7 +114,7 @@ public final class TrustDomain: Sendable {
         }
     }
 
-    /// As `convert`, for a thread that may wait for nobody; nil for what takes longer: nothing was changed then.
+    /// As `convert`, for a thread that must not wait; nil for what takes longer: nothing was changed then.
     public func convertAtOnce(
         _ range: GuestPhysicalRange, to side: MemorySide
     ) throws(TrustDomainError) -> ConversionResult? {
@@ -140,7 +140,7 @@ public final class TrustDomain: Sendable {
         }
     }
 
-    /// Finds memory that is resident on both sides and, if asked, frees the side that nobody can reach.
+    /// Finds memory that is resident on both sides and, if asked, frees the side that the guest cannot reach.
     public func verify(reclaiming: Bool = false) throws(TrustDomainError) -> MemoryVerification {
         try lifecycle.withLock { lifecycle throws(TrustDomainError) in try lifecycle.beginUse("verify") }
         defer { lifecycle.withLock { _ = $0.endUse() } }

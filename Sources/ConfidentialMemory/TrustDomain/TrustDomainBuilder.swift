@@ -163,7 +163,7 @@ struct TrustDomainBuilder: ~Copyable {
     /// What KVM_TDX_INIT_VM is given.
     private var cpuid: [CPUIDEntry] { configuration.cpuid ?? TrustDomainConfiguration.leastCPUID }
 
-    /// The kernel's EINVAL does not say which leaf or bit it refuses.
+    /// The kernel's EINVAL does not name the leaf or bit that it refuses.
     private func checkCPUID(_ configurable: [CPUIDEntry]) throws(TrustDomainError) {
         for entry in cpuid {
             let name = "CPUID leaf \(hexadecimal(UInt64(entry.function))).\(entry.index)"
@@ -184,7 +184,7 @@ struct TrustDomainBuilder: ~Copyable {
     }
 
     /// What KVM_SET_CPUID2 is given: what the TD's vCPUs see, as far as the kernel reads it from the module, and what KVM
-    /// needs. EIO means that the module does not tell; KVM's copy then holds what KVM looks at.
+    /// needs. EIO means that the module does not report it; KVM's copy then holds what KVM looks at.
     private func cpuid(of vcpu: any KVMVirtualCPU) throws(KVMError) -> [CPUIDEntry] {
         let sizes = cpuid.first { $0.function == TrustDomainConfiguration.addressSizes }
         let width = sizes.map { $0.eax >> 16 & 0xFF } ?? 48
@@ -251,7 +251,7 @@ struct TrustDomainBuilder: ~Copyable {
         } catch {
             switch error {
             case .refused(let refusal): throw .refused(refusal)
-            case .cancelled: preconditionFailure("nobody cancels")
+            case .cancelled: preconditionFailure("a build is not cancelled")
             }
         }
         progress(BuildProgress(phase: .allocate, done: total, total: total))
@@ -268,12 +268,12 @@ struct TrustDomainBuilder: ~Copyable {
         } catch {
             switch error {
             case .refused(let refusal): throw .refused(refusal)
-            case .cancelled: preconditionFailure("nobody cancels")
+            case .cancelled: preconditionFailure("a build is not cancelled")
             }
         }
     }
 
-    /// A conversion that stops half-way is no news in a TD that is about to be undone: what counts is why.
+    /// A conversion that stops half-way is expected in a TD that is about to be undone: what counts is why.
     private static func buildError(_ error: ConversionError) -> TrustDomainError {
         if case .incomplete(let incomplete) = error, case .refused(let reason) = incomplete.reason {
             return .refused(reason)

@@ -9,7 +9,7 @@ public struct TrustDomainConfiguration: Sendable {
     public var layout: GuestMemoryLayout
     /// What is loaded before the TD runs; `.empty` without firmware.
     public var plan: LoadPlan
-    /// 1 … what KVM_CAP_MAX_VCPUS says.
+    /// 1 … KVM_CAP_MAX_VCPUS.
     public var vcpus: Int
     /// 48 bytes each.
     public var mrConfigID: [UInt8]

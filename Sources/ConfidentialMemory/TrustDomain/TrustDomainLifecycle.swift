@@ -12,7 +12,7 @@ public enum TrustDomainState: String, Hashable, Sendable, CaseIterable {
     case withheld
 }
 
-/// What may happen when. Pure: each method changes the state and says what the caller must do, or refuses and changes
+/// What may happen when. Pure: each method changes the state and returns what the caller must do, or refuses and changes
 /// nothing.
 ///
 ///     runnable ── stop ──▶ stopping ── halted ──▶ halted ── release ──▶ stopping ── released ──▶ released
@@ -24,9 +24,9 @@ struct TrustDomainLifecycle: Hashable, Sendable {
     private(set) var uses = 0
 
     enum StopAction: Hashable, Sendable {
-        /// Nobody uses the TD: tear it down.
+        /// No use is under way: tear the TD down.
         case tearDown
-        /// Uses are under way; they are told to stop, and the last one's `endUse` says `.tearDown`.
+        /// Uses are under way; they are asked to stop, and the last one's `endUse` returns `.tearDown`.
         case waitForUses
     }
 
@@ -52,7 +52,7 @@ struct TrustDomainLifecycle: Hashable, Sendable {
     }
 
     mutating func halted() {
-        precondition(state == .stopping && uses == 0, "only a stop that nobody holds up can halt")
+        precondition(state == .stopping && uses == 0, "only a stop without a use under way can halt")
         state = .halted
     }
 

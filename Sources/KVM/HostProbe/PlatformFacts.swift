@@ -2,7 +2,7 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import SystemPackage
 
-/// What Linux says about TDX and memory on a host, outside of /dev/kvm. Every value is read when asked.
+/// What Linux shows of TDX and memory on a host, outside of /dev/kvm. Every value is read when asked.
 public struct PlatformFacts: Hashable, Sendable {
     /// The CPU flag `tdx_host_platform`.
     public var tdxHostPlatform: Finding<Bool>
@@ -16,7 +16,7 @@ public struct PlatformFacts: Hashable, Sendable {
     public var keyIDs: Finding<UInt64>
     /// The TDX module's version.
     public var moduleVersion: Finding<String>
-    /// Whether cachestat(2) tells a file's resident pages, tried on one page of a memfd.
+    /// Whether cachestat(2) counts a file's resident pages, tried on one page of a memfd.
     public var cachestat: Finding<Bool>
 
     /// - Parameter root: put before every path, for tests.

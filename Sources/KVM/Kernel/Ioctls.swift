@@ -38,7 +38,7 @@ package enum Ioctls {
         "KVM_CREATE_GUEST_MEMFD", .readWrite, 0xD4, [.virtualMachine])
 
     // ---- VM and vCPU
-    /// Its number says eight bytes; TDX copies the 24 of `struct kvm_tdx_cmd`.
+    /// Its number encodes eight bytes; TDX copies the 24 of `struct kvm_tdx_cmd`.
     package static let memoryEncryptOperation = Ioctl<UInt>(
         "KVM_MEMORY_ENCRYPT_OP", .readWrite, 0xBA, [.virtualMachine, .virtualCPU])
 

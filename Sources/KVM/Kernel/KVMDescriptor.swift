@@ -4,7 +4,7 @@ internal import SystemPackage
 
 /// ioctl(2) on a KVM descriptor: descriptor, request number, argument → the kernel's result, negative for −errno.
 /// Numbers travel as the bit pattern of the pointer, as they do in the kernel's own interface. Tests put a kernel of
-/// their own behind it, for answers that no machine at hand gives.
+/// their own in its place, for answers that no machine at hand gives.
 package typealias KVMDoor = @Sendable (Int32, UInt32, UnsafeMutableRawPointer?) -> Int32
 
 /// A KVM descriptor and how requests are made on it: failures become `KVMError`, signals are resumed.
@@ -70,7 +70,7 @@ package final class KVMDescriptor: Sendable {
         }
     }
 
-    /// A request whose argument is a structure with entries behind it, or another than its number says.
+    /// A request whose argument is a structure followed by entries, or of another size than its number encodes.
     @discardableResult
     func call(
         _ request: KVMRequest, at pointer: UnsafeMutableRawPointer, _ detail: @autoclosure () -> String = ""

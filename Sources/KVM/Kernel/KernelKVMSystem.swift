@@ -8,7 +8,7 @@ public final class KernelKVMSystem: KVMSystem {
 
     /// Opens the device.
     /// - Throws: ENOENT without KVM, EACCES without permission, ENODEV or ENXIO where the module found no support;
-    ///   ENOTTY or EINVAL when the path is no KVM device.
+    ///   ENOTTY or EINVAL when the path is not a KVM device.
     public init(path: String = "/dev/kvm") throws(KVMError) {
         let file = try translated { () throws(LinuxError) in
             try OwnedDescriptor.open(path: path, .readWrite, nonBlocking: true)

@@ -9,7 +9,7 @@ internal import SystemPackage
 public final class KernelVirtualCPU: KVMVirtualCPU {
     public let id: UInt32
     let descriptor: KVMDescriptor
-    /// struct kvm_run and the pages behind it. It holds a reference to the VM, so it goes with the descriptor.
+    /// struct kvm_run and the pages after it. It holds a reference to the VM, so it goes with the descriptor.
     private let runArea: FileMapping
 
     package init(

@@ -60,7 +60,7 @@ struct RunArea {
             address: GuestPhysicalAddress(fault.gpa), size: ByteCount(fault.size))
     }
 
-    /// Puts what the guest reads where KVM looks for it: behind the run page for a port, in the union for memory.
+    /// Puts what the guest reads where KVM looks for it: after the run page for a port, in the union for memory.
     func completeInput(_ data: [UInt8]) {
         switch Int32(bitPattern: tdxd_run_exit_reason(baseAddress)) {
         case TDXD_KVM_EXIT_IO:

@@ -100,7 +100,7 @@ struct RetryBudget {
 extension KernelVirtualMachine {
     public func tdxCapabilities() throws(KVMError) -> TDXCapabilities {
         let header = MemoryLayout<tdxd_kvm_tdx_capabilities>.size
-        // E2BIG does not say how many leaves there are, so the room is doubled. 4,096 leaves are far beyond any module's.
+        // E2BIG comes without the number of leaves, so the room is doubled. 4,096 leaves are far beyond any module's.
         var room = 64
         while true {
             let buffer = CPUIDBuffer(headerSize: header, countOffset: 2048, room: room)

@@ -9,7 +9,7 @@ public struct VMStatistics: ~Copyable, Sendable {
     init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
 
     /// Every counter that is a single number, by the kernel's name for it.
-    /// - Throws: EPROTO when the file is not laid out as its own header says.
+    /// - Throws: EPROTO when the file is not laid out as its own header states.
     public func read() throws(KVMError) -> [String: UInt64] {
         // struct kvm_stats_header: flags, name_size, num_desc, id_offset, desc_offset, data_offset.
         let header = try words(6, at: 0)

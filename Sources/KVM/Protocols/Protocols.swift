@@ -81,7 +81,7 @@ public protocol KVMVirtualCPU: AnyObject, Sendable {
     func start(mode: VCPUMode, registers: VCPURegisters) throws(KVMError)
     /// KVM_GET_REGS
     func registers() throws(KVMError) -> VCPURegisters
-    /// KVM_RUN. Returns `.interrupted` on EINTR and `.memoryFault` where the kernel said so; other errors are thrown.
+    /// KVM_RUN. Returns `.interrupted` on EINTR and `.memoryFault` where the kernel reports one; other errors are thrown.
     func run() throws(KVMError) -> VCPUExit
     /// What the guest reads from the port that it just exited on; `data` is as long as the access.
     func completeInput(_ data: [UInt8])
@@ -99,7 +99,7 @@ public protocol KVMVirtualCPU: AnyObject, Sendable {
 /// One guest_memfd. It works from any process that holds it, also after the VM's creator died.
 public protocol KVMGuestMemory: AnyObject, Sendable {
     var size: ByteCount { get }
-    /// st_ino, which tells guest_memfds apart in /proc.
+    /// st_ino, which distinguishes guest_memfds in /proc.
     var inode: UInt64 { get }
 
     /// fallocate(KEEP_SIZE); EINTR is resumed. Pages that were there stay as they are.

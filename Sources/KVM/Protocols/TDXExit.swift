@@ -41,7 +41,7 @@ public enum TDXExit: Hashable, Sendable {
         }
     }
 
-    /// What the guest is told where user space says nothing.
+    /// What the guest gets where user space gives no answer.
     public var preset: TDXAnswer {
         switch self {
         case .getTDVMCallInfo: TDXAnswer(.success)
@@ -68,8 +68,8 @@ public struct TDXAnswer: Hashable, Sendable {
     }
 }
 
-/// The four words of `kvm_tdx_capabilities` that say which TDVMCALLs beyond the base ones are to be had, as GetTdVmCallInfo's
-/// leaf 1 tells them in R11 and R12: those of the kernel alone, and those that user space must answer.
+/// The four words of `kvm_tdx_capabilities` of the TDVMCALLs beyond the base ones that are supported, as GetTdVmCallInfo's
+/// leaf 1 returns them in R11 and R12: those of the kernel alone, and those that user space must answer.
 public struct TDVMCallSupport: Hashable, Sendable {
     public var kernelR11: UInt64
     public var userR11: UInt64

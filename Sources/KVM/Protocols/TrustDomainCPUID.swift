@@ -8,7 +8,7 @@
 public enum TrustDomainCPUID {
     /// Leaf 1, ECX.
     public static let x2APIC: UInt32 = 1 << 21
-    /// What a TD's CPUs have where the module does not tell it: the architecture's limit, in bits.
+    /// What a TD's CPUs have where the module does not report it: the architecture's limit, in bits.
     static let architecturalAddressBits: UInt32 = 52
 
     /// The list for KVM_SET_CPUID2.

@@ -70,7 +70,7 @@ public struct MemorySlot: Sendable {
     public var guestMemoryOffset: ByteCount
     public var flags: Flags
 
-    /// KVM_MEM_*, but for GUEST_MEMFD, which `guestMemory` says.
+    /// KVM_MEM_*, but for GUEST_MEMFD, which follows from `guestMemory`.
     public struct Flags: OptionSet, Hashable, Sendable {
         public var rawValue: UInt32
         public init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -170,7 +170,7 @@ public enum VCPUExit: Hashable, Sendable {
     case hypercall(number: UInt64, arguments: [UInt64])
     case halt
     case shutdown
-    /// KVM_RUN failed with EFAULT or EHWPOISON and said where. Size in bytes.
+    /// KVM_RUN failed with EFAULT or EHWPOISON, with the place. Size in bytes.
     case memoryFault(isPrivate: Bool, address: GuestPhysicalAddress, size: ByteCount)
     case systemEvent(type: UInt32, data: [UInt64])
     /// A TDVMCALL for user space; answer with `completeTDX`.

@@ -1,6 +1,6 @@
 public import MemoryUnits
 
-/// The control groups of a process and what the memory controller says of them, version 1 and 2.
+/// The control groups of a process and the memory controller's figures of them, version 1 and 2.
 public struct ControlGroups: Hashable, Sendable {
     /// One line of /proc/PID/cgroup.
     public struct Membership: Hashable, Sendable {
@@ -52,7 +52,7 @@ public struct ControlGroups: Hashable, Sendable {
         Self(parsing: try TextFile.read("/proc/\(pid.map { String($0) } ?? "self")/cgroup"))
     }
 
-    /// What the memory controller says; nil where no such controller is mounted or reachable.
+    /// The memory controller's figures; nil where no such controller is mounted or reachable.
     /// - Parameter root: where control groups are mounted.
     public func memory(root: String = "/sys/fs/cgroup") -> Memory? {
         for membership in memberships {
@@ -100,7 +100,7 @@ public struct ControlGroups: Hashable, Sendable {
         return tightest ?? own
     }
 
-    /// Nil for "max", for version 1's way to say it (above 2^62), and for an unreadable file.
+    /// Nil for "max", for version 1's number for it (above 2^62), and for an unreadable file.
     private static func number(_ path: String) -> ByteCount? {
         guard let text = try? TextFile.read(path, limit: 4096),
             let value = UInt64(text.prefix { $0 != "\n" }), value < 1 << 62

@@ -3,7 +3,7 @@ internal import SystemPackage
 
 /// Who holds a file: the processes with a descriptor or mapping of it, from one look through /proc.
 ///
-/// What cannot be looked into, or not within the time of the look, is said, never counted as "holds nothing".
+/// What cannot be read, or not within the time of the look, is reported, never counted as "holds nothing".
 public struct InodeHolders: Hashable, Sendable {
     public struct Holder: Hashable, Sendable {
         public enum Means: Hashable, Sendable {

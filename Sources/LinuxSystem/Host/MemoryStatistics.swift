@@ -12,6 +12,6 @@ public struct MemoryStatistics: Hashable, Sendable {
         }
     }
 
-    /// A field that counts bytes, such as `anon`; nil where the kernel does not tell it.
+    /// A field that counts bytes, such as `anon`; nil where the kernel does not show it.
     public subscript(name: String) -> ByteCount? { fields[name[...]].map { ByteCount($0) } }
 }

@@ -2,7 +2,7 @@
 /// mounts it, leaves them out of every list, and a look through /proc then proves nothing about them.
 public enum ProcessVisibility {
     /// True where /proc is mounted so that other users' processes are not even listed, and this process may not look
-    /// behind it (CAP_SYS_PTRACE). True also where it cannot be read how /proc is mounted.
+    /// it all (CAP_SYS_PTRACE). True also where it cannot be read how /proc is mounted.
     public static func othersAreHidden(procDirectory: String = "/proc") -> Bool {
         guard let mounts = try? TextFile.read("\(procDirectory)/self/mountinfo") else { return true }
         guard hidesOthers(mountInfo: mounts) else { return false }

@@ -34,7 +34,7 @@ extension FileMemory {
         var sum = ByteCount.zero
         var position = offset
         while position < end, let data = try seek(descriptor, from: position, toData: true), data < end {
-            // Behind the last data there is a hole at the end of the file.
+            // After the last data there is a hole at the end of the file.
             let hole = min(try seek(descriptor, from: data, toData: false) ?? end, end)
             sum += hole - data
             position = hole

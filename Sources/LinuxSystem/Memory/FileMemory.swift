@@ -70,7 +70,7 @@ public enum FileMemory {
         let size = try FileStatus(ofDescriptor: descriptor).size
         var rest = offset < size ? size - offset : .zero
         if length != .zero { rest = min(rest, length) }
-        // What is no file with a size is the kernel's to refuse.
+        // The kernel refuses what has no size.
         guard rest > .zero else { return try cachestat(descriptor, offset, length) }
         var sum = ByteCount.zero
         var start = offset

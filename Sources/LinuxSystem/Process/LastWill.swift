@@ -12,7 +12,7 @@ public final class LastWill: Sendable {
     public struct Order: Hashable, Sendable {
         public enum Argument: Hashable, Sendable {
             case number(UInt64)
-            /// 24 bytes behind a pointer; the kernel may change them.
+            /// 24 bytes that a pointer leads to; the kernel may change them.
             case block(UInt64, UInt64, UInt64)
         }
 
@@ -38,7 +38,7 @@ public final class LastWill: Sendable {
     private let target = Mutex<RetainedDescriptor?>(nil)
 
     /// Starts one that stands by. It belongs before the process's seccomp filter, which it would inherit.
-    /// - Parameter path: the record, which is made; whoever finds it there afterwards can tell what happened.
+    /// - Parameter path: the record, which is made; it shows afterwards what happened.
     /// - Throws: what the kernel refused; EEXIST for a record that is there already.
     public init(_ order: Order, recordAt path: String) throws(LinuxError) {
         // O_RDWR | O_CREAT | O_EXCL
@@ -72,7 +72,7 @@ public final class LastWill: Sendable {
 
     /// There is nothing to do any more; the descriptor is closed.
     public func disarm() {
-        // A record that cannot be written says “armed”, and the will's own answer comes over it.
+        // A record that cannot be written stays “armed”, and the will's own answer replaces it.
         _ = tdxd_last_will_aim(state, -1)
         target.withLock { $0 = nil }
     }

@@ -27,7 +27,7 @@ public struct LastWillRecord: Hashable, Sendable {
     /// The third word of the ioctl's argument, as the kernel left it.
     public var status: UInt64
 
-    /// A record and whether anybody may still change it.
+    /// A record and whether it may still change.
     public struct Reading: Hashable, Sendable {
         public var record: LastWillRecord
         /// Neither the owner nor the will is there any more.
@@ -55,7 +55,7 @@ public struct LastWillRecord: Hashable, Sendable {
 
     /// Reads a record, as soon as neither owner nor will is there any more, or after `patience`.
     /// - Returns: nil when there is no record.
-    /// - Throws: EBADMSG for a file that is no record, and what the kernel refused.
+    /// - Throws: EBADMSG for an invalid record, and what the kernel refused.
     public static func read(at path: String, patience: Duration) throws(LinuxError) -> Reading? {
         let number = tdxd_open(path, 0, 0)
         if number == -Errno.noSuchFileOrDirectory.rawValue { return nil }
@@ -82,7 +82,7 @@ public struct LastWillRecord: Hashable, Sendable {
         let count = try LinuxError.retrying("pread", path) { tdxd_pread(file.rawValue, &raw, size, 0) }
         let magic = withUnsafeBytes(of: raw.magic) { Array($0) }
         guard count == size, magic == Array("TDXDWILL".utf8), raw.version == 1, let state = State(rawValue: raw.state)
-        else { throw LinuxError("pread", Errno(rawValue: 74), detail: "\(path) is no last will's record") }  // EBADMSG
+        else { throw LinuxError("pread", Errno(rawValue: 74), detail: "\(path): invalid record") }  // EBADMSG
         self.state = state
         pid = raw.pid
         result = raw.result

@@ -24,14 +24,14 @@ public struct ProcessHandle: ~Copyable, Sendable {
     public let descriptor: OwnedDescriptor
 
     /// pidfd_open(2).
-    /// - Throws: ESRCH when there is no such process.
+    /// - Throws: ESRCH when no such process exists.
     public init(pid: Int32) throws(LinuxError) {
         self.pid = pid
         descriptor = OwnedDescriptor(taking: try LinuxError.check(tdxd_pidfd_open(pid), "pidfd_open", "pid \(pid)"))
     }
 
     /// Takes over a pidfd that another process opened and passed on.
-    /// - Parameter pid: the number of its process, as whoever opened it says.
+    /// - Parameter pid: the number of its process, as its opener knows it.
     public init(pid: Int32, taking descriptor: consuming OwnedDescriptor) {
         self.pid = pid
         self.descriptor = descriptor

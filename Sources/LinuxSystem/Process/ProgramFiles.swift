@@ -2,13 +2,13 @@
 public enum ProgramFiles {
     /// The running program's path. The kernel marks one that was replaced while it runs, as an upgrade does; the mark
     /// is left out.
-    /// - Parameter link: where the kernel tells it.
+    /// - Parameter link: the kernel's link to it.
     public static func own(link: String = "/proc/self/exe") throws(LinuxError) -> String {
         let path = try TextFile.linkTarget(link)
         return path.hasSuffix(" (deleted)") ? String(path.dropLast(10)) : path
     }
 
-    /// Where libraries are, and where those of this process came from as far as /proc tells: what a fence must leave
+    /// Where libraries are, and where those of this process came from as far as /proc shows: what a sandbox must leave
     /// readable.
     public static var libraryDirectories: [String] {
         var found: Set<String> = ["/usr", "/lib", "/lib64"]

@@ -58,7 +58,7 @@ public enum Signals {
 
     static func bits(_ signals: [Signal]) -> UInt64 {
         signals.reduce(0) { bits, signal in
-            precondition((1...64).contains(signal.rawValue), "\(signal) is no signal")
+            precondition((1...64).contains(signal.rawValue), "\(signal) is not a signal number from 1 to 64")
             return bits | 1 << UInt64(signal.rawValue - 1)
         }
     }

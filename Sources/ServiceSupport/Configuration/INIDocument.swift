@@ -6,7 +6,7 @@ public struct INIDocument: Hashable, Sendable {
     public struct Assignment: Hashable, Sendable {
         public var section: String
         public var key: String
-        /// Nil where nothing stands behind the equals sign.
+        /// Nil where nothing follows the equals sign.
         public var value: String?
         /// From 1.
         public var line: Int
@@ -45,7 +45,7 @@ public struct INIDocument: Hashable, Sendable {
             let key = trimmed(text[..<equals])
             guard !key.isEmpty, key.utf8.allSatisfy(isKeyByte) else {
                 throw ConfigurationError(
-                    .syntax, file: file, line: number, message: "“\(key)” is no key; keys are made of a-z 0-9 _")
+                    .syntax, file: file, line: number, message: "invalid key “\(key)”; keys are made of a-z 0-9 _")
             }
             guard let section else {
                 throw ConfigurationError(
@@ -82,7 +82,7 @@ public struct INIDocument: Hashable, Sendable {
         let name = text.dropFirst().dropLast()
         guard text.hasSuffix("]"), !name.isEmpty, name.utf8.allSatisfy(isKeyByte) else {
             throw ConfigurationError(
-                .syntax, file: file, line: line, message: "“\(text)” is no section; write “[name]” with a-z 0-9 _")
+                .syntax, file: file, line: line, message: "invalid section “\(text)”; write “[name]” with a-z 0-9 _")
         }
         return String(name)
     }

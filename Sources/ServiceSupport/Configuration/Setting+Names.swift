@@ -1,5 +1,5 @@
 /// Settings that name users and groups. Whether the host knows them is not asked here: one that is made later, or known
-/// to another name service, is no mistake in the file.
+/// to another name service, does not count as a mistake in the file.
 extension Setting {
     /// Most users in one setting.
     static let maximumUsers = 64

@@ -4,7 +4,7 @@ internal import MemoryUnits
 
 /// One key of `tdxd.conf`: where it stands, what it takes, and where its value goes.
 public struct Setting: Sendable {
-    /// Why a text is no value for a setting.
+    /// Why a text is not a value of a setting.
     struct ValueError: Error {
         /// What would have been right, such as “a size of 4 KiB to 1 MiB”.
         var expected: String

@@ -9,7 +9,7 @@ extension TDXDConfiguration {
     /// Reads `file`, then every `*.conf` in the folder `<file>.d` in the order of their names; later files win.
     ///
     /// - Parameter file: nil for `systemFile`, which may be missing; a file that is named must exist. The folder may be
-    ///   missing always. Anything that is not understood is an error, and so is anything that is no regular file.
+    ///   missing always. Anything that is not understood is an error, and so is anything but a regular file.
     /// - Throws: the first mistake; `examine` gives all of them.
     public init(loading file: String? = nil) throws(ConfigurationError) {
         let examination = Self.examine(file)
@@ -39,8 +39,8 @@ extension TDXDConfiguration {
         }
     }
 
-    /// Reads the same files as `init(loading:)`, and goes on after a mistake. Of a file with invalid syntax only the first
-    /// mistake is found.
+    /// Reads the same files as `init(loading:)`, and goes on after a mistake. Of a file with invalid syntax
+    /// only the first mistake is found.
     public static func examine(_ file: String? = nil) -> Examination {
         let main = file ?? systemFile
         var documents: [INIDocument] = []

@@ -1,7 +1,7 @@
 public import Logging
 public import MemoryUnits
 
-/// The settings of tdxd. The defaults here are those that `config/tdxd.conf` shows; `Setting.all` says how each is
+/// The settings of tdxd. The defaults here are those that `config/tdxd.conf` shows; `Setting.all` has how each is
 /// written, and its range.
 public struct TDXDConfiguration: Hashable, Sendable {
     /// Places and behaviour of the service.
@@ -66,9 +66,9 @@ public struct TDXDConfiguration: Hashable, Sendable {
 
     /// How TDs are ended.
     public struct Teardown: Hashable, Sendable {
-        /// Where a client does not say.
+        /// Where a client states none.
         public var policy = TeardownPolicy.auto
-        /// What a client that does not say waits for.
+        /// What a client waits for that states nothing.
         public var wait = TeardownWait.proven
         /// Bytes that one TD gives back a second at most; nil for as fast as it goes.
         public var rate: ByteCount?
@@ -122,7 +122,7 @@ public struct TDXDConfiguration: Hashable, Sendable {
         public var check = Duration.seconds(60)
         /// A client that has begun a message and does not end it, or does not read its reply.
         public var client = Duration.seconds(30)
-        /// A client that has said nothing at all since it connected.
+        /// A client that has sent nothing at all since it connected.
         public var firstMessage = Duration.seconds(30)
         /// A client between two calls.
         public var idle = Duration.seconds(600)
@@ -167,9 +167,9 @@ public struct TDXDConfiguration: Hashable, Sendable {
     }
 
     public enum EmulatedTerminate: String, Hashable, Sendable, CaseIterable {
-        /// The kernel has it and says so.
+        /// The kernel has it and announces it.
         case announced
-        /// It has it, and only the call tells.
+        /// It has it, and only the call shows that.
         case unannounced
         case absent
     }

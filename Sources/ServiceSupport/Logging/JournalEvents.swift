@@ -20,7 +20,7 @@ package enum JournalEvents {
         "a holder has died; its TD is failed and is being reaped": "453a90e018e24757bfd332248e48fcc5",
         "a holder did not stop its TD": "c4855b2cb0a84573834ed5a87d943374",
         "a certificate could not be written": "de5ac49403544be5b592b682e57ac4e2",
-        "memory is paid for twice": "78ec495fafe34a63a1690ebe93c88d44",
+        "memory is double-resident": "78ec495fafe34a63a1690ebe93c88d44",
         "a TD is quarantined": "8fa1173e88c246bda0c47e21ab9b201a",
         "a page could not be taken from a TD": "b8a5d1774eb344b087e6e1e9bf87f78e",
         "a conversion has failed": "2caab976bbf94c379be1f1b5eb7f024f",

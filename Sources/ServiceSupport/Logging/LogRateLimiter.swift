@@ -17,7 +17,7 @@ public final class LogRateLimiter: Sendable {
     /// - Parameters:
     ///   - burst: how many of a kind pass at once; at least 1.
     ///   - interval: after which one more passes; more than zero.
-    ///   - capacity: how many kinds are told apart; when there are more, they share one bucket. At least 1.
+    ///   - capacity: how many kinds are distinguished; when there are more, they share one bucket. At least 1.
     public init(burst: Int = 5, interval: Duration = .seconds(10), capacity: Int = 1024) {
         precondition(burst >= 1 && interval > .zero && capacity >= 1, "a rate limiter lets something through")
         self.burst = Double(burst)
@@ -33,7 +33,7 @@ public final class LogRateLimiter: Sendable {
     public func admit(_ key: String, now: Duration) -> Int? {
         buckets.withLock { buckets in
             if buckets[key] == nil && buckets.count >= capacity {
-                // Full buckets say nothing that a new one would not.
+                // A full bucket holds no more than a new one would.
                 buckets = buckets.filter { refilled($0.value, now).tokens < burst || $0.value.suppressed > 0 }
             }
             let isKnown = buckets[key] != nil || buckets.count < capacity

@@ -38,7 +38,7 @@ package struct LogRecord {
         }
     }
 
-    /// The name of the journal field for a metadata key: upper case, what is no letter or digit becomes `_`. Keys that
+    /// The journal field's name for a metadata key: upper case, what is not a letter or digit becomes `_`. Keys that
     /// begin with `tdx` and `message_id` keep their name, all others get `TDXD_` before it: `td` is `TDXD_TD`,
     /// `tdx_status` is `TDX_STATUS`. At most 64 bytes, as the journal wants.
     package static func fieldName(_ key: String) -> String {

@@ -2,7 +2,7 @@ internal import CLinux
 public import LinuxSystem
 internal import SystemPackage
 
-/// A Landlock domain: files that no rule names are out of reach, whatever their permissions say, also for root. It
+/// A Landlock domain: files that no rule names are out of reach, whatever their permissions are, also for root. It
 /// holds for the thread that enters it and for every thread and program that this thread starts later; nothing takes it
 /// away again. Descriptors that were opened before keep what they could.
 ///

@@ -29,7 +29,7 @@ extension SystemCallFilter {
     private static let kvmRequests: UInt8 = 0xae
 
     /// What tdxd adds to that once its launcher runs: it starts no program any more, and asks nothing of KVM. Of
-    /// several filters the strictest answer holds, so this one only says what is refused.
+    /// several filters the strictest answer holds, so this one only lists what is refused.
     public static var serving: SystemCallFilter {
         SystemCallFilter(
             refusing: .none,
@@ -60,7 +60,7 @@ extension SystemCallFilter {
             because: "threads and holders, never in a new namespace"),
         .init(
             ["clone3"], verdict: .errno(38),
-            because: "its flags are behind a pointer, out of a filter's sight; with ENOSYS the C library uses clone"),
+            because: "its flags are in memory that a filter cannot read; with ENOSYS the C library uses clone"),
         .init(["exit", "exit_group"], because: "ending"),
         .init(
             [

@@ -2,7 +2,7 @@ internal import CSystemd
 public import LinuxSystem
 internal import SystemPackage
 
-/// Tells the service manager how the service is: sd_notify(3). Without a service manager (no NOTIFY_SOCKET in the
+/// Reports the service's state to the service manager: sd_notify(3). Without a service manager (no NOTIFY_SOCKET in the
 /// environment) every call does nothing. May be used from any thread.
 public struct ServiceNotifier: Sendable {
     /// One assignment of sd_notify(3).

@@ -75,7 +75,7 @@ public struct EmulationOptions: Sendable {
     }
 }
 
-/// The kernel behind a backend, opened once; each TD gets a `KVMSystem` from it.
+/// The kernel of a backend, opened once; each TD gets a `KVMSystem` from it.
 struct BackendHost: Sendable {
     let chosen: ChosenBackend
     /// Nil for backend memfd.
@@ -132,7 +132,7 @@ final class HostedSystem: KVMSystem {
     /// What the emulated host knows of the TD, also after its end; nil on hardware or before a VM was made.
     var inspection: EmulatedInspection? { machine.withLock { $0 }?.inspection }
 
-    /// The first KVM_BUG_ON of the emulated kernel; nil on hardware, where only the kernel's log says it.
+    /// The first KVM_BUG_ON of the emulated kernel; nil on hardware, where only the kernel's log has it.
     var bug: EmulatedBug? { machine.withLock { $0 }?.bug }
 
     func apiVersion() throws(KVMError) -> Int { try system.apiVersion() }

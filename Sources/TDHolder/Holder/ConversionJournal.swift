@@ -6,11 +6,11 @@ internal import ServiceSupport
 internal import Synchronization
 
 /// Tells the journal of a TD's conversions that fail, with those that led there, and of storms. A guest can make both
-/// happen as often as it likes: each conversion is told once at most, and a few events a minute.
+/// happen as often as it likes: each conversion is logged once at most, and a few events a minute.
 final class ConversionJournal: Sendable {
     private let log: Logger
     private let limiter: LogRateLimiter
-    /// The number of the last conversion that was told.
+    /// The number of the last conversion that was logged.
     private let told = Mutex<UInt64>(0)
 
     /// - Parameter log: with the TD's name and id.

@@ -21,12 +21,12 @@ final class EndRecord: Sendable {
         self.log = log
     }
 
-    /// Without an end to tell of there need not be a file.
+    /// Without an end there need not be a file.
     func removeIfEmpty() {
         if !isWritten.load(ordering: .acquiring) { _ = unlink(path) }
     }
 
-    /// In one call, so that nobody finds a part of it. A refusal is logged: the end goes on without a record.
+    /// In one call, so that no reader finds a part of it. A refusal is logged: the end goes on without a record.
     func write(_ reply: HolderInterface.Stop.Reply) {
         do {
             let bytes = Array(try JSONEncoder().encode(reply))

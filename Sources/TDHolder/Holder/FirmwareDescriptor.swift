@@ -2,14 +2,14 @@ internal import FirmwareImage
 internal import LinuxSystem
 internal import MemoryUnits
 
-/// A firmware image that is no firmware image.
+/// A file that is not a firmware image.
 struct FirmwareRefused: Error, Hashable, Sendable {
-    /// Where the client says that it came from.
+    /// Where it came from, by the client.
     var path: String
     var reason: String
 }
 
-/// Reads firmware from a descriptor that somebody else opened. Only a regular file is read: a FIFO or device could keep
+/// Reads firmware from a descriptor that another process opened. Only a regular file is read: a FIFO or device could keep
 /// the reader for ever.
 enum FirmwareDescriptor {
     /// - Throws: for anything but a regular file of 1 byte to `TDVFImage.maximumSize`, and for one that cannot be read.

@@ -6,7 +6,7 @@ internal import Synchronization
 
 extension Holder {
     /// - Parameters:
-    ///   - isLeft: whether nobody wants it any more; asked before each chunk.
+    ///   - isLeft: whether the caller has left; asked before each chunk.
     ///   - progress: called after each chunk.
     func convert(
         _ request: HolderInterface.Convert.Parameters, isLeft: () -> Bool,

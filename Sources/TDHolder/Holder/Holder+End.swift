@@ -44,7 +44,7 @@ extension Holder {
         return policy
     }
 
-    /// Ends what `beginStop` was told of. Never fails: what went wrong is in the reply.
+    /// Ends what `beginStop` was given. Never fails: what went wrong is in the reply.
     /// - Parameter holds: the memory stays until `reclaim`.
     /// - Returns: the reply, and whether anything is held.
     func stop(
@@ -86,7 +86,7 @@ extension Holder {
     }
 
     /// Gives back what a `stop` has held. Never fails: what went wrong is in the reply. Of a TD that a page could not be taken
-    /// from, it says once more what it has said.
+    /// from, it returns the same once more.
     /// - Parameter chunk: nil for this holder's own.
     /// - Returns: the reply, and whether anything is held still.
     func reclaim(
@@ -141,7 +141,7 @@ extension Holder {
         }
     }
 
-    /// What is told of an end that could not be gone through with.
+    /// What is reported of an end that could not be completed.
     /// - Parameter first: what the first half reported; nil where there is none.
     private static func failed(_ reason: String, after first: TeardownReport? = nil) -> HolderInterface.Stop.Reply {
         var failures = first?.failures ?? []
@@ -194,6 +194,6 @@ extension Holder {
         }
     }
 
-    /// Runs `body` when everything of the TD that the journal is to be told has been told.
+    /// Runs `body` when everything of the TD that the journal is to have has been logged.
     func whenReported(_ body: @escaping @Sendable () -> Void) { reporter.run(body) }
 }

@@ -4,7 +4,7 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import Synchronization
 
-/// What is told of a TD. Nothing here changes it, but for what is paid for twice.
+/// What is reported of a TD. Nothing here changes it, but for what is double-resident.
 extension Holder {
     func describe() throws(ControlError) -> HolderInterface.Description {
         let now = state.withLock { $0 }

@@ -31,7 +31,7 @@ final class Holder: Sendable {
         /// Whether the threads that allocate its private memory have its NUMA policy.
         var threadsArePlaced: Bool
 
-        /// Nil where nothing was said of NUMA nodes.
+        /// Nil where no NUMA nodes were asked for.
         var placement: NUMAPlacement? {
             domain.memory.placement.map { NUMAPlacement($0, threadsArePlaced: threadsArePlaced) }
         }
@@ -66,7 +66,7 @@ final class Holder: Sendable {
 
     func removeEmptyRecord() { record.removeIfEmpty() }
 
-    /// Nobody has given this process work, or the work has failed.
+    /// This process has no work yet, or the work has failed.
     var mayExitIdle: Bool { state.withLock { $0.lifecycle.mayExitIdle } }
 
     // MARK: Settings

@@ -8,7 +8,7 @@ struct OperationRefused: Error, Hashable, Sendable {
     var state: HolderState
 }
 
-/// What a holder may do when. Pure: who holds it acts on what it says. Each method changes the state or refuses; a
+/// What a holder may do when. Pure: its owner acts on what it returns. Each method changes the state or refuses; a
 /// refusal changes nothing.
 ///
 ///     empty ── build ──▶ building ── built ──▶ runnable ── stop ──▶ stopping ── stopped ──▶ released
@@ -60,7 +60,7 @@ struct HolderLifecycle: Hashable, Sendable {
         state = .stopping
     }
 
-    /// Whether there are backing files that somebody may be given duplicates of.
+    /// Whether there are backing files of which duplicates may be given.
     func useBacking(_ operation: String) throws(OperationRefused) {
         guard state == .runnable || state == .halted else { throw OperationRefused(operation: operation, state: state) }
     }
@@ -71,6 +71,6 @@ struct HolderLifecycle: Hashable, Sendable {
         reason = failure
     }
 
-    /// Whether a holder that nobody has given work by now should go.
+    /// Whether a holder without work by now should go.
     var mayExitIdle: Bool { state == .empty || state == .failed }
 }

@@ -10,7 +10,7 @@ enum HolderProofs {
         _ report: TeardownReport, shards: Int, inspection: EmulatedInspection?
     ) -> [TeardownProof] {
         var proofs: [TeardownProof] = []
-        // What this kernel cannot count is no proof that fails: tdxd says how else it is known, or that it is not.
+        // What this kernel cannot count does not fail a proof: tdxd adds how else it is known, or that it is not.
         if report.remaining != nil || FileMemory.hasCachestat {
             proofs.append(
                 TeardownProof(
@@ -30,7 +30,7 @@ enum HolderProofs {
 
     /// What the software module still owns, as a failure: nothing of it may be given to another TD.
     ///
-    /// After a vCPU that did not leave, the module still has the VM, and loses it with this process: that is no failure of its
+    /// After a vCPU that did not leave, the module still has the VM, and loses it with this process: that does not count as a failure of its
     /// own.
     static func ownership(_ inspection: EmulatedInspection, after failures: [EndFailure]) -> [EndFailure] {
         guard !failures.contains(where: { $0.kind == .vcpuStuck }), !failures.keepsMemory,
@@ -42,7 +42,7 @@ enum HolderProofs {
         return failures.keepsKey ? [] : [EndFailure(.closeFailed, text)]
     }
 
-    /// What the software module says. Marked as such in every line: it says nothing about hardware.
+    /// The software module's evidence. Labelled as such in every line: it proves nothing about hardware.
     private static func emulated(_ inspection: EmulatedInspection) -> [TeardownProof] {
         let label = EmulatedInspection.label
         let key = inspection.keyID.map { String($0.rawValue) } ?? "none"

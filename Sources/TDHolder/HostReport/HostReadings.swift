@@ -4,7 +4,7 @@ internal import ServiceSupport
 
 /// What was read of a host. No judgement here.
 struct HostReadings: Sendable {
-    /// What /dev/kvm said, or why it could not be asked.
+    /// What /dev/kvm answered, or why it could not be asked.
     var kvm: Reading<KVMFacts>
     var platform: PlatformFacts
     var processor: Reading<ProcessorInformation>

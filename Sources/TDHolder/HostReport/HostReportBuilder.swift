@@ -131,7 +131,7 @@ struct HostReportBuilder {
             row(
                 "tdx/module_parameter", "kvm_intel.tdx", platform.tdxModuleParameter.value == true,
                 platform.tdxModuleParameter.evidence,
-                hint: "on a TDX host load kvm_intel with tdx=1; the kernel log says what keeps it off (virt/tdx:)"),
+                hint: "on a TDX host load kvm_intel with tdx=1; the kernel log has what keeps it off (virt/tdx:)"),
             erratum(
                 "tdx_pw_mce", "Erratum: partial writes", platform.partialWriteErratum,
                 "reclaimed pages are rewritten by 64-byte direct stores, which takes time"),

@@ -122,7 +122,7 @@ final class Launcher {
         return try start.start()
     }
 
-    /// Tells the end of every child that has ended.
+    /// Reports the end of every child that has ended.
     private func reap() {
         while let end = try? ProcessHandle.reapAny() {
             guard let number = children.removeValue(forKey: end.pid) else { continue }

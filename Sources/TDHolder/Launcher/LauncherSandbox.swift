@@ -14,7 +14,7 @@ enum LauncherSandbox {
             .init("/sys", .read, because: "KVM's parameters, control groups, NUMA nodes"),
             .init("/etc/ld.so.cache", .read, because: "where libraries are"),
             .init("/etc/localtime", .read, because: "the C library's clock"),
-            .init("/dev/null", [.readFile, .writeFile], because: "what a child reads and says in vain"),
+            .init("/dev/null", [.readFile, .writeFile], because: "what a child reads and writes in vain"),
             // A reload of KVM makes the device anew, and a rule holds for what was there. Who is not root may open no other one.
             .init(
                 CurrentProcess.effectiveUID == 0 ? "/dev/kvm" : "/dev", .device,

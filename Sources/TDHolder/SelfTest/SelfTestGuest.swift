@@ -11,10 +11,10 @@ enum ConversionTransport: UInt32, Sendable {
 /// The program that the self-test runs on a real vCPU: 32-bit protected mode without paging, flat segments.
 ///
 /// It starts in shared memory with RSI at its own page and RDI at the page to run from, copies itself there – a private
-/// page can be filled by nobody but the guest – and goes on from the copy. The last 256 bytes of the page hold its
-/// parameters; the stack grows down from them. It tells where it is by OUT to port 0xE0 + step, with a value in EAX.
+/// page can be filled by the guest alone – and goes on from the copy. The last 256 bytes of the page hold its
+/// parameters; the stack grows down from them. It reports where it is by OUT to port 0xE0 + step, with a value in EAX.
 ///
-/// The one instruction that it executes out of shared memory is the request for a conversion: a CPU that does not tell
+/// The one instruction that it executes out of shared memory is the request for a conversion: a CPU that does not report to
 /// KVM where the next instruction begins makes KVM decode it, and KVM reads instructions through the slot's user-space
 /// address, which is the shared side.
 enum SelfTestGuest {

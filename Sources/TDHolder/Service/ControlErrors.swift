@@ -36,7 +36,7 @@ extension ControlError {
         case .wrongState(let state, let operation):
             self = .wrongState(name: name, state: state.rawValue, operation: operation)
         case .noKeyAvailable(let error):
-            // Nobody says how many there are.
+            // How many there are is not known.
             self = .kernelRefused(
                 operation: error.operation, errno: error.errno.rawValue, errnoName: error.errno.name, tdxStatus: nil,
                 detail: error.errno == .resourceBusy
@@ -53,7 +53,7 @@ extension ControlError {
     }
 }
 
-/// The rooms below say "it must be 48 bytes"; on the wire a limit is what comes behind "must be".
+/// The rooms below write "it must be 48 bytes"; on the wire a limit is what comes after "must be".
 func withoutSentence(_ limit: String) -> String {
     let opening = "it must be "
     return limit.hasPrefix(opening) ? String(limit.dropFirst(opening.count)) : limit

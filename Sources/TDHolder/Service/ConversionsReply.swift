@@ -3,9 +3,9 @@ internal import ControlInterface
 internal import LinuxSystem
 internal import MemoryUnits
 
-// What a TD's memory remembers of its conversions, as io.tdxd.Holder tells it.
+// What a TD's memory remembers of its conversions, as io.tdxd.Holder returns it.
 
-/// Two clocks read at once, to tell when something was by the calendar that was measured by the monotonic clock.
+/// Two clocks read at once, for the calendar's time of something that was measured by the monotonic clock.
 struct ClockPair {
     var wall = WallTime.now
     var monotonic = MonotonicInstant.now

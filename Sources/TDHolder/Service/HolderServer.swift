@@ -8,13 +8,13 @@ internal import MemoryUnits
 internal import ServiceSupport
 internal import Varlink
 
-/// What `tdx-holder serve` is told.
+/// The settings of `tdx-holder serve`.
 public struct HolderOptions: Sendable {
     /// Where the socket is made; it must exist.
     public var directory: String
     public var backend: BackendChoice
     public var emulation: EmulationOptions
-    /// How long this process waits for somebody to build a TD, and how long it lingers after a failed build.
+    /// How long this process waits for a request to build a TD, and how long it lingers after a failed build.
     public var idleSeconds: Int
     /// Bytes in one punch at the end of the TD, in MiB: 2 to 64, even.
     public var releaseChunkMebibytes: UInt64
@@ -92,7 +92,7 @@ public final class HolderServer: @unchecked Sendable {
         }
     }
 
-    /// A TD without a last will is as good as one with it until somebody kills its holder.
+    /// A TD without a last will is as good as one with it until its holder is killed.
     private static func startLastWill(_ host: BackendHost, _ directory: String, _ log: Logger) -> LastWill? {
         guard let order = host.lastWill else { return nil }
         do throws(LinuxError) {
@@ -135,7 +135,7 @@ public final class HolderServer: @unchecked Sendable {
 
     // MARK: Process
 
-    /// This process outlives whoever started it, and its end is nobody's signal but SIGTERM's.
+    /// This process outlives the one that started it, and of the signals SIGTERM alone ends it.
     private static func prepareProcess() throws(LinuxError) {
         CurrentProcess.setThreadName("tdx-holder")
         _ = umask(0o077)

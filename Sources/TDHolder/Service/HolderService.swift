@@ -263,7 +263,7 @@ final class HolderService: Sendable {
         }
     }
 
-    /// Ends the TD in an orderly way without anyone having called, behind whatever the worker is doing. Where a page could not
+    /// Ends the TD in an orderly way without a call, after whatever the worker is doing. Where a page could not
     /// be taken from it the process stays, with the memory; asked once more, it goes.
     func stopUnasked() {
         worker.run { [holder, onFinished] in

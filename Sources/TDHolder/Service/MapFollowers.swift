@@ -28,7 +28,7 @@ final class MapFollowers: Sendable {
         self.loop = loop
     }
 
-    /// Answers now or when there is something to tell, `wait` later at the latest. On the loop.
+    /// Answers now or when something changed, `wait` later at the latest. On the loop.
     func follow(_ call: VarlinkCall, since: UInt64?, wait: Duration) {
         let waiter = Waiter(call: call, since: since, deadline: .now + wait)
         guard !answer(waiter) else { return }
@@ -71,7 +71,7 @@ final class MapFollowers: Sendable {
         arm()
     }
 
-    /// - Returns: whether the call needs nobody any more.
+    /// - Returns: whether the call is done.
     private func answer(_ waiter: Waiter) -> Bool {
         guard !waiter.call.isCancelled else { return true }
         do throws(ControlError) {

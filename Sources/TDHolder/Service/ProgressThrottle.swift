@@ -11,11 +11,11 @@ final class ProgressThrottle: Sendable {
     }
     private let state = Mutex(State())
 
-    /// Whether this one is to be told.
+    /// Whether this one is to be sent.
     func isDue(_ progress: Progress) -> Bool {
         let now = MonotonicInstant.now
         return state.withLock { state in
-            // A phase's beginning and its end are always told, however fast it was.
+            // A phase's beginning and its end are always sent, however fast it was.
             let isComplete = progress.totalBytes > 0 && progress.doneBytes >= progress.totalBytes
             guard state.phase != progress.phase || isComplete || now >= state.next else { return false }
             state.phase = progress.phase

@@ -94,7 +94,7 @@ struct CreateCommand: ControlCommand {
             if try place.status().kind == .regular {
                 return RetainedDescriptor(try OwnedDescriptor.open(path: "/proc/self/fd/\(place.rawValue)", .readOnly))
             }
-            reason = "it is no regular file"
+            reason = "it is not a regular file"
         } catch {
             reason = "\(error.errno.name) (\(error.errno.description))"
         }

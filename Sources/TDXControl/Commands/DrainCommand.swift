@@ -66,7 +66,7 @@ struct DrainCommand: ControlCommand {
 
 struct KexecCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "kexec", abstract: "Tells whether another kernel may be started on this host.",
+        commandName: "kexec", abstract: "Shows whether another kernel may be started on this host.",
         subcommands: [KexecCheckCommand.self])
 
     @ParentCommand var root: Tdxctl

@@ -6,7 +6,7 @@ internal import Varlink
 struct EstimateCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "estimate",
-        abstract: "Tells by a model how long the end of a TD takes on hardware. Needs no daemon.",
+        abstract: "Estimates by a model how long the end of a TD takes on hardware. Needs no daemon.",
         discussion: """
             The model is fitted to posted times of TDX hosts. Without --terminate both ways to end a TD are shown. Where a \
             daemon answers, what its certificates say of ends on this host is shown below, as what it is: measured, on the \
@@ -48,7 +48,7 @@ struct EstimateCommand: ControlCommand {
             case nil: TeardownModel.Path.allCases
             }
         var estimate = TeardownEstimate(memory: memory.bytes, vcpus: vcpus, erratum: erratum, paths: paths)
-        // Nobody misses it where no daemon runs, nor waits for one that hangs.
+        // It is left out where no daemon runs, or one hangs.
         let kept = try? context.withManager { client throws(VarlinkClientError) in
             try client.call(
                 ManagerInterface.ListCertificates.method, as: ManagerInterface.ListCertificates.Reply.self,

@@ -14,7 +14,7 @@ struct InventoryCommand: ControlCommand {
             total in the last one.
             """)
 
-    @Flag(help: "Tell every range, too.")
+    @Flag(help: "List every range, too.")
     var ranges = false
 
     @OptionGroup var options: GlobalOptions

@@ -5,7 +5,7 @@ internal import Varlink
 
 struct ExplainCommand: ControlCommand {
     static let configuration = CommandConfiguration(
-        commandName: "explain", abstract: "Tells what a status of the TDX module means. Needs no daemon.")
+        commandName: "explain", abstract: "Explains a status of the TDX module. Needs no daemon.")
 
     @Argument(
         help: "The 64-bit status, such as 0xc000030000000001, or its name, such as OPERAND_BUSY.",
@@ -30,7 +30,7 @@ struct ExplainCommand: ControlCommand {
 
 struct VersionCommand: ControlCommand {
     static let configuration = CommandConfiguration(
-        commandName: "version", abstract: "Tells the versions of tdxctl and of the tdxd that answers.")
+        commandName: "version", abstract: "Shows the versions of tdxctl and of the tdxd that answers.")
 
     @OptionGroup var options: GlobalOptions
     @ParentCommand var root: Tdxctl

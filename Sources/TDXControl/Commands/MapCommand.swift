@@ -15,11 +15,11 @@ struct MapCommand: ControlCommand {
     @Argument(help: "The TD's name.", transform: parseTerm)
     var name: TrustDomainName
 
-    @Flag(help: "Tell every later change.")
+    @Flag(help: "Print every later change.")
     var follow = false
 
     @Option(
-        help: ArgumentHelp("Begin behind this change; only with --follow.", valueName: "number"), transform: parseNumber
+        help: ArgumentHelp("Begin after this change; only with --follow.", valueName: "number"), transform: parseNumber
     )
     var since: ChangeNumber?
 

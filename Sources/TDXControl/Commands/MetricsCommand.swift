@@ -110,7 +110,7 @@ struct HTTPRequest: Hashable {
         path = String(words[1].prefix { $0 != "?" })
     }
 
-    /// Reads to the end of the head. Nil for what is no request, longer than `limit`, or not there in time.
+    /// Reads to the end of the head. Nil for what is not a request, longer than `limit`, or not there in time.
     static func read(from descriptor: Int32, limit: Int, patience: Duration) -> Self? {
         var bytes: [UInt8] = []
         let deadline = MonotonicInstant.now + patience

@@ -29,7 +29,7 @@ struct ModelTransitionCommand: ControlCommand {
         transform: { text in
             guard let found = TransitionProtocol.all.first(where: { $0.name == text }) else {
                 throw ValidationError(
-                    "“\(printable(text))” is no protocol: "
+                    "unknown protocol “\(printable(text))”: "
                         + TransitionProtocol.all.map(\.name).joined(separator: ", "))
             }
             return found

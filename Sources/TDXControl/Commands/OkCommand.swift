@@ -4,7 +4,7 @@ internal import Varlink
 
 struct OkCommand: ControlCommand {
     static let configuration = CommandConfiguration(
-        commandName: "ok", abstract: "Tells what this host offers to TDs. Changes nothing.")
+        commandName: "ok", abstract: "Shows what this host offers to TDs. Changes nothing.")
 
     @Flag(help: "Exit with status 1 if any check fails.")
     var strict = false

@@ -27,7 +27,7 @@ struct SelfTestCommand: ControlCommand {
         guard let last, let passed = last.passed else {
             throw Failure(.protocolViolation("the last reply has no verdict"))
         }
-        // A server that does not stream has told nothing of the steps yet.
+        // A server that does not stream has sent no step yet.
         let unseen = (last.steps ?? []).dropFirst(streamed).map { render($0, style) }.joined()
         context.show(SelfTestRecord(last), text: unseen + renderVerdict(last, style))
         return passed ? .ok : .failed

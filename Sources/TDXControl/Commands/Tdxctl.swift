@@ -72,7 +72,7 @@ extension Context {
     /// Calls a method that reports progress; gives what `result` finds in the last reply.
     /// - Parameters:
     ///   - descriptor: goes with the call.
-    ///   - showsProgress: whether standard error gets a bar, or lines where it is no terminal.
+    ///   - showsProgress: whether standard error gets a bar, or lines where it is not a terminal.
     func follow<Reply: Decodable, Result>(
         _ title: String, _ method: String, _ parameters: some Encodable, as type: Reply.Type,
         descriptor: RetainedDescriptor? = nil, showsProgress: Bool = true, progress: (Reply) -> Progress?,

@@ -14,7 +14,7 @@ struct TraceCommand: ParsableCommand {
 struct TraceReplayCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "replay",
-        abstract: "Makes the calls of a recording again and tells where the recording and the module disagree.",
+        abstract: "Makes the calls of a recording again and shows where the recording and the module disagree.",
         discussion: "A recording is made by “tdx-holder serve --trace FILE”. Exits with 1 where they disagree.")
 
     @Argument(help: "The recording.", completion: .file(), transform: parsePath)

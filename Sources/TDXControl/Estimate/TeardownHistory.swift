@@ -14,12 +14,12 @@ struct TeardownHistory: Encodable, Hashable, Sendable {
     /// For the memory that was asked for.
     var seconds: Double
 
-    /// Fewer ends tell nothing.
+    /// Fewer ends are no basis.
     static let fewest = 3
     /// With less memory the time is that of processes and proofs, not of memory.
     static let leastBytes = UInt64(64) << 20
 
-    /// What certificates say of each backend and path, by name. Ends that waited on purpose, that were incomplete or whose
+    /// The figures of certificates by backend and path. Ends that waited on purpose, that were incomplete or whose
     /// holder had died are left out.
     static func of(_ certificates: [CertificateSummary], memory: ByteCount) -> [TeardownHistory] {
         struct Kind: Hashable {

@@ -5,7 +5,7 @@ internal import MemoryUnits
 ///
 /// Terminated first, a page costs one reclaim, whatever the number of vCPUs. Taken from a living TD, it costs four
 /// SEAMCALLs and a kick of every vCPU: between the posted numbers of vCPUs the cost is a straight line, beyond the largest
-/// the last line goes on, which nobody has measured.
+/// the last line goes on, without a measurement.
 enum TeardownModel {
     /// How a TD is ended.
     enum Path: String, Hashable, Sendable, CaseIterable {
@@ -35,7 +35,7 @@ enum TeardownModel {
     /// time remains at best: the posted gain is up to 40 %. The posted times are with the reset.
     static let bestWithoutReset = 0.6
 
-    /// The largest number of vCPUs that anybody has posted a time for.
+    /// The largest number of vCPUs for which a time was posted.
     static var mostPostedVCPUs: Int { posted[posted.count - 1].vcpus }
 
     /// Seconds for one page of 4 KiB.
@@ -83,11 +83,11 @@ struct TeardownEstimate: Encodable, Hashable, Sendable {
     var vcpus: Int
     /// The CPU has the partial-write erratum, so that the kernel resets every reclaimed page.
     var erratum: Bool
-    /// More vCPUs than anybody has posted a time for.
+    /// More vCPUs than any posted time has.
     var extrapolated: Bool
     /// The paths that were asked for.
     var estimates: [Row]
-    /// What this host's own certificates say; empty where they say nothing, or no daemon answers.
+    /// From this host's own certificates; empty where they have no figures, or no daemon answers.
     var history: [TeardownHistory] = []
 
     init(memory: ByteCount, vcpus: Int, erratum: Bool, paths: [TeardownModel.Path]) {

@@ -23,7 +23,7 @@ func render(_ certificate: TeardownCertificate, _ style: Style) -> String {
     if !certificate.proofs.isEmpty { text += indented(proofTable(certificate.proofs).rendered(style)) + "\n" }
     if let failure = certificate.failure { text += style.bad("Failure: ") + printable(failure) + "\n" }
     if let status = certificate.tdxStatus.flatMap({ TDXStatus(hexadecimal: $0) }) {
-        text += style.bad("TDX status: ") + "\(status); “tdxctl explain \(status.hexadecimal)” tells more\n"
+        text += style.bad("TDX status: ") + "\(status); “tdxctl explain \(status.hexadecimal)” explains it\n"
     }
     let missing = certificate.proofs.count { !$0.holds }
     if let pending = certificate.pending {

@@ -61,7 +61,7 @@ enum DomainColumn: String, CaseIterable, Sendable {
     }
 
     /// What is shown unless columns are named: what fits in 80 characters with names of ordinary length. What all rows
-    /// share, or what is 0 in all of them, is no column.
+    /// share, or what is 0 in all of them, has no column.
     static func standard(for domains: [TrustDomain]) -> [DomainColumn] {
         var columns: [DomainColumn] = [.name, .state, .memory, .private, .shared]
         if domains.contains(where: { $0.convertingBytes > 0 }) { columns.append(.converting) }

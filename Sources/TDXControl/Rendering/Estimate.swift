@@ -1,4 +1,4 @@
-/// What the model says, and that it is one.
+/// The model's figures, labelled as such.
 func render(_ estimate: TeardownEstimate, _ style: Style) -> String {
     var text = style.bold("MODEL") + ", not a measurement: \(estimate.basis).\n"
     text +=
@@ -18,7 +18,7 @@ func render(_ estimate: TeardownEstimate, _ style: Style) -> String {
         ? "The kernel resets every reclaimed page, which is in these times: the CPU has the partial-write erratum.\n"
         : "At best: on a CPU without the partial-write erratum the kernel leaves the reset of reclaimed pages out, which saves up to 40 %.\n"
     if estimate.extrapolated {
-        text += "Nobody has posted a time for more than \(TeardownModel.mostPostedVCPUs) vCPUs: this is extrapolated.\n"
+        text += "No time was posted for more than \(TeardownModel.mostPostedVCPUs) vCPUs: this is extrapolated.\n"
     }
     return text + render(estimate.history, style)
 }

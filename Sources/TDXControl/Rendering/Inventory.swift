@@ -27,11 +27,11 @@ func render(_ domains: [InventoryDomain], _ total: InventoryTotal, _ style: Styl
 }
 
 /// An answer of an inventory with ranges: TDs, each with a line of its own, and ranges under the name of theirs.
-/// - Parameter names: of the TDs that were told, by id.
+/// - Parameter names: of the TDs that were reported, by id.
 func renderParts(of reply: ManagerInterface.Inventory.Reply, names: [String: String], _ style: Style) -> String {
     let ranges = reply.ranges ?? []
     var text = ""
-    // Ranges that come first belong to a TD that was told before.
+    // Ranges that come first belong to a TD that was reported before.
     let known = Set((reply.domains ?? []).map(\.id))
     for part in ranges where !known.contains(part.id) { text += render(part, names) }
     for domain in reply.domains ?? [] {

@@ -1,11 +1,11 @@
 internal import ControlInterface
 internal import LinuxSystem
 
-/// How long work tells of its progress: a bar that is redrawn on a terminal, plain lines elsewhere.
+/// How long work shows its progress: a bar that is redrawn on a terminal, plain lines elsewhere.
 ///
 /// It returns what to write and does no I/O, so that it is the same for a terminal and for a test.
 struct ProgressBar {
-    /// Where nobody watches, work that ends within this time is not worth a line.
+    /// Where output is not a terminal, work that ends within this time is not worth a line.
     static let quietTime = Duration.seconds(1)
     /// A bar is redrawn at most this often.
     static let redrawInterval = Duration.milliseconds(50)
@@ -62,7 +62,7 @@ struct ProgressBar {
         return "\(title): \(printable(progress.phase))\(amount)\n"
     }
 
-    /// What stands behind the phase's name, with what separates it; empty for nothing.
+    /// What follows the phase's name, with what separates it; empty for nothing.
     private func amountText(_ progress: Progress) -> String {
         var parts: [String] = []
         if progress.totalBytes > 0 {

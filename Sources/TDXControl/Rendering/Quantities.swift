@@ -7,7 +7,7 @@ func formatted(bytes: UInt64) -> String {
         let whole = bytes >> unit.shift
         let rest = bytes & (1 << unit.shift - 1)
         if rest == 0 { return "\(whole) \(unit.name)" }
-        // Tenths, rounded down: a size is never said to be more than it is.
+        // Tenths, rounded down: a size is never shown as more than it is.
         let tenths = ((rest >> (unit.shift - 10)) * 10) >> 10
         // "1.0" beside "1" would look like a measurement beside a size.
         return tenths == 0 ? "\(whole) \(unit.name)" : "\(whole).\(tenths) \(unit.name)"

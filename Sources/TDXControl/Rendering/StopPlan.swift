@@ -2,7 +2,7 @@ internal import ControlInterface
 internal import MemoryUnits
 internal import Varlink
 
-/// `tdxctl stop --dry-run --json`: the plan, and what the model says of its path on hardware.
+/// `tdxctl stop --dry-run --json`: the plan, and the model's figures for its path on hardware.
 struct StopPlanRecord: Encodable {
     var plan: JSONValue
     var estimate: TeardownEstimate?
@@ -37,7 +37,7 @@ func render(_ plan: ManagerInterface.PlanStop.Reply, _ style: Style) -> String {
         switch plan.terminate {
         case .present: "announced by the kernel"
         case .absent: "absent"
-        case .unknown: "not announced: the call will tell"
+        case .unknown: "not announced: the call will show"
         }
     func size(_ bytes: UInt64?) -> String { bytes.map { formatted(bytes: $0) } ?? "unknown" }
     var text = style.bold("Plan of the end of \(printable(plan.name))") + "; nothing was changed\n"
@@ -47,7 +47,7 @@ func render(_ plan: ManagerInterface.PlanStop.Reply, _ style: Style) -> String {
             ("Policy", printable(plan.policy)),
             ("Path", printable(plan.path.rawValue)),
             ("Terminate", terminate),
-            ("Last will", plan.lastWill.map(words) ?? "none: when its holder is killed, nobody terminates the TD"),
+            ("Last will", plan.lastWill.map(words) ?? "none: when its holder is killed, the TD is not terminated"),
             (
                 "Resident",
                 "private \(size(plan.residentPrivateBytes)), shared \(size(plan.residentSharedBytes)), "

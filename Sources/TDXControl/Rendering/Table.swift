@@ -33,7 +33,7 @@ struct Table {
                 if column > 0 { line += "  " }
                 switch columns[column].alignment {
                 case .right: line += padding + painted
-                // The last column needs no blanks behind it.
+                // The last column needs no blanks after it.
                 case .left: line += painted + (column == row.count - 1 ? "" : padding)
                 }
             }

@@ -3,7 +3,7 @@ internal import MemoryUnits
 
 /// Creations that wait for what the host lacks, in the order in which they came. Pure.
 ///
-/// Only the first one is tried, so that a large TD is not starved by small ones behind it. A creation that does not wait
+/// Only the first one is tried, so that a large TD is not starved by small ones after it. A creation that does not wait
 /// is not part of it and takes what is free at its moment.
 struct AdmissionQueue: Sendable {
     /// More than that are refused.

@@ -3,7 +3,7 @@ internal import LinuxSystem
 
 /// Whether this host has the NUMA nodes that a client names.
 enum HostNodes {
-    /// - Throws: `invalidField` for the first node without memory that a TD may have; `tryAgain` when the host does not say.
+    /// - Throws: `invalidField` for the first node without memory that a TD may have; `tryAgain` when the host does not show it.
     static func check(_ policy: NUMAPolicy) throws(ControlError) {
         let usable: NodeSet
         do throws(LinuxError) { usable = try NUMANodes.usable() } catch {

@@ -4,7 +4,7 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import SystemPackage
 
-/// Whether a TD's certificate will find room on disk: one that cannot be written proves nothing to anybody.
+/// Whether a TD's certificate will find room on disk: one that cannot be written proves nothing.
 struct StateDisk: Sendable {
     private let directories: [(path: String, identity: FileIdentity?)]
 
@@ -31,7 +31,7 @@ struct StateDisk: Sendable {
 
     /// - Parameter directory: the state directory.
     /// - Throws: `ControlError.limitReached`; `tryAgain` for one that cannot be written, or is gone. A file system that does not
-    ///   say is taken to have room.
+    ///   report it is taken to have room.
     static func admit(_ directory: String) throws(ControlError) {
         guard access(directory, W_OK | X_OK) == 0 else {
             throw .tryAgain(reason: "nothing can be written in \(directory): \(Errno(rawValue: errno).name)")
@@ -41,7 +41,7 @@ struct StateDisk: Sendable {
         guard status.f_flag & UInt(ST_RDONLY) == 0 else {
             throw .tryAgain(reason: "nothing can be written in \(directory): EROFS")
         }
-        // A file system without a fixed number of inodes says that it has none at all.
+        // A file system without a fixed number of inodes reports that it has none at all.
         if status.f_files > 0, status.f_favail < neededInodes {
             throw .limitReached(
                 resource: .disk, needed: UInt64(neededInodes), available: UInt64(status.f_favail),

@@ -8,7 +8,7 @@ internal import Synchronization
 
 extension Manager {
     /// How long tdxd's own start waits for one holder's figures: many that are stuck must not keep everybody waiting. A TD
-    /// whose holder is silent is adopted as its record says.
+    /// whose holder is silent is adopted by its record.
     private static let adoptionTimeout = Duration.seconds(2)
 
     /// Finds the holders that a former tdxd left, and what it left of dead ones. Before any client is served. Blocks for a

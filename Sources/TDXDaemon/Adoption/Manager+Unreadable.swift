@@ -10,7 +10,7 @@ internal import SystemPackage
 
 /// Directories of TDs whose record cannot be read. A TD may live there: everything is kept, and counted, until an admin stops it.
 extension Manager {
-    /// What a record that is no record is renamed to; a number is added where there is one already.
+    /// What an invalid record is renamed to; a number is added where there is one already.
     private static let setAside = "domain.json.unreadable"
 
     /// - Parameters:
@@ -30,7 +30,7 @@ extension Manager {
             // The record is written before the holder is started: without one, and without a process, there was none.
             log.warning("removing a holder's directory without a record", metadata: ["id": "\(id)"])
             do throws(LinuxError) { try DirectoryTree.remove(directory) } catch {
-                log.error("a holder's directory stays behind", metadata: ["id": "\(id)", "reason": "\(error)"])
+                log.error("a holder's directory was not removed", metadata: ["id": "\(id)", "reason": "\(error)"])
             }
             return
         }

@@ -4,7 +4,7 @@ internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
-/// Teardown certificates on disk: one JSON file each, `NAME-ID.json`, written before anybody is told.
+/// Teardown certificates on disk: one JSON file each, `NAME-ID.json`, written before it is announced.
 struct CertificateStore: Sendable {
     let directory: String
     /// Certificates that are kept; beyond it the oldest go.
@@ -42,7 +42,7 @@ struct CertificateStore: Sendable {
 
     /// Every certificate that can be read, the latest first.
     ///
-    /// - Parameter onFlaw: is told of each file that cannot.
+    /// - Parameter onFlaw: gets each file that cannot.
     func all(onFlaw: (String) -> Void = { _ in }) -> [TeardownCertificate] {
         names().compactMap { readable($0, onFlaw: onFlaw) }.sorted { $0.startedAt > $1.startedAt }
     }

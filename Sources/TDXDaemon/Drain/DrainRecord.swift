@@ -11,7 +11,7 @@ struct DrainRecord: Codable, Hashable, Sendable {
     var since: String
     /// How running TDs are ended.
     var policy: StopPolicy
-    /// The boot in which it began; nil where the kernel did not say.
+    /// The boot in which it began; nil where the kernel did not show it.
     var bootID: String?
 
     /// Of this boot.

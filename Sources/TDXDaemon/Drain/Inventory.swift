@@ -9,7 +9,7 @@ struct Inventory: Hashable, Sendable {
     var ending = 0
     var privateBytes: UInt64 = 0
     var convertingBytes: UInt64 = 0
-    /// Names of running TDs that were counted whole, because nobody could say how much of them is private.
+    /// Names of running TDs that were counted whole, because it is not known how much of them is private.
     var unknown: [String] = []
     var keysTaken = 0
     var keysDraining = 0
@@ -19,7 +19,7 @@ struct Inventory: Hashable, Sendable {
     var quarantined: [String] = []
 
     /// - Parameters:
-    ///   - domains: as they are now; figures that are old say so by their reason.
+    ///   - domains: as they are now; figures that are old have a reason.
     ///   - answered: ids of running TDs whose holders gave figures just now.
     init(
         _ domains: [TrustDomain], answered: Set<String>, unproven: [String], quarantined: [String] = [], keysTaken: Int,

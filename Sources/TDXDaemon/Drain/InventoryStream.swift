@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import Synchronization
 internal import Varlink
 
-/// One client's inventory, answer by answer as the client reads them: what is not told yet is with the holders, and no
+/// One client's inventory, answer by answer as the client reads them: what is not sent yet is with the holders, and no
 /// thread waits for the client.
 final class InventoryStream: Sendable {
     private struct Open {
@@ -17,7 +17,7 @@ final class InventoryStream: Sendable {
         /// TDs that are still to come.
         var ids: ArraySlice<String>
         var total: InventoryTotal
-        /// The TD whose ranges are being told.
+        /// The TD whose ranges are being sent.
         var open: Open?
         /// How long holders were waited for that gave no ranges.
         var waitedInVain = Duration.zero
@@ -52,7 +52,7 @@ final class InventoryStream: Sendable {
         call.fail(ControlError.tryAgain(reason: reason).reply(on: .manager))
     }
 
-    /// Gives the next answer, and the one behind it once the client has taken that. Blocks for holders.
+    /// Gives the next answer, and the one after it once the client has taken that. Blocks for holders.
     private func advance(for beneficiary: Beneficiary) {
         guard let answer = state.withLock({ next(&$0) }) else { return }
         if let total = answer.total {

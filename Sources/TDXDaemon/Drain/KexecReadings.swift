@@ -10,7 +10,7 @@ struct KexecReadings: Hashable, Sendable {
     var crashBytes: UInt64?
     /// X86_BUG_TDX_PW_MCE, in the bugs line of /proc/cpuinfo; nil where that cannot be read.
     var hasPartialWriteErratum: Bool?
-    /// The host has the TDX module up, or KVM was told to use it; nil where /sys does not tell.
+    /// The host has the TDX module up, or KVM was set to use it; nil where /sys does not show it.
     var usesTDX: Bool?
     /// Such as 7.2.0.
     var kernelRelease: String?
@@ -37,7 +37,7 @@ struct KexecReadings: Hashable, Sendable {
         let processor = (try? TextFile.read(root + "/proc/cpuinfo")).map { ProcessorInformation(parsing: $0) }
         let hasModule = (try? TextFile.list(root + "/sys/devices/faux/tdx_host")) != nil
         let usesTDX = hasModule || word("/sys/module/kvm_intel/parameters/tdx") == "Y"
-        // What is not there says something only where it would be seen.
+        // What is absent counts only where it would be seen.
         let isVisible = (try? TextFile.list(root + "/sys/module")) != nil
         return Self(
             isImageLoaded: word("/sys/kernel/kexec_loaded").map { $0 != "0" },

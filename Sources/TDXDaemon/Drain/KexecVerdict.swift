@@ -44,7 +44,7 @@ struct KexecVerdict {
         let label = backend.isEmulated ? " (emulated: no page belongs to a TDX module)" : ""
         let unknown =
             inventory.unknown.isEmpty
-            ? "" : "; counted whole, because their holders do not say: " + inventory.unknown.joined(separator: ", ")
+            ? "" : "; counted whole, as their holders do not report it: " + inventory.unknown.joined(separator: ", ")
         return check(
             "pages", "Private memory", hasPrivateMemory ? .fail : .pass,
             "\(inventory.privateBytes) bytes private, \(inventory.convertingBytes) converting" + unknown + label,
@@ -126,7 +126,7 @@ struct KexecVerdict {
         }
     }
 
-    /// What each known way to treat kexec says now.
+    /// The verdict of each known way to treat kexec.
     var answers: [KexecAnswer] {
         let blockers = inventory.blockers(.kexec) + (others?.blockers ?? [])
         let open = blockers.isEmpty ? "nothing of any TD is left" : blockers.joined(separator: ", ")
@@ -135,7 +135,7 @@ struct KexecVerdict {
             KexecAnswer(
                 name: "refuse_while_module_is_up", allows: host.usesTDX.map { !$0 },
                 reason: host.usesTDX.map { $0 ? "the TDX module is up" : "there is no TDX module" }
-                    ?? "/sys does not tell whether the TDX module is up"),
+                    ?? "/sys does not show whether the TDX module is up"),
             KexecAnswer(name: "refuse_while_tds_run", allows: blockers.isEmpty, reason: "the default: " + open),
             KexecAnswer(
                 name: "allow_after_drain", allows: isDrained,

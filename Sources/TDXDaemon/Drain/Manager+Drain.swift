@@ -64,7 +64,7 @@ extension Manager {
         }
         core.withLock { $0.drain = record }
         log.notice(
-            "the host is being emptied, as the former tdxd was told",
+            "the host is being emptied, as the former tdxd was asked",
             metadata: ["purpose": "\(record.purpose.words)", "since": "\(record.since)"])
         workers.submit { [self] in empty(record, deadline: nil) { _ in } }
     }
@@ -107,7 +107,7 @@ extension Manager {
         let (record, flaw, backend) = core.withLock { ($0.drain, $0.drainFlaw, Self.expectedBackend($0)) }
         let inventory = inventory()
         var blockers = record.map { inventory.blockers($0.purpose) } ?? []
-        // Before a reboot or a repair the service manager ends other programs' VMs; a kexec leaves their memory behind.
+        // Before a reboot or a repair the service manager ends other programs' VMs; a kexec leaves their memory as it is.
         if record?.purpose == .kexec { blockers += otherVMs()?.blockers ?? [] }
         if let flaw {
             blockers.append(

@@ -54,7 +54,7 @@ extension Manager {
                     figures.privateBytes, figures.convertingBytes, because: silence.map { "no ranges: \($0)" },
                     fallbackBackend: backend))
         } catch {
-            let why = "its holder does not say how much is private (\(Self.reason(error)))"
+            let why = "its holder does not report how much is private (\(Self.reason(error)))"
             return Inventoried(domain: domain.countedWhole(because: why, fallbackBackend: backend))
         }
     }
@@ -81,7 +81,7 @@ extension Registry.Domain {
             sequence: ranges?.sequence, ranges: ranges?.count)
     }
 
-    /// As the inventory has a TD of which nobody can tell how much is private: whatever is not known to be shared may be.
+    /// As the inventory has a TD of which it is not known how much is private: whatever is not known to be shared may be.
     fileprivate func countedWhole(because silence: String? = nil, fallbackBackend: Backend) -> InventoryDomain {
         let why =
             switch state {

@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import MemoryUnits
 
 /// The private ranges of one TD at one moment, in a sealed file that its holder wrote. They are checked before anything is
-/// told of them, and then read in pieces, so that they take no memory of tdxd's.
+/// sent with them, and then read in pieces, so that they take no memory of tdxd's.
 final class PrivateRangeFile: Sendable {
     /// Bytes that are read at once: about what one answer takes where every other page is private.
     private static let piece = 1 << 13
@@ -49,7 +49,7 @@ final class PrivateRangeFile: Sendable {
 
         fileprivate init(_ file: SealedFile) { self.file = file }
 
-        /// The next range; nil behind the last.
+        /// The next range; nil after the last.
         /// - Throws: bytes that are no ranges, or that the file is closed.
         mutating func next() throws(PrivateRangeFlaw) -> MemoryRun? {
             if let run = try decoder.next(bytes, &position) { return run }

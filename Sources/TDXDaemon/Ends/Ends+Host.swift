@@ -65,7 +65,7 @@ extension Ends {
                     TeardownPhase(
                         name: .quarantine, milliseconds: 0,
                         detail: end.holderIsGone
-                            ? "nobody has the memory any more: the kernel has it back"
+                            ? "no process has the memory any more: the kernel has it back"
                             : "the holder keeps the memory; tdxd could not get duplicates"))
                 Self.noteNoDuplicates(&work, id)
             }
@@ -76,7 +76,7 @@ extension Ends {
             work.report.phases.append(
                 TeardownPhase(
                     name: .quarantine, milliseconds: 0, bytes: work.report.residentBytes ?? 0,
-                    detail: "tdxd keeps its duplicates open, so that nobody gets the memory"))
+                    detail: "tdxd keeps its duplicates open, so that the memory is not given on"))
         }
     }
 
@@ -267,7 +267,7 @@ extension Ends {
         log.critical("a TD has ended and not all is proven", metadata: metadata)
     }
 
-    /// What the host says of its memory at this moment: for people, no proof, since others use the host, too.
+    /// The host's memory at this moment: for people, no proof, since others use the host, too.
     private func memoryNow(_ report: EndReport) -> String? {
         guard let now = (try? MemoryInformation.ofHost())?.available.rawValue else { return nil }
         guard let before = report.availableBefore?.rawValue else { return "MemAvailable is \(now) bytes" }

@@ -34,7 +34,7 @@ struct TeardownEvidence: Hashable, Sendable {
     /// What is still charged to the TD's own control group; nil where memory is not accounted by TD.
     var heldMemory: HeldMemory?
     /// The misc controller's charge for the TD's key id.
-    var keyCharge = KeyCharge.unavailable("nobody has looked")
+    var keyCharge = KeyCharge.unavailable("not looked at")
 
     /// What became of the VM object.
     enum Machine: Hashable, Sendable {
@@ -51,10 +51,10 @@ struct TeardownEvidence: Hashable, Sendable {
         /// It may have ended before this process listened: whether it did follows from no process holding its files.
         case perhapsEndedUnheard
 
-        /// What debugfs, which names a VM “THREAD-DESCRIPTOR” after the thread that created it, says of the VMs of some
+        /// What debugfs, which names a VM “THREAD-DESCRIPTOR” after the thread that created it, shows of the VMs of some
         /// threads.
         ///
-        /// - Returns: nil when no thread is known: then any name could be the VM's, and its absence says nothing.
+        /// - Returns: nil when no thread is known: then any name could be the VM's, and its absence proves nothing.
         static func inDebugFS(_ names: [String], at directory: String, creators: Set<Int32>) -> Self? {
             guard !creators.isEmpty else { return nil }
             let prefixes = creators.map { "\($0)-" }
@@ -64,7 +64,7 @@ struct TeardownEvidence: Hashable, Sendable {
             return .listedInDebugFS("\(directory)/\(left)")
         }
 
-        /// What follows where neither an announcement nor debugfs tells the end.
+        /// What follows where neither an announcement nor debugfs shows the end.
         ///
         /// - Parameters:
         ///   - creators: the threads that created VMs in the holder; empty when no announcement ever came through.
@@ -103,7 +103,7 @@ enum TeardownProofs {
     /// Whether nothing of the TD is left that could still change: then its key id is free, and its directory goes.
     ///
     /// - Parameter residencyIsKnown: it was measured. Where it was not, because tdxd had no duplicates, it never will be;
-    ///   the certificate says so, and that the VM is gone is what frees the key id.
+    ///   the certificate has that, and that the VM is gone is what frees the key id.
     static func isOver(_ proofs: [TeardownProof], residencyIsKnown: Bool) -> Bool {
         proofs.allSatisfy { $0.holds || ($0.name == residencyZero && !residencyIsKnown) }
     }

@@ -43,7 +43,7 @@ struct HolderGroups: Sendable {
     /// Removes a TD's group once its holder has ended.
     func remove(_ name: String) {
         do throws(LinuxError) { try group.remove(Self.prefix + name) } catch {
-            log.warning("a control group stays behind", metadata: ["td": "\(name)", "reason": "\(error)"])
+            log.warning("a control group was not removed", metadata: ["td": "\(name)", "reason": "\(error)"])
         }
     }
 

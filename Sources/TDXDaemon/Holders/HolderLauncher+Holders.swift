@@ -13,14 +13,14 @@ extension HolderLauncher {
     /// How a short-lived child ended.
     struct Result: Sendable {
         var output: [UInt8]
-        /// Nil where the launcher did not live to tell.
+        /// Nil where the launcher did not live to report it.
         var exit: ProcessExit?
 
         /// For people.
         var ending: String { exit.map { "\($0)" } ?? "ended in an unknown way" }
     }
 
-    /// Most that a child may say.
+    /// Most that a child may write.
     static let outputLimit = 4 << 20
 
     /// Runs `tdx-holder` for a moment and reads what it prints.
@@ -36,7 +36,7 @@ extension HolderLauncher {
         let reading = OwnedDescriptor(taking: ends[0])
         let writing = OwnedDescriptor(taking: ends[1])
         let child = try launch(order, output: writing.rawValue, within: limit)
-        // The child has its own; ours would keep the pipe open behind its end.
+        // The child has its own; ours would keep the pipe open after its end.
         _ = consume writing
         do throws(LinuxError) {
             let output = try Self.readAll(reading, until: deadline, onLine: onLine)
@@ -70,7 +70,7 @@ extension HolderLauncher {
             if count == 0 { return output }
             output.append(contentsOf: chunk[..<count])
             guard output.count <= outputLimit else {
-                throw LinuxError("read", .fileTooLarge, detail: "the child says more than \(outputLimit) bytes")
+                throw LinuxError("read", .fileTooLarge, detail: "the child wrote more than \(outputLimit) bytes")
             }
             while let end = output[lineStart...].firstIndex(of: UInt8(ascii: "\n")) {
                 onLine(output[lineStart..<end])

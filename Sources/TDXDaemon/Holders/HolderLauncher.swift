@@ -5,17 +5,17 @@ internal import SystemPackage
 
 /// tdxd's end of the launcher of holders: tdxd starts no program itself once it is locked in, it asks the launcher to.
 ///
-/// From any thread. A thread of its own reads what the launcher says.
+/// From any thread. A thread of its own reads the launcher's answers.
 final class HolderLauncher: Sendable {
     /// Why nothing was started.
     enum Failure: Error, Hashable, Sendable, CustomStringConvertible {
         /// Nothing will be any more: this tdxd cannot start another launcher.
         case ended
-        /// It did not answer in that time. What it may have started nevertheless is killed when it says so.
+        /// It did not answer in that time. What it may have started nevertheless is killed when it reports it.
         case silent(Duration)
         /// The launcher refused, or a system call here failed.
         case refused(LinuxError)
-        /// It says what makes no sense.
+        /// It sent a malformed message.
         case senseless(LaunchFlaw)
 
         var description: String {
@@ -29,7 +29,7 @@ final class HolderLauncher: Sendable {
     }
 
     private let wire: LauncherWire
-    /// Nil where somebody else tends the launcher.
+    /// Nil where the launcher is supervised elsewhere.
     private let process: Child?
 
     private final class Child: Sendable {
@@ -58,7 +58,7 @@ final class HolderLauncher: Sendable {
         self.init(pair.takeFirst(), child)
     }
 
-    /// - Parameter socket: connected to a launcher that somebody else tends.
+    /// - Parameter socket: connected to a launcher that is supervised elsewhere.
     convenience init(socket: consuming OwnedDescriptor) { self.init(socket, nil) }
 
     private init(_ socket: consuming OwnedDescriptor, _ process: Child?) {
@@ -78,7 +78,7 @@ final class HolderLauncher: Sendable {
         return try wire.ready(within: limit)
     }
 
-    /// The launcher's number; nil where somebody else tends it.
+    /// The launcher's number; nil where it is supervised elsewhere.
     var pid: Int32? { process?.handle.pid }
 
     /// Becomes readable when the launcher has ended.

@@ -6,7 +6,7 @@ internal import Terms
 internal import Varlink
 
 /// Calls of io.tdxd.Holder on one holder. Each call has a connection to itself, so that a long one does not make others
-/// wait; one that is over leaves it to the next. All of them block, up to their time-outs. What an answer says is checked
+/// wait; one that is over leaves it to the next. All of them block, up to their time-outs. What an answer contains is checked
 /// against what the TD can have.
 struct HolderLink: Sendable {
     /// Where connections come from.
@@ -77,7 +77,7 @@ struct HolderLink: Sendable {
         }
     }
 
-    /// Who serves the socket; nil when nobody does.
+    /// The server of the socket; nil when there is none.
     func servingProcess() -> Int32? {
         guard case .path(let socket) = source,
             let client = try? VarlinkClient.connect(socket, timeout: .seconds(2)), let peer = try? client.peer()
@@ -175,7 +175,7 @@ struct HolderLink: Sendable {
         ).reply
     }
 
-    /// As `convert`, of so little that no progress is told; the event loop waits for the answer. On the loop's thread.
+    /// As `convert`, of so little that no progress is reported; the event loop waits for the answer. On the loop's thread.
     /// - Parameter then: called once on the loop, unless this returned false.
     /// - Returns: false where no connection is at hand: nothing was asked, and a thread that may wait has to do it.
     func convert(
@@ -269,7 +269,7 @@ struct HolderLink: Sendable {
     /// - Parameters:
     ///   - descriptor: goes with the call.
     ///   - silence: how long nothing may be heard.
-    ///   - isWanted: asked before each further reply; without it the connection is closed, which tells the holder.
+    ///   - isWanted: asked before each further reply; without it the connection is closed, which the holder sees.
     private func following<Method: ControlMethod>(
         _: Method.Type, _ parameters: Method.Parameters, descriptor: RetainedDescriptor? = nil, silence: Duration,
         while isWanted: () -> Bool = { true }, step: (Method.Reply) -> Void

@@ -1,17 +1,17 @@
 internal import LinuxSystem
 internal import Synchronization
 
-/// The process of one holder, held by pidfd: its number cannot come to mean another one. It is nobody's child here: it was started by
+/// The process of one holder, held by pidfd: its number cannot come to mean another one. It is not a child of this process: it was started by
 /// the launcher, or found.
 final class HolderProcess: Sendable {
     let pid: Int32
     private let handle: ProcessHandle
     /// Nil for one that was found.
     private let exit: HolderExit?
-    /// Somebody else's, which has attached its TD: tdxd sends it no signal.
+    /// Another program's, which has attached its TD: tdxd sends it no signal.
     let isAttached: Bool
 
-    /// - Parameter exit: what the launcher tells; nil for a process that was found.
+    /// - Parameter exit: what the launcher reports; nil for a process that was found.
     init(_ handle: consuming ProcessHandle, exit: HolderExit? = nil, isAttached: Bool = false) {
         pid = handle.pid
         self.handle = handle
@@ -25,10 +25,10 @@ final class HolderProcess: Sendable {
     /// Becomes readable when the process has ended.
     var pidfd: Int32 { handle.descriptor.rawValue }
 
-    /// How long the launcher may take to say how a process ended that has.
+    /// How long the launcher may take to report how a process ended.
     static let patience = Duration.seconds(2)
 
-    /// How it ended, in words; nil while it runs. Of a process that the launcher has started and whose end it has not told yet, this
+    /// How it ended, in words; nil while it runs. Of a process that the launcher has started and whose end it has not reported yet, this
     /// waits for that, at most `patience` in all.
     func exitIfEnded() -> String? {
         guard (try? handle.hasEnded()) == true else { return nil }
@@ -58,7 +58,7 @@ final class HolderProcess: Sendable {
         return exitIfEnded()
     }
 
-    /// The exit status of one that has ended; nil where nobody knows it.
+    /// The exit status of one that has ended; nil where it is not known.
     func status() -> ProcessExit? { exit?.wait(Self.patience) }
 
     /// SIGTERM. Nothing happens when it has ended, or is attached.
@@ -68,13 +68,13 @@ final class HolderProcess: Sendable {
     func kill() { if !isAttached { try? handle.send(.kill) } }
 }
 
-/// How a process ended that the launcher has started, as the launcher tells it.
+/// How a process ended that the launcher has started, as the launcher reports it.
 final class HolderExit: Sendable {
     enum Known: Hashable, Sendable {
-        /// It runs, or the launcher has not said yet.
+        /// It runs, or the launcher has not reported yet.
         case awaited
         case told(ProcessExit)
-        /// Nobody will say any more.
+        /// It will not be reported any more.
         case lost
     }
 
@@ -86,8 +86,8 @@ final class HolderExit: Sendable {
 
     func lose() { state.update { if $0 == .awaited { $0 = .lost } } }
 
-    /// Waits until it is told. Who has waited in vain does not wait again, nor does anybody else.
-    /// - Returns: nil when nobody will tell, or has not in that time.
+    /// Waits until it is reported. After one wait in vain there is no other.
+    /// - Returns: nil when it will not be reported, or was not in that time.
     func wait(_ limit: Duration) -> ProcessExit? {
         let known = state.wait(milliseconds: Int(limit.wholeMilliseconds)) { $0 == .awaited ? nil : $0 }
         guard let known else {

@@ -14,7 +14,7 @@ final class LauncherWire: Sendable {
 
     private struct State {
         var lastNumber: UInt64 = 0
-        /// Key: the request's number. What nobody waits for any more is not here.
+        /// Key: the request's number. What is not waited for any more is not here.
         var answers: [UInt64: Answer] = [:]
         /// Key as above: what was started and has not ended.
         var running: [UInt64: HolderExit] = [:]
@@ -76,7 +76,7 @@ final class LauncherWire: Sendable {
         case .awaited: throw .ended
         case nil: break
         }
-        // It may have come in this moment; if it comes later, nobody waits for it.
+        // It may have come in this moment; if it comes later, it is not waited for.
         switch state.update(waking: .nobody, { $0.answers.removeValue(forKey: number) }) {
         case .started(let process): return process
         case .refused(let error): throw .refused(error)
@@ -106,7 +106,7 @@ final class LauncherWire: Sendable {
 
     // MARK: Listening
 
-    /// Takes what the launcher says until the socket ends.
+    /// Takes the launcher's answers until the socket ends.
     func listen() {
         while !hasEnded {
             do throws(LinuxError) {
@@ -118,7 +118,7 @@ final class LauncherWire: Sendable {
                 }
             } catch {
                 guard error.errno == .messageTooLong else { return markEnded() }
-                // An answer came and its pidfd found no room. Whose it was is not known; the holder ends when nobody calls it.
+                // An answer came and its pidfd found no room. Whose it was is not known; the holder ends without a call.
                 failAll(LinuxError("recvmsg", .tooManyOpenFiles, detail: "a holder's pidfd"))
             }
         }
@@ -147,7 +147,7 @@ final class LauncherWire: Sendable {
         }
     }
 
-    /// - Returns: false when nobody waits for it.
+    /// - Returns: false when it is not waited for.
     @discardableResult
     private func settle(_ number: UInt64, _ answer: Answer) -> Bool {
         state.update { state in

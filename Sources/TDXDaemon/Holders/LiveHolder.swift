@@ -9,7 +9,7 @@ final class LiveHolder: Sendable {
         var backing: Backing?
         var pages: FigureReader?
         var silentUntil: MonotonicInstant?
-        /// Files of ranges that somebody reads, until they are closed; nil when none may be read any more.
+        /// Files of ranges that are being read, until they are closed; nil when none may be read any more.
         var rangeFiles: [WeakFile]? = []
     }
 
@@ -70,7 +70,7 @@ final class LiveHolder: Sendable {
         }
     }
 
-    /// Nobody reads ranges of the TD any more. Their files are memory that is charged to it, whose end would wait for the
+    /// Ranges of the TD are not read any more. Their files are memory that is charged to it, whose end would wait for the
     /// slowest reader otherwise.
     func closeRanges() {
         let files = state.withLock { state in
@@ -101,7 +101,7 @@ final class LiveHolder: Sendable {
 }
 
 extension TrustDomain {
-    /// What a holder says of its TD, as clients see it.
+    /// A holder's report of its TD, as clients see it.
     init(_ description: HolderInterface.Description, record: DomainRecord) {
         let state: TrustDomainState =
             switch description.state {

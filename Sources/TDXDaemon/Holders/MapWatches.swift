@@ -44,10 +44,10 @@ final class MapWatches: @unchecked Sendable {
 
     init(_ loop: EventLoop) { self.loop = loop }
 
-    /// Waits for a change behind `since`. On the loop.
+    /// Waits for a change after `since`. On the loop.
     ///
     /// - Parameters:
-    ///   - silence: what the holder may take to answer once it has something to tell.
+    ///   - silence: what the holder may take to answer once something has changed.
     ///   - then: called once on the loop, unless the client leaves before.
     func wait(
         on holder: LiveHolder, since: ChangeNumber, until deadline: MonotonicInstant, silence: Duration,

@@ -26,7 +26,7 @@ struct KeyLedger: Sendable {
     /// Servers with TDX offer 15 to 63; 16 makes exhaustion easy to see.
     static let defaultCapacity = 16
 
-    /// How many key ids the pool has; nil where nobody tells. The kernel refuses then what its own pool has not.
+    /// How many key ids the pool has; nil where it is not known. The kernel refuses then what its own pool has not.
     private(set) var capacity: Int?
     let first: KeyID
     /// Key: a key id that is not free. May hold ids outside the pool: those of adopted TDs from before a smaller pool
@@ -43,7 +43,7 @@ struct KeyLedger: Sendable {
     /// Key ids that are not free, whatever for.
     var taken: Int { holdings.count }
 
-    /// The pool turns out to be the kernel's, which does not tell how large it is.
+    /// The pool turns out to be the kernel's, which does not show how large it is.
     mutating func forgetCapacity() { capacity = nil }
 
     /// The lowest free key id.

@@ -79,7 +79,7 @@ extension Manager {
         }
     }
 
-    /// What each living TD holds now: as its control group tells, or else its holder, who counts. Blocks for at most
+    /// What each living TD holds now: by its control group, or else by its holder, who counts. Blocks for at most
     /// `listPatience` and a little; then what was known before has to do.
     private func holdings() -> [String: Holding] {
         var holdings: [String: Holding] = [:]

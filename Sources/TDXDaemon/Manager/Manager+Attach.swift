@@ -8,7 +8,7 @@ internal import SystemPackage
 internal import Terms
 internal import Varlink
 
-/// Holders that tdxd has not started: a process that owns a TD's VM itself attaches it. What it says is a claim; what is proven is
+/// Holders that tdxd has not started: a process that owns a TD's VM itself attaches it. What it reports is a claim; what is proven is
 /// read from the host.
 extension Manager {
     /// How long a process may take to answer the first calls on its connections.

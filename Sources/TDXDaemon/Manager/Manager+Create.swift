@@ -33,7 +33,7 @@ extension Manager {
     /// - Parameters:
     ///   - image: the firmware, where the client has opened it; otherwise tdxd opens what the request names.
     ///   - uid: the client's, who becomes the TD's owner.
-    ///   - isLeft: nobody waits for the TD any more; asked now and then.
+    ///   - isLeft: the client no longer waits for the TD; asked now and then.
     /// - Throws: a refusal; nothing of the TD is left then.
     func create(
         _ request: CreateRequest, image: RetainedDescriptor? = nil, for uid: UInt32, isLeft: () -> Bool = { false },
@@ -77,7 +77,7 @@ extension Manager {
         }
         do throws(ControlError) {
             return try build(record, request, firmware, on: holder, configuration: settings) { step in
-                // Memory that nobody waits for any more is not worth its time, and goes with its process; a quick build ends
+                // Memory that no client waits for any more is not worth its time, and goes with its process; a quick build ends
                 // by itself.
                 if request.preallocate == true || request.prefault == true, isLeft() { holder.process?.kill() }
                 progress(step)
@@ -229,7 +229,7 @@ extension Manager {
             DomainRecord.BackingIdentity(device: $0.identity.device, inode: $0.identity.inode)
         }
         let creators = Set(record.vmCreators + events.creators(in: description.pid))
-        // One creation that was seen tells that events reach us; any of the threads may have made the other VMs.
+        // One creation that was seen shows that events reach us; any of the threads may have made the other VMs.
         record.vmCreators =
             creators.isEmpty
             ? [] : creators.union(procReader.perform { VMEventLog.threads(of: description.pid) }).sorted()

@@ -50,7 +50,7 @@ extension Manager {
             let left = deadline - .now
             guard left > .zero else { return domain.report(fallbackBackend: backend) }
             let told = report(domain, holder, backend, timeout: min(left, Self.lookPatience))
-            // A remark beside the figures says that they are old.
+            // A remark beside the figures marks them as old.
             if told.state == .runnable, told.reason == nil { answered.insert(told.id) }
             return told
         }
@@ -146,7 +146,7 @@ extension Manager {
     }
 
     /// - Parameters:
-    ///   - isLeft: nobody wants the rest of a long one any more; asked now and then.
+    ///   - isLeft: the client no longer wants the rest of a long one; asked now and then.
     ///   - progress: called now and then, of a long one.
     func convert(
         _ request: ManagerInterface.Convert.Parameters, as principal: Principal = .admin,
@@ -219,7 +219,7 @@ extension Manager {
         let found = try holder.link.call(HolderInterface.Verify.self, .init(reclaim: reclaim), within: timeout)
         if found.wastedBytes > 0 {
             log.notice(
-                reclaim ? "freed memory that was paid for twice" : "memory is paid for twice",
+                reclaim ? "freed double-resident memory" : "memory is double-resident",
                 metadata: [
                     "td": "\(name)", "bytes": "\(found.wastedBytes)", "ranges": "\(found.ranges.count)",
                 ])

@@ -5,7 +5,7 @@ internal import ServiceSupport
 internal import Synchronization
 
 extension Manager {
-    /// Removes certificates that have become too old: nobody may write one for a long time. On a worker.
+    /// Removes certificates that have become too old: none may be written for a long time. On a worker.
     func pruneCertificates() {
         lookers.submit { [self] in
             let count = store.prune(keeping: listedCertificates)

@@ -32,7 +32,7 @@ final class Manager: Sendable {
             self.configuration = configuration
         }
 
-        /// The host offers that. Where key ids are the kernel's, the number of emulated ones says nothing about them.
+        /// The host offers that. Where key ids are the kernel's, the number of emulated ones does not apply to them.
         mutating func found(_ backend: Backend) {
             self.backend = backend
             if backend == .tdx, Manager.hostKeyCapacity == nil { ledger.forgetCapacity() }
@@ -62,7 +62,7 @@ final class Manager: Sendable {
     let forwarded = Atomic(0)
     /// For calls that only look.
     let lookers = WorkerPool(name: "look", limit: 16)
-    /// For whole maps, and for what has changed of them: each may be tens of megabytes while it is read and told. Waiting for a
+    /// For whole maps, and for what has changed of them: each may be tens of megabytes while it is read and sent. Waiting for a
     /// change takes no thread.
     let maps = WorkerPool(name: "map", limit: 4)
     /// Calls that wait for a change of a map.
@@ -102,7 +102,7 @@ final class Manager: Sendable {
         core = Mutex(Core(ledger: KeyLedger(capacity: capacity), configuration: configuration))
     }
 
-    /// What the misc controller says a host with TDX has; nil on others, and where the root group's cgroup.subtree_control
+    /// The misc controller's capacity of a host with TDX; nil on others, and where the root group's cgroup.subtree_control
     /// has no “misc”.
     static var hostKeyCapacity: Int? {
         guard let tdx = try? MiscResource.capacities().first(where: { $0.name == "tdx" }), tdx.amount > 0 else {
@@ -136,7 +136,7 @@ final class Manager: Sendable {
         workers.count + creators.count + ends.underWay + forwarded.load(ordering: .relaxed) + (lines.isUnderWay ? 1 : 0)
     }
 
-    /// What a TD that is being built is reported with before its holder has said.
+    /// What a TD that is being built is reported with before its holder has reported.
     static func expectedBackend(_ core: Core) -> Backend {
         if let backend = core.backend { return backend }
         return Backend(rawValue: core.configuration.backends.backend.rawValue) ?? .memfd

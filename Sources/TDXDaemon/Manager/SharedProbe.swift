@@ -37,7 +37,7 @@ final class SharedProbe: Sendable {
             let answer = run()
             let waiting = state.withLock { state in
                 state.isRunning = false
-                // A failure is told to those that asked, and tried again for the next.
+                // A failure is returned to those that asked, and tried again for the next.
                 if case .success(let report) = answer { state.last = (report, .now) }
                 defer { state.waiting = [] }
                 return state.waiting

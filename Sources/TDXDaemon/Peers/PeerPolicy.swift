@@ -88,7 +88,7 @@ struct PeerPolicy: Hashable, Sendable {
         return othersMayObserve || observers.include(uid: uid, groups: groups) ? .observe : .none
     }
 
-    /// - Throws: `ControlError.notPermitted` that says what would be needed.
+    /// - Throws: `ControlError.notPermitted` with what would be needed.
     func check(
         _ method: String, needs needed: Role, uid: UInt32, groups: [UInt32]
     ) throws(ControlError) -> Caller {
@@ -120,6 +120,6 @@ extension PeerPolicy {
             observers: members(access.observeUsers, access.observeGroup), othersMayObserve: access.others == .read)
     }
 
-    /// Names that let nobody in because this host does not know them.
+    /// Names that admit no client because this host does not know them.
     var unknownNames: [String] { admins.unknown + operators.unknown + observers.unknown }
 }

@@ -29,7 +29,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
     var holderPID: Int32?
     /// Whose process the holder is; nil, in a record from before there were others, for tdxd's own.
     var kind: HolderKind?
-    /// When the process of an attached TD was started, in clock ticks since boot: with its number it is no other process.
+    /// When the process of an attached TD was started, in clock ticks since boot: with its number it identifies the process.
     var holderStart: UInt64?
     /// The threads that were seen to create a VM, as KVM names them when it is destroyed.
     var vmCreators: [Int32] = []
@@ -41,7 +41,7 @@ struct DomainRecord: Codable, Hashable, Sendable {
     /// host ends it, and takes this record away.
     var quarantine: String?
 
-    /// Why the record that was here could not be read; this one has what the holder said. The TD is listed as quarantined until
+    /// Why the record that was here could not be read; this one has what the holder reported. The TD is listed as quarantined until
     /// it is stopped.
     var unreadable: String?
 

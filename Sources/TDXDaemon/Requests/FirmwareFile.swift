@@ -85,7 +85,7 @@ enum FirmwareFile {
         if let reason { throw .firmwareRejected(path: path, reason: reason) }
     }
 
-    /// - Throws: `firmwareRejected` where the kernel does not tell.
+    /// - Throws: `firmwareRejected` where the kernel does not show it.
     static func size(of image: RetainedDescriptor, path: String) throws(ControlError) -> ByteCount {
         do throws(LinuxError) { return try image.descriptor.status().size } catch {
             throw .firmwareRejected(path: path, reason: "\(error)")
@@ -97,7 +97,7 @@ enum FirmwareFile {
     ) throws(LinuxError) -> String? {
         guard !places.isAnywhere else { return nil }
         let text = try TextFile.linkTarget("/proc/self/fd/\(file.rawValue)")
-        // The client holds the file already: where it lies is no secret to it.
+        // The client holds the file already: it may know where it lies.
         let found: FileIdentity?
         do throws(LinuxError) { found = try places.find(text, for: nil)?.status().identity } catch { found = nil }
         return found == status.identity ? nil : places.misplacement

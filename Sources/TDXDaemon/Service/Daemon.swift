@@ -8,7 +8,7 @@ internal import Synchronization
 internal import SystemPackage
 internal import Varlink
 
-/// The process `tdxd` from its start to its end: one event loop with the manager behind it.
+/// The process `tdxd` from its start to its end: one event loop with the manager.
 ///
 /// Everything here runs on the thread that calls `run`, which becomes the loop's.
 public final class Daemon {
@@ -36,7 +36,7 @@ public final class Daemon {
         }
     }
 
-    /// Runs the daemon until it is told to stop.
+    /// Runs the daemon until it is asked to stop.
     /// - Throws: when it cannot start; nothing has been changed then, apart from directories that were made. Or when it had to end,
     ///   having done so in order.
     public static func run(_ options: DaemonOptions) throws(StartFailure) {
@@ -169,7 +169,7 @@ public final class Daemon {
         return limits
     }
 
-    /// What a client is told that broke the protocol, or that there are too many of.
+    /// What a client gets that broke the protocol, or that there are too many of.
     private static let refuse: @Sendable (VarlinkServer.Refusal) -> VarlinkErrorReply = { refusal in
         switch refusal {
         case .violation(let violation):
@@ -266,7 +266,7 @@ public final class Daemon {
         do throws(LinuxError) { try server.listen(on: socket) } catch { throw StartFailure("\(error)") }
     }
 
-    /// Which backend the host offers, before anybody asks.
+    /// Which backend the host offers, before the first request.
     private func probe() {
         manager.check { [log] answer in
             switch answer {
@@ -279,7 +279,7 @@ public final class Daemon {
         }
     }
 
-    /// KVM's announcements of VMs that come and go. Without them certificates say how else the end is known.
+    /// KVM's announcements of VMs that come and go. Without them certificates show how else the end is known.
     private func watchKernelEvents() {
         do throws(LinuxError) {
             let source = KernelEventBox(try KernelEventSource())
@@ -342,7 +342,7 @@ public final class Daemon {
         tell(.ready)
     }
 
-    /// The fence stays as it is, and so does what the launcher was told: directories that they would have to know take a restart.
+    /// The fence stays as it is, and so do the launcher's settings: directories that they would have to know take a restart.
     private func fenced(_ configuration: TDXDConfiguration) -> TDXDConfiguration {
         let old = manager.configuration
         var result = configuration
@@ -364,7 +364,7 @@ public final class Daemon {
         }
     }
 
-    /// A name that this host does not know lets nobody in, and that is easily overlooked.
+    /// A name that this host does not know admits no client, and that is easily overlooked.
     private func tellUnknownNames() {
         let unknown = PeerPolicy(manager.configuration.access, ownUID: manager.ownUID).unknownNames
         guard !unknown.isEmpty else { return }
@@ -420,7 +420,7 @@ public final class Daemon {
     private func tell(_ messages: ServiceNotifier.Message...) {
         for message in messages {
             do throws(LinuxError) { try notifier.send(message) } catch {
-                log.warning("the service manager cannot be told", metadata: ["reason": "\(error)"])
+                log.warning("sd_notify failed", metadata: ["reason": "\(error)"])
             }
         }
     }
@@ -447,7 +447,7 @@ private final class KernelEventBox {
                 manager.note(vm, process: vm.kind == .created ? VMEventLog.process(of: vm.creatorPID) : nil)
             } catch {
                 manager.noteLostAnnouncements()
-                // ENOBUFS comes once; the events behind it are still there.
+                // ENOBUFS comes once; the events after it are still there.
                 guard error.errno == .noBufferSpace else { return }
             }
         }

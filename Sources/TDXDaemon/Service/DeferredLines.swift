@@ -11,7 +11,7 @@ final class DeferredLines: Sendable {
 
     private struct State {
         var lines: [Line] = []
-        /// Somebody will come for the lines, or writes some.
+        /// A thread will come for the lines, or writes some.
         var isUnderWay = false
     }
 

@@ -31,7 +31,7 @@ struct Places: Hashable, Sendable {
         for (name, path) in [
             ("socket", socket), ("runtime directory", runtimeDirectory), ("state directory", stateDirectory),
         ] where !path.hasPrefix("/") {
-            return "the \(name) “\(path)” is no absolute path"
+            return "the \(name) “\(path)” is not an absolute path"
         }
         let limit = UnixSocket.maximumPathLength - Self.longestSocketSuffix
         guard runtimeDirectory.utf8.count <= limit else {
@@ -79,7 +79,7 @@ struct RuntimeLock: ~Copyable {
         guard number >= 0 else { throw .failed(LinuxError("open", Errno(rawValue: errno), detail: path)) }
         let file = OwnedDescriptor(taking: number)
         // A child that a killed tdxd was about to start has its descriptors for a moment longer, until it becomes another
-        // program: that is no other tdxd.
+        // program: that is not another tdxd.
         let deadline = MonotonicInstant.now + patience
         while flock(number, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK else { throw .failed(LinuxError("flock", Errno(rawValue: errno), detail: path)) }

@@ -29,7 +29,7 @@ enum Sockets {
         }
     }
 
-    /// Listens at `path`. A socket that nobody answers on is replaced.
+    /// Listens at `path`. A socket without a server is replaced.
     static func own(at path: String, mode: UInt32) throws(StartFailure) -> OwnedDescriptor {
         if let end = path.lastIndex(of: "/"), end != path.startIndex {
             do throws(LinuxError) { try DirectoryTree.make(String(path[..<end]), mode: 0o755) } catch {
@@ -51,7 +51,7 @@ enum Sockets {
     private static func refusal(_ error: LinuxError, _ path: String) -> StartFailure {
         switch error.errno {
         case .addressInUse: StartFailure("another program already serves \(path)")
-        case .fileExists: StartFailure("\(path) exists and is no socket")
+        case .fileExists: StartFailure("\(path) exists and is not a socket")
         default: StartFailure("\(path) cannot be listened on: \(error)")
         }
     }

@@ -176,7 +176,7 @@ struct PoolShares: Hashable, Sendable {
         }
     }
 
-    /// Threads of one user who is no admin: half of what its role has, so that one never has all.
+    /// Threads of one user who is not an admin: half of what its role has, so that one never has all.
     func threadsPerUser(_ role: Role) -> Int {
         role == .admin ? threads(upTo: .admin) : max(1, threads(upTo: role) / 2)
     }

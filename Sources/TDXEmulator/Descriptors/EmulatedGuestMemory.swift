@@ -62,7 +62,7 @@ private final class UntouchableMapping: MappedMemory {
             throw KVMError("mmap", .invalidArgument, detail: "\(range)")
         }
         do throws(LinuxError) {
-            // Behind the end of a file every touch is SIGBUS.
+            // Beyond the end of a file every touch is SIGBUS.
             let file = try MemoryFile(name: "tdxd-untouchable", size: .zero)
             empty = try file.map(length: range.length)
             file.close()

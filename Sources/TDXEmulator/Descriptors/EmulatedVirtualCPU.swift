@@ -84,7 +84,7 @@ public final class EmulatedVirtualCPU: KVMVirtualCPU {
     }
 
     /// Without a guest agent nothing can execute: the answer is `.internalError` with subcode 4 (unexpected exit reason)
-    /// and the status 0x8000FF00FFFF0000, with which Linux says that a SEAMCALL did not happen.
+    /// and the status 0x8000FF00FFFF0000, with which Linux marks a SEAMCALL that did not happen.
     public func run() throws(KVMError) -> VCPUExit {
         try handle.use("KVM_RUN") { () throws(KVMError) in try machine.run(core) }
     }
@@ -102,7 +102,7 @@ public final class EmulatedVirtualCPU: KVMVirtualCPU {
     public func setImmediateExit(_ on: Bool) { core.guestMode.immediateExit.store(on, ordering: .releasing) }
 
     /// An event, such as an interrupt, waits for the guest: a MapGPA longer than 2 MiB is cut short after its current
-    /// piece, and the guest is told to retry from there.
+    /// piece, and the guest's call returns “retry” from there.
     /// It wakes a vCPU that halted.
     public func postEvent() {
         core.hasPendingEvent.store(true, ordering: .releasing)

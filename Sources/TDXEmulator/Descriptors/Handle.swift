@@ -2,7 +2,7 @@ internal import KVM
 internal import SystemPackage
 
 /// The part of a descriptor that every seam object shares: it is open until it is closed once, and calls that are under
-/// way keep what is behind it.
+/// way keep its object.
 final class Handle: @unchecked Sendable {
     private let lock = Lock()
     // Sound: touched inside `lock` only.

@@ -53,7 +53,7 @@ public struct EmulatorConfiguration: Sendable {
     public var idlesWhenFinished: Bool
     /// The processor under the module. KVM_TDX_INIT_VM takes no other signature in CPUID leaf 1 than its own.
     public var processor: ProcessorModel
-    /// What stands for the guests' kernels; nil: KVM_RUN has nothing to execute and says so.
+    /// What stands for the guests' kernels; nil: KVM_RUN has nothing to execute and reports that.
     public var guest: (any GuestAgent)?
 
     public init(

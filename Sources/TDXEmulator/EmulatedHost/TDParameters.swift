@@ -3,7 +3,7 @@ internal import MemoryUnits
 internal import SystemPackage
 internal import TDXModule
 
-/// What KVM_TDX_INIT_VM makes of its argument: its checks behind those of the state, and TD_PARAMS for MNG.INIT.
+/// What KVM_TDX_INIT_VM makes of its argument: its checks after those of the state, and TD_PARAMS for MNG.INIT.
 /// Sources: reference/kvm.md §1.5, reference/tdx-module.md §8.3.
 struct TDParameters {
     static let pageCount = 6
@@ -124,7 +124,7 @@ extension [CPUIDEntry] {
             if range == nil || function > range!.eax { found = entry(basic.eax, index) }
         }
         if let found { return (found.eax, found.ebx, found.ecx, found.edx) }
-        // Topology leaves tell the level and the x2APIC id for levels that do not exist, too.
+        // Topology leaves return the level and the x2APIC id for levels that do not exist, too.
         if function == 0xB || function == 0x1F, let first = entry(function, 1) {
             return (0, 0, index & 0xFF, first.edx)
         }

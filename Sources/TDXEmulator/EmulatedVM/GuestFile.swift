@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import MemoryUnits
 internal import SystemPackage
 
-/// The file behind a guest memory descriptor: the real memory, the frames that its pages have on the emulated host, and
+/// The file of a guest memory descriptor: the real memory, the frames that its pages have on the emulated host, and
 /// the reference on the VM that it holds until its last descriptor and mapping are gone.
 ///
 /// Frames exist per 2 MiB of the file and only while a page in there belongs to the TD: 6 bytes a chunk, in tables of
@@ -59,7 +59,7 @@ final class GuestFile: @unchecked Sendable {
         machine.releaseFile(self)
         lock.withLock {
             released = true
-            // Empty unless the VM is bugged: its pages then stay behind as the module's, unreachable.
+            // Empty unless the VM is bugged: its pages then stay the module's, unreachable.
             for table in windows.values { table.mapping?.unmap() }
             windows = [:]
         }

@@ -1,7 +1,7 @@
 public import MemoryUnits
 public import TDXStatusCodes
 
-/// What the emulated host knows of one TD, for evidence. All of it is emulated: it says what the software module and the
+/// What the emulated host knows of one TD, for evidence. All of it is emulated: it states what the software module and the
 /// emulated kernel did, nothing about TDX hardware.
 public struct EmulatedInspection: Hashable, Sendable {
     /// Every text made from this value should carry it.
@@ -9,7 +9,7 @@ public struct EmulatedInspection: Hashable, Sendable {
 
     /// The key id that INIT_VM gave; nil before.
     public var keyID: KeyID?
-    /// The module's key table says "FREE", "ASSIGNED", "FLUSHED" or "RESERVED" of that key id; nil before INIT_VM.
+    /// That key id's state in the module's key table: "FREE", "ASSIGNED", "FLUSHED" or "RESERVED"; nil before INIT_VM.
     public var keyState: String?
     /// 48 bytes, from the module; nil before FINALIZE_VM.
     public var measurement: [UInt8]?

@@ -79,7 +79,7 @@ struct MirrorTable {
         mappedPageCount = mappedPageCount - PageCount(1)
     }
 
-    /// The first mapped page at or behind `address` and before `end`.
+    /// The first mapped page at or after `address` and before `end`.
     ///
     /// - Complexity: O(gibibytes in use) to find the block, then one word per 64 absent pages of a non-empty table.
     func nextMapped(from address: GuestPhysicalAddress, before end: GuestPhysicalAddress) -> GuestPhysicalAddress? {

@@ -43,7 +43,7 @@ struct SlotTable {
     /// Checks a create, move or change. `file` is the resolved private side of `request`.
     ///
     /// - Parameters:
-    ///   - file: nil when the slot has none, or when what was given is no guest memory of any emulated VM.
+    ///   - file: nil when the slot has none, or when what was given is not guest memory of an emulated VM.
     ///   - isClosed: the private side's descriptor is closed.
     ///   - sharedBit: the GPA bit that makes an address shared; nil before the TD has one.
     func check(
@@ -146,7 +146,7 @@ struct SlotTable {
         }
     }
 
-    /// The file closed: its slots stay, with nothing behind them.
+    /// The file closed: its slots stay, without memory.
     mutating func detach(_ file: GuestFile) {
         for index in order.indices where order[index].file === file {
             order[index].file = nil

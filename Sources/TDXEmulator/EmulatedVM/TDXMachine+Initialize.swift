@@ -6,7 +6,7 @@ internal import TDXModule
 internal import TDXStatusCodes
 
 extension TDXMachine {
-    /// KVM_TDX_INIT_VM: a key id, the control pages, MNG.CREATE … MNG.INIT. A failure behind MNG.CREATE tears down again
+    /// KVM_TDX_INIT_VM: a key id, the control pages, MNG.CREATE … MNG.INIT. A failure after MNG.CREATE tears down again
     /// and leaves the VM uninitialised. Sources: reference/kvm.md §1.5 and §4.2.
     func initialize(_ request: TDXInitialization) throws(KVMError) {
         let command = TDXCommand.initializeVM
@@ -37,7 +37,7 @@ extension TDXMachine {
     private func createDomain(
         _ parameters: TDParameters, keyID: KeyID, name: String
     ) throws(KVMError) -> TrustDomain {
-        // KVM's control pages come before the module's calls: ENOMEM leaves nothing behind.
+        // KVM's control pages come before the module's calls: ENOMEM leaves nothing to undo.
         var pages: [HostPhysicalAddress] = []
         for _ in 0..<1 + TDParameters.pageCount {
             guard let page = host.frames.allocateControlPage() else {
@@ -132,7 +132,7 @@ extension TDXMachine {
             if result.status.isBusy { throw KVMError(name, .resourceBusy, status: result.status) }
             guard result.status.isSuccess else {
                 var refusal = bugOn(name, .mrFinalize, result.status)
-                // One of the two commands whose status user space is told.
+                // One of the two commands whose status reaches user space.
                 refusal.status = result.status
                 throw refusal
             }
@@ -145,9 +145,9 @@ extension TDXMachine {
         }
     }
 
-    /// KVM_TDX_GET_CPUID: every leaf that the module tells, from 0 and from 0x80000000 on, by pairs of MNG.RD; EIO where it does not
-    /// tell the first of a range. A leaf is read without a sub-leaf first, then by sub-leaves until one is not told. The
-    /// guest-physical width, which modules of this version do not tell, is KVM's own knowledge.
+    /// KVM_TDX_GET_CPUID: every leaf that the module reports, from 0 and from 0x80000000 on, by pairs of MNG.RD; EIO where it does not
+    /// report the first of a range. A leaf is read without a sub-leaf first, then by sub-leaves until one is not reported. The
+    /// guest-physical width, which modules of this version do not report, is KVM's own knowledge.
     func cpuid(_ vcpu: VCPUCore) throws(KVMError) -> [CPUIDEntry] {
         let command = TDXCommand.getCPUID
         let name = command.rule.name
@@ -158,7 +158,7 @@ extension TDXMachine {
             for start in [0, 0x8000_0000] as [UInt32] {
                 let place = entries.count
                 guard addCPUID(start, to: &entries) else {
-                    throw KVMError(name, .ioError, detail: "leaf 0x\(String(start, radix: 16)) is not told")
+                    throw KVMError(name, .ioError, detail: "leaf 0x\(String(start, radix: 16)) is not reported")
                 }
                 // A range's last leaf is in EAX of its first.
                 let last = entries[place].eax

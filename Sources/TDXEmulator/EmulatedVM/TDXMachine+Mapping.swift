@@ -9,7 +9,7 @@ extension TDXMachine {
     enum MapResult {
         case mapped
         case alreadyMapped
-        /// Somebody else is at the page or a table above it, or the module was busy: try again.
+        /// Another vCPU maps the page or a table above it, or the module was busy: try again.
         case retry
         case failed(KVMError)
     }
@@ -91,7 +91,7 @@ extension TDXMachine {
 
     /// Reads or writes a page of a file that the process cannot map, on the module's behalf, while the page is the TD's.
     ///
-    /// The module cannot be told of a failure, so it ends the VM: the bytes would not be what the module believes.
+    /// The module cannot learn of a failure, so it ends the VM: the bytes would not be what the module believes.
     func copyPage(
         of file: GuestFile, at offset: ByteCount, _ direction: GuestCopier.Direction,
         _ page: UnsafeMutableRawBufferPointer

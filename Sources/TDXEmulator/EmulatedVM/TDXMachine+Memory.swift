@@ -120,7 +120,7 @@ extension TDXMachine {
         }
     }
 
-    /// The last reference to a file went: slots that it is bound to stay, with nothing behind them.
+    /// The last reference to a file went: slots that it is bound to stay, without memory.
     func releaseFile(_ file: GuestFile) {
         slotsLock.withLock {
             file.invalidateLock.withWriteLock {
@@ -171,7 +171,7 @@ extension TDXMachine {
     /// What a fault on a guest page came to.
     enum FaultResult {
         case mapped, alreadyMapped, retry
-        /// No slot maps the address; it is private or shared as the attribute says.
+        /// No slot maps the address; it is private or shared by its attribute.
         case noSlot
         /// The page's attribute is shared.
         case shared

@@ -126,7 +126,7 @@ extension TDXMachine {
 
     /// VP.FLUSH of each vCPU, VPFLUSHDONE, CACHE.WB on each package, KEY.FREEID; then the key id is free again. False
     /// when the module refuses: the key id and all pages are then kept for good, as Linux does. As there, a vCPU that cannot be
-    /// flushed and a cache that cannot be written back do not end the sequence, and "not flushed" is no bug.
+    /// flushed and a cache that cannot be written back do not end the sequence, and "not flushed" is not a bug.
     @discardableResult
     func releaseKeyID() -> Bool {
         guard let domain, hasKeyID else { return true }
@@ -206,7 +206,7 @@ extension TDXMachine {
     /// VM destruction: the last reference is gone, so no private page can be mapped any more.
     func destroy() {
         for vcpu in vcpus { vcpu.guest?.stop() }
-        // Nobody calls any more; the lock is for who looks at the evidence at this moment.
+        // No call is under way any more; the lock is for a reader of the evidence at this moment.
         mmuLock.withWriteLock {
             guard domain != nil else { return }
             if mirror.mappedPageCount > .zero {

@@ -109,7 +109,7 @@ extension TDXMachine {
 
         guard kvmLock.withLock({ hypercallExits }) & 1 << 12 != 0 else { return refuse(.subfunctionUnsupported) }
         let (end, wraps) = start.addingReportingOverflow(size)
-        // Addresses are legal up to what the vCPU's own CPUID says.
+        // Addresses are legal up to the width in the vCPU's own CPUID.
         let limit = UInt64(1) << min(63, UInt64(TrustDomainCPUID.physicalAddressBits(vcpu.cpuid)))
         guard size != 0, !wraps, start < limit, end <= limit, start & bit == (end - 1) & bit else {
             return refuse(.invalidOperand)
@@ -178,7 +178,7 @@ extension TDXMachine {
         return .tdx(exit)
     }
 
-    /// Sets what the guest finds in R10, and in R11 where the call has something to say there.
+    /// Sets what the guest finds in R10, and in R11 where the call returns a value there.
     private func answer(_ vcpu: VCPUCore, _ status: TDVMCallStatus, r11: UInt64? = nil) -> VCPUExit? {
         vcpu.callRegisters.r10 = status.rawValue
         if let r11 { vcpu.callRegisters.r11 = r11 }

@@ -9,7 +9,7 @@ internal import TDXStatusCodes
 /// One emulated TDX VM: what the kernel keeps in `struct kvm` and `struct kvm_tdx`.
 ///
 /// It lives until its last reference goes, and each of these holds one: the VM descriptor, every vCPU descriptor, every
-/// guest memory file. Then it is torn down as reference/kvm.md §4.2 says.
+/// guest memory file. Then it is torn down as in reference/kvm.md §4.2.
 ///
 /// Locks, outermost first: `kvmLock`, each vCPU's mutex, `slotsLock`, a file's invalidate lock, `mmuLock`, then either
 /// `mapLock` or a vCPU's guest lock.
@@ -121,7 +121,7 @@ final class TDXMachine: @unchecked Sendable {
     func bugOn(_ operation: String, _ text: String, status: TDXStatus? = nil) -> KVMError {
         firstBug.withLock { if bugMet == nil { bugMet = EmulatedBug(text: "\(operation): \(text)", status: status) } }
         markDead()
-        // Its status goes to the kernel's log; user space is told EIO alone.
+        // Its status goes to the kernel's log; user space gets EIO alone.
         return KVMError(operation, .ioError, detail: text)
     }
 

@@ -10,7 +10,7 @@ public struct GuestConversion: Sendable {
         case done
         /// The host refused MapGPA with this GHCI status. The range stays as the steps so far left it.
         case refused(status: UInt64)
-        /// The notification found no guest-physical address behind this one: its range stays as it is, too.
+        /// The notification found no guest-physical address for this one: its range stays as it is, too.
         case untranslatable(GuestVirtualAddress)
         /// A page of the range could not be accepted.
         case notAccepted

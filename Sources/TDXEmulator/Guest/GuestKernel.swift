@@ -58,7 +58,7 @@ public struct GuestKernel: Sendable {
 
     // MARK: Loads and stores
 
-    /// Reads memory, private or shared as the page tables say.
+    /// Reads memory, private or shared by the page tables.
     /// - Throws: `GuestFault.pageFault` at the first page that is not present; `.virtualizationException` at a page that was
     ///   not accepted, when acceptance is eager.
     public func read(_ address: GuestVirtualAddress, count: Int) throws(GuestFault) -> [UInt8] {
@@ -71,7 +71,7 @@ public struct GuestKernel: Sendable {
         try load(address, count: count) { _ in }
     }
 
-    /// Writes memory, private or shared as the page tables say; errors as those of `read`, with the pages before written.
+    /// Writes memory, private or shared by the page tables; errors as those of `read`, with the pages before written.
     public func write(_ address: GuestVirtualAddress, _ bytes: [UInt8]) throws(GuestFault) {
         try eachPage(address, bytes.count) { start, part throws(GuestFault) in
             if try access(start, part.count, writing: Array(bytes[part])) == nil { throw .pageFault(start) }
@@ -122,7 +122,7 @@ public struct GuestKernel: Sendable {
         guard status.isSuccess || status.base == .pageAlreadyAccepted else { throw fault }
     }
 
-    /// MapGPA, again from where it stopped as long as the host says "retry"; the GHCI status at the end.
+    /// MapGPA, again from where it stopped as long as the host answers "retry"; the GHCI status at the end.
     func ask(
         _ range: GuestPhysicalRange, toShared: Bool, count: () -> Void
     ) throws(GuestFault) -> UInt64 {

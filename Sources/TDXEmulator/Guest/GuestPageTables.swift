@@ -27,7 +27,7 @@ public struct TransitionCounts: Hashable, Sendable {
 /// The page tables of a guest's kernel: four levels, shared by all CPUs of one TD, each of which has a TLB of its own.
 ///
 /// All of the guest's memory is mapped in the linear map, where a virtual address is arithmetic; `map(_:)` maps pages once
-/// more in an area like vmalloc's, where only the tables know what is behind an address. Whatever a TLB holds goes on being
+/// more in an area like vmalloc's, where only the tables know the frame of an address. Whatever a TLB holds goes on being
 /// used after the tables changed, until a flush.
 public final class GuestPageTables: @unchecked Sendable {
     /// Guest-physical addresses below this, 64 TiB, are in the linear map.
@@ -77,7 +77,7 @@ public final class GuestPageTables: @unchecked Sendable {
                 write(GuestPageTableEntry(frame, isShared: isShared), at: slot(page, allocating: true)!)
                 aliases[frame.rawValue, default: []].append(page)
             }
-            // A hole behind each mapping: an access beyond it faults.
+            // A hole after each mapping: an access beyond it faults.
             nextMapping = first + UInt64(frames.count) + 1
             return GuestVirtualRange(
                 start: GuestVirtualAddress(first * pageSize), size: ByteCount(UInt64(frames.count) * pageSize))
@@ -117,7 +117,7 @@ public final class GuestPageTables: @unchecked Sendable {
         }
     }
 
-    /// The frame behind a page: arithmetic in the linear map, elsewhere a table walk, which finds nothing where nothing is
+    /// The frame of a page: arithmetic in the linear map, elsewhere a table walk, which finds nothing where nothing is
     /// mapped, or where PRESENT is clear and the walk stops there.
     func frame(ofPage page: UInt64, _ translation: AddressTranslation) -> GuestFrameNumber? {
         if Self.linearPages.contains(page) { return GuestFrameNumber(page - Self.linearPages.lowerBound) }

@@ -216,7 +216,7 @@ public final class GuestProcessor: @unchecked Sendable {
         }
     }
 
-    /// A step of the guest that calls nobody; like any other it may be interrupted before.
+    /// A step of the guest without a call of the module; like any other it may be interrupted before.
     func step(_ body: () -> Void) throws(GuestFault) {
         try inGuest { _, _ in
             body()

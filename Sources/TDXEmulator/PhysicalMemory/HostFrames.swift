@@ -169,7 +169,7 @@ final class HostFrames: @unchecked Sendable {
         }
         let chunk = address.rawValue / Self.chunkSize
         guard let contents = lock.withLock({ unmappedChunks[chunk] }) else {
-            preconditionFailure("nothing is behind the host frame \(address)")
+            preconditionFailure("no memory at the host frame \(address)")
         }
         let inChunk = address.rawValue % Self.chunkSize / pageSize * pageSize
         withUnsafeTemporaryAllocation(byteCount: Int(pageSize), alignment: 64) { page in
@@ -179,7 +179,7 @@ final class HostFrames: @unchecked Sendable {
         }
     }
 
-    /// The byte behind a frame address that is handed out; nil where the process maps nothing there.
+    /// The byte at a frame address that is handed out; nil where the process maps nothing there.
     func pointer(to address: HostPhysicalAddress) -> UnsafeMutableRawPointer? {
         let index = address.rawValue / Self.chunkSize
         guard index < chunkCount else { return nil }
@@ -210,7 +210,7 @@ final class HostFrames: @unchecked Sendable {
         return true
     }
 
-    /// Puts process memory behind a chunk; its pages, the lowest last.
+    /// Backs a chunk with process memory; its pages, the lowest last.
     private func backChunk(_ index: UInt64) -> [HostPhysicalAddress]? {
         let memory = mmap(
             nil, Int(Self.chunkSize), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)

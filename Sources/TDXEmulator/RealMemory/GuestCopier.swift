@@ -7,7 +7,7 @@ internal import SystemPackage
 ///
 /// The vCPU runs a program of a few instructions out of a small slot of shared memory: it turns on PAE paging, so that a
 /// window reaches any guest-physical page, copies 4 KiB between the window and a bounce page, and writes to a port. What
-/// it touches in the window is private or shared as the VM's attributes say, so nobody but the guest sees the bytes.
+/// it touches in the window is private or shared by the VM's attributes, so the bytes stay with the guest.
 final class GuestCopier: @unchecked Sendable {
     /// Which way the bytes go.
     enum Direction {
@@ -57,7 +57,7 @@ final class GuestCopier: @unchecked Sendable {
 
     /// - Parameters:
     ///   - machine: the real VM.
-    ///   - vcpu: a vCPU of it that nobody else uses.
+    ///   - vcpu: a vCPU of it without another user.
     ///   - base: 64 KiB-aligned and below 4 GiB, where nothing of the VM is.
     init(_ machine: any KVMVirtualMachine, vcpu: any KVMVirtualCPU, at base: GuestPhysicalAddress) throws(KVMError) {
         self.machine = machine

@@ -31,7 +31,7 @@ final class RunningMeasurement: @unchecked Sendable {
         if buffer == nil { buffer = .allocate(byteCount: Self.capacity, alignment: 64) }
     }
 
-    /// Adds a record, and room for `extra` bytes behind it that `fill` writes (at most 256).
+    /// Adds a record, and room for `extra` bytes after it that `fill` writes (at most 256).
     @inline(__always)
     func append(_ record: MeasurementRecord, extra: Int = 0, fill: (UnsafeMutableRawBufferPointer) -> Void = { _ in }) {
         guard let buffer else { return }

@@ -24,7 +24,7 @@ enum PageSizeCode {
 /// The physical-address metadata tables of the whole physical space, 16 bytes per 4 KiB, 2 MiB and 1 GiB.
 ///
 /// Locks: hardware takes the 1 GiB and 2 MiB entries shared on the way to a 4 KiB entry. Here a call marks just the
-/// leaf and then looks whether anybody holds an entry above it; whoever wants a large entry exclusively marks it and
+/// leaf and then looks whether a call holds an entry above it; whoever wants a large entry exclusively marks it and
 /// then looks whether any entry below is held. Either sees the other, as both mark before they look, so conflicts are
 /// those of hardware, without every call of every trust domain writing to one word.
 struct PAMT: @unchecked Sendable {
@@ -35,7 +35,7 @@ struct PAMT: @unchecked Sendable {
     /// One word per GiB; not 0 when the block is initialised.
     let blocks: AtomicWords
     let blockCount: UInt64
-    /// An address with any of these bits set is no private operand: alignment, key id, beyond 52 bits.
+    /// An address with any of these bits set is not a private operand: alignment, key id, beyond 52 bits.
     let invalidBits: UInt64
 
     init(platform: PlatformDescription) throws(PlatformError) {
@@ -92,7 +92,7 @@ enum PageLockFailure {
 }
 
 extension TDXModule {
-    /// Locks the 4 KiB entry of an address, or says why not.
+    /// Locks the 4 KiB entry of an address, or returns why not.
     @inline(__always)
     func lockSmall(_ address: UInt64, exclusive: Bool, into page: inout LockedPage?) -> PageLockFailure? {
         let entry = pamt.small + Int(truncatingIfNeeded: (address >> 12) << 1)

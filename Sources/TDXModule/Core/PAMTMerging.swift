@@ -2,7 +2,7 @@ internal import Synchronization
 
 extension TDXModule {
     /// Changes an entry below a large entry that the caller holds exclusively. A walker may have marked it for an
-    /// instant before it sees the large entry's lock; it takes its mark back without waiting for anybody.
+    /// instant before it sees the large entry's lock; it takes its mark back without waiting.
     private func overwrite(_ entry: AtomicWords, _ word: UInt64, second: UInt64) {
         while true {
             let old = entry.get()
@@ -61,7 +61,7 @@ extension TDXModule {
         entry.set(UInt64(PageType.pamt.rawValue) << 16 | (pages.0 >> 12) << 28)
     }
 
-    /// The pair behind a 2 MiB entry.
+    /// The pair of a 2 MiB entry.
     func pamtPages(_ entry: AtomicWords) -> (UInt64, UInt64) {
         ((entry.get() >> 28) << 12, (entry.at(1).get() >> 28) << 12)
     }

@@ -15,7 +15,7 @@ enum Sharex {
 struct LockWord: ~Copyable, Sendable {
     private let word = Atomic<UInt64>(0)
 
-    /// Takes the lock, or says no at once.
+    /// Takes the lock, or returns false at once.
     func tryLock(exclusive: Bool) -> Bool {
         var old = word.get()
         while true {

@@ -60,7 +60,7 @@ extension TDXModule {
     }
 
     /// C-TDR: finds the trust domain of a TDR operand and takes the locks of `request`, among them TDR's. When only
-    /// others than TDR's are taken by somebody, TDR's alone is held and `conflict` says which.
+    /// others than TDR's are taken by another call, TDR's alone is held and `conflict` has which.
     @inline(__always)
     func open(
         _ address: UInt64, _ request: TDLockRequest, tdr: TDLockRequest, _ operand: Operand,
@@ -95,7 +95,7 @@ extension TDXModule {
     }
 
     /// C-TDR and C-STATE, with which most leaves begin: opens the trust domain of `root` and checks that its state permits
-    /// the leaf. Nothing stays locked where `access` is nil, and the result says why.
+    /// the leaf. Nothing stays locked where `access` is nil; the result is the reason.
     @inline(__always)
     func open(
         _ root: UInt64, _ operand: Operand, for leaf: SeamcallLeaf, _ locks: TDLocks, into access: inout TDAccess?
@@ -108,11 +108,11 @@ extension TDXModule {
         return status
     }
 
-    /// What C-TDR says of an address that is no TDR page.
+    /// C-TDR's refusal of an address that is not a TDR page.
     @inline(never) private func refuseRoot(_ address: UInt64, exclusive: Bool, _ operand: Operand) -> TDXStatus {
         var page: LockedPage?
         let status = lockPrivate(address, .tdr, exclusive: exclusive, operand, into: &page)
-        // It became a TDR page this very moment: say what a caller would have met an instant before.
+        // It became a TDR page this very moment: answer as an instant before.
         if let page {
             unlock(page)
             return .operandBusy.with(operand)
@@ -120,7 +120,7 @@ extension TDXModule {
         return status
     }
 
-    /// C-STATE: the gates that every leaf on an initialised trust domain passes (reference §0.4). `locksOpState` says
+    /// C-STATE: the gates that every leaf on an initialised trust domain passes (reference §0.4). `locksOpState` is
     /// whether the leaf takes OP_STATE's lock itself.
     @inline(__always)
     func checkState(_ access: TDAccess, _ leaf: SeamcallLeaf, locksOpState: Bool) -> TDXStatus {
@@ -161,7 +161,7 @@ extension TDXModule {
     }
 
     /// C-GPAINFO and C-WALK (reference §0.4): the entry that `target` names, at its level. Nil when a check fails; `status`
-    /// says which, and RCX and RDX tell of the entry where the walk stopped.
+    /// has the reason, and RCX and RDX describe the entry where the walk stopped.
     @inline(__always)
     func find(
         _ target: UInt64, from least: UInt64, to most: UInt64, _ access: TDAccess, _ r: inout Registers,

@@ -12,7 +12,7 @@ public struct MachineCheck: Error, Hashable, Sendable {
 ///
 /// A line that the module wrote with a private key is a trust domain's. The host then reads zeros from it. A full
 /// 64-byte write by the host makes the line the host's again; a smaller one does so too, except on parts with the
-/// partial-write erratum (`X86_BUG_TDX_PW_MCE`), where it poisons the line and the next read by anybody is a machine
+/// partial-write erratum (`X86_BUG_TDX_PW_MCE`), where it poisons the line and the next read of it is a machine
 /// check.
 public final class OwnedLineMemory: PhysicalMemory {
     /// Bit per line of a page.
@@ -33,7 +33,7 @@ public final class OwnedLineMemory: PhysicalMemory {
 
     /// - Parameters:
     ///   - base: what holds the bytes.
-    ///   - platform: tells which key ids are private.
+    ///   - platform: which key ids are private.
     ///   - hasPartialWriteErratum: whether small writes poison.
     public init(over base: any PhysicalMemory, platform: PlatformDescription, hasPartialWriteErratum: Bool) {
         self.base = base

@@ -24,7 +24,7 @@ public struct HostPhysicalRange: Hashable, Sendable {
         self.size = size
     }
 
-    /// The first address behind the range.
+    /// The first address after the range.
     @inlinable public var end: HostPhysicalAddress { start + size }
 
     @inlinable public func contains(_ other: Self) -> Bool { start <= other.start && other.end <= end }
@@ -48,7 +48,7 @@ public struct PlatformDescription: Hashable, Sendable {
     public var logicalProcessorsPerPackage: Int
     /// Convertible memory regions (CMRs), ascending, at most 32: only memory inside them can become private.
     public var convertibleMemory: [HostPhysicalRange]
-    /// Key ids for MKTME (IA32_MKTME_KEYID_PARTITIONING bits 31:0); private key ids begin behind them.
+    /// Key ids for MKTME (IA32_MKTME_KEYID_PARTITIONING bits 31:0); private key ids begin after them.
     public var mktmeKeys: UInt16
     /// Private key ids (bits 63:32), at least 1: one of them becomes the module's global key.
     public var tdxKeys: UInt16

@@ -2,7 +2,7 @@ internal import MemoryUnits
 internal import TDXStatusCodes
 
 extension TDXModule {
-    /// MNG.RD (reference §1.2): a metadata field of a trust domain. Version 1 also tells the next field id.
+    /// MNG.RD (reference §1.2): a metadata field of a trust domain. Version 1 also returns the next field id.
     func mngRd(_ r: inout Registers, version: UInt64) -> TDXStatus {
         let requested = FieldID(r.rdx)
         if version > 0 { r.rdx = FieldID.none.raw }

@@ -3,7 +3,7 @@ internal import Synchronization
 internal import TDXStatusCodes
 
 extension TDXModule {
-    /// TDG.VM.RD (reference §2): a field of the guest's own TD. Version 1 also tells the next field id.
+    /// TDG.VM.RD (reference §2): a field of the guest's own TD. Version 1 also returns the next field id.
     func tdgVmRd(_ r: inout Registers, _ vcpu: VCPU, _ td: TD, version: UInt64) -> TDCallOutcome {
         let (vm, id) = (r.rcx, FieldID(r.rdx).inContext(.trustDomain))
         if version > 0 { r.rdx = FieldID.none.raw }

@@ -70,7 +70,7 @@ extension TDXModule {
 
 /// TDREPORT (reference §2.5): REPORTMACSTRUCT 256 bytes, TEE_TCB_INFO 239, padding 17, TDINFO 512.
 ///
-/// TEE_TCB_INFO stays zero: no processor and no signed module stand behind the report.
+/// TEE_TCB_INFO stays zero: the report comes from no processor and no signed module.
 enum ReportLayout {
     static func tdInfo(_ contents: TDContext.Contents) -> [UInt8] {
         var bytes: [UInt8] = []

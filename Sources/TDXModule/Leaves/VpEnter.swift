@@ -115,7 +115,7 @@ extension TDXModule {
         vcpu.pointee.stepping.set(state & ~SteppingState.listedMask | listed << SteppingState.listedShift)
     }
 
-    /// The guest got on: what it met before is no sign of an attack.
+    /// The guest got on: what it met before does not count as an attack.
     @inline(__always) func noteProgress(_ vcpu: VCPU) {
         let state = vcpu.pointee.stepping.get()
         if state & SteppingState.progress == 0 { vcpu.pointee.stepping.set(state | SteppingState.progress) }
@@ -159,7 +159,7 @@ extension TDXModule {
         return (vcpu, tdBlock(root.at(1).get()))
     }
 
-    /// A TD exit: the vCPU leaves the guest, its locks are given back, and registers tell why.
+    /// A TD exit: the vCPU leaves the guest, its locks are given back, and registers hold the reason.
     func leave(_ exit: TDExit, _ tdvpr: UInt64, _ r: inout Registers) -> TDXStatus? {
         guard let (vcpu, td) = insideVCPU(tdvpr) else { return nil }
         let old = vcpu.pointee.state.get()

@@ -3,7 +3,7 @@ internal import Synchronization
 internal import TDXStatusCodes
 
 extension TDXModule {
-    /// VP.RD (reference §1.3): a metadata field of a vCPU. Version 1 also tells the next field id.
+    /// VP.RD (reference §1.3): a metadata field of a vCPU. Version 1 also returns the next field id.
     @inline(never)
     func vpRd(_ r: inout Registers, _ processor: LogicalProcessorID, version: UInt64) -> TDXStatus {
         let id = FieldID(r.rdx).inContext(.vcpu)

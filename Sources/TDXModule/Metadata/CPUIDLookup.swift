@@ -26,7 +26,7 @@ struct CPUIDLookup: Sendable {
     var leaf: UInt32
     /// `CPUIDConfiguration.none` when the leaf has no sub-leaves.
     var subleaf: UInt32
-    /// The TD gets #VE for the leaf; its value is no field.
+    /// The TD gets #VE for the leaf; its value is not a field.
     var isFaulting: Bool
     /// Bits that a TD sees as 0, or that depend on its state.
     var fixed0: CPUIDWords

@@ -31,7 +31,7 @@ public struct CPUIDConfiguration: Hashable, Sendable {
     /// Whether the leaf has sub-leaves.
     public var hasSubleaves: Bool { subleaf != Self.none }
 
-    /// The MNG.RD field that tells what a trust domain sees of the leaf: EBX and EAX, or EDX and ECX, the first of each pair
+    /// The MNG.RD field of what a trust domain sees of the leaf: EBX and EAX, or EDX and ECX, the first of each pair
     /// in bits 63:32. Source: Linux, arch/x86/kvm/vmx/tdx.c, whose KVM_TDX_GET_CPUID reads these pairs. Leaf bit 31 is bit
     /// 16, leaf bits 6:0 are bits 15:9, "no sub-leaf" is bit 8, sub-leaf bits 6:0 are bits 7:1, which are ones without one.
     public func field(ofECXAndEDX: Bool) -> UInt64 { Self.field(leaf, subleaf, ofECXAndEDX: ofECXAndEDX) }

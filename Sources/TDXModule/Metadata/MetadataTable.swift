@@ -1,6 +1,6 @@
 /// Who reads or writes a field: the masks of the tables differ.
 enum MetadataAccess: Hashable, Sendable {
-    /// The host, for a TD that is no debug TD, or for the module's own fields.
+    /// The host, for a TD that is not a debug TD, or for the module's own fields.
     case host
     /// The host, for a debug TD.
     case debugger

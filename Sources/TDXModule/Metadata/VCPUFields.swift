@@ -359,7 +359,7 @@ struct VCPUFieldStore: Sendable {
 
 extension TDXModule {
     /// The highest interrupt that waits in the vCPU's virtual APIC (RVI), nil for none: what a posted interrupt leaves
-    /// behind when its vCPU is not inside. VP.RD of VCPU_STATE_DETAILS tells the host of it. False when the page is no TDVPR.
+    /// when its vCPU is not inside. VP.RD of VCPU_STATE_DETAILS shows it to the host. False when the page is not a TDVPR.
     @discardableResult
     public func setRequestedInterrupt(_ vector: UInt8?, vcpu tdvpr: HostPhysicalAddress) -> Bool {
         var page: LockedPage?
@@ -435,7 +435,7 @@ extension TDXModule {
     private func find(_ id: FieldID) -> MetadataRow? {
         guard id.namesOneElement, let index = VCPUField.table.row(of: id) else { return nil }
         let row = VCPUField.table.rows[index]
-        // The "high" code of a VMCS field is no identifier.
+        // The "high" code of a VMCS field is not an identifier.
         return row.id.stride == 2 && id.code & 1 != 0 ? nil : row
     }
 

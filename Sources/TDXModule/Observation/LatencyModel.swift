@@ -3,7 +3,7 @@
 /// Calibrated to posted teardown times of guests of 18, 107 and 400 GiB with 4, 32 and 64 vCPUs: taking a page from a live
 /// trust domain (BLOCK, TRACK with its kicks, REMOVE, WBINVD) took 15.3, 18.4 and 52.8 µs, reclaiming it after the key was
 /// released 5.1, 4.8 and 4.5 µs. The split of the live figure among its four calls is a guess; their sum is not. Size and
-/// vCPUs grow together in what was posted, which does not tell with which of them a reclaim gets cheaper: the model goes by
+/// vCPUs grow together in what was posted, which leaves open with which of them a reclaim gets cheaper: the model goes by
 /// vCPUs for both, and so meets all six times.
 /// Source: reference/kvm.md §5.1.
 public struct LatencyModel: Hashable, Sendable {

@@ -27,7 +27,7 @@ struct HeldLock {
 }
 
 extension TDXModule {
-    /// Holds a lock that the call would need; nil when the call names no such object, or somebody holds it already.
+    /// Holds a lock that the call would need; nil when the call names no such object, or another call holds it.
     func hold(_ lock: LockName, _ leaf: SeamcallLeaf, _ r: Registers, _ processor: LogicalProcessorID) -> HeldLock? {
         let places = leaf.row.locks
         let (tdr, tdvpr) = (places.tdr?.value(r), places.tdvpr?.value(r))

@@ -37,7 +37,7 @@ extension TDXModule {
         }
     }
 
-    /// The next `times` calls that name an object with `lock` find it held by somebody else; 0 forgets it.
+    /// The next `times` calls that name an object with `lock` find it held by another call; 0 forgets it.
     public func makeBusy(_ lock: LockName, times: Int = 1) { change { $0.busy[lock] = times > 0 ? times : nil } }
 
     /// From now on a call finds each of its locks held with odds of `permille` in 1,000, repeatably for a seed; 0 stops.

@@ -4,9 +4,9 @@ internal import MemoryUnits
 /// The JSON form of a trace: a first line that describes the platform, then one line for each call. Numbers of 64 bits
 /// are hexadecimal text; registers that are 0 on the way in, or unchanged on the way out, are left out.
 public enum TraceFormatError: Error, Hashable, Sendable {
-    /// The first line is no platform; the parser's reason.
+    /// The first line is not a platform; the parser's reason.
     case badHeader(String)
-    /// A line (1 is the header) is no call; the parser's reason.
+    /// A line (1 is the header) is not a call; the parser's reason.
     case badLine(Int, String)
 }
 
@@ -14,7 +14,7 @@ extension TraceFormatError: CustomStringConvertible {
     public var description: String {
         switch self {
         case .badHeader(let reason): "the first line describes no platform: \(reason)"
-        case .badLine(let line, let reason): "line \(line) is no recorded call: \(reason)"
+        case .badLine(let line, let reason): "line \(line) is not a recorded call: \(reason)"
         }
     }
 }
@@ -135,7 +135,7 @@ extension Registers {
         return result
     }
 
-    /// `base` with changes; nil when a name or number is no register's.
+    /// `base` with changes; nil when a name or number is not a register's.
     init?(_ changes: [String: String], base: Registers) {
         self = base
         for (name, text) in changes {
