@@ -52,6 +52,43 @@ import Testing
         #expect(summary(of: .sample(failure: "EIO"), .plain).hasPrefix("web1: FAILED: EIO; "))
     }
 
+    @Test func `a map is a strip of cells, a line for each piece of memory`() {
+        let map = ManagerInterface.Map.Reply(
+            name: "a", backend: .memfd,
+            runs: [
+                MemoryRun(gpa: 0, bytes: 2 << 20, attribute: .private),
+                MemoryRun(gpa: 2 << 20, bytes: 4096, attribute: .shared),
+                MemoryRun(gpa: (2 << 20) + 4096, bytes: (1 << 20) - 4096, attribute: .private),
+                MemoryRun(gpa: 4 << 30, bytes: 8192, attribute: .convertingToShared),
+            ])
+        let text = renderStrip(map, .plain)
+        let row = String(repeating: "#", count: 64)
+        #expect(
+            text == """
+                0x0000000000  \(row)
+                0x0000080000  \(row)
+                0x0000100000  \(row)
+                0x0000180000  \(row)
+                0x0000200000  +\(row.dropFirst())
+                0x0000280000  \(row)
+                0x0100000000  ~
+                # private  . shared  ~ converting  + several; a cell is 8 KiB
+                4 runs: 3 MiB private, 4 KiB shared, 8 KiB converting_to_shared [memfd (emulated)]
+
+                """)
+        // A server may send any numbers.
+        for run in [
+            MemoryRun(gpa: .max, bytes: .max, attribute: .shared), MemoryRun(gpa: 0, bytes: .max, attribute: .private),
+            MemoryRun(gpa: 0, bytes: 0, attribute: .private),
+        ] {
+            let odd = ManagerInterface.Map.Reply(name: "a", backend: .memfd, runs: [run, run])
+            #expect(renderStrip(odd, .plain).count < 100_000)
+        }
+        #expect(
+            renderStrip(ManagerInterface.Map.Reply(name: "a", backend: .tdx, runs: []), .plain)
+                == "0 runs: no memory [tdx]\n")
+    }
+
     @Test func `no domains are said to be none`() {
         #expect(render([TrustDomain](), .plain) == "There are no TDs.\n")
     }

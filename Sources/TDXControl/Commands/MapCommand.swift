@@ -7,13 +7,24 @@ struct MapCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "map", abstract: "Shows which parts of a TD's memory are private, shared or converting.",
         discussion: """
-            With --follow every later change is told as it comes, until the TD ends. Each has a number; who was cut off \
-            goes on with --since, and gets the whole map where too much has changed meanwhile. With --json each answer is \
-            one line: “snapshot” says whether “runs” is the whole map or what was set, in this order.
+            On a terminal a map of more than \(Self.fewRuns) runs is a strip of cells, elsewhere a row for each run; \
+            --strip and --runs choose. With --follow every later change is printed as it comes, until the TD ends. Each \
+            change has a number; a client that was cut off goes on with --since, and gets the whole map where too much has \
+            changed meanwhile. With --json each answer is one line: “snapshot” is true where “runs” is the whole map, and \
+            false where it is what was set, in this order.
             """)
 
     @Argument(help: "The TD's name.", transform: parseTerm)
     var name: TrustDomainName
+
+    /// Runs that a terminal shows as rows unless told otherwise.
+    static let fewRuns = 20
+
+    @Flag(help: "Print a row for each run, however many there are.")
+    var runs = false
+
+    @Flag(help: "Print a strip of cells.")
+    var strip = false
 
     @Flag(help: "Print every later change.")
     var follow = false
@@ -27,6 +38,8 @@ struct MapCommand: ControlCommand {
     @ParentCommand var root: Tdxctl
 
     func validate() throws {
+        guard !(runs && strip) else { throw ValidationError("--runs and --strip exclude each other") }
+        guard !follow || !strip else { throw ValidationError("--strip does not go with --follow") }
         guard since == nil || follow else { throw ValidationError("--since goes with --follow") }
     }
 
@@ -37,7 +50,9 @@ struct MapCommand: ControlCommand {
                 ManagerInterface.Map.method, ManagerInterface.Map.Parameters(name: name),
                 as: ManagerInterface.Map.Reply.self)
         }
-        context.show(map, text: render(map, context.console.style))
+        let isStrip = strip || !runs && context.console.outputIsTerminal && map.runs.count > Self.fewRuns
+        let style = context.console.style
+        context.show(map, text: isStrip ? renderStrip(map, style) : render(map, style))
         return .ok
     }
 

@@ -78,23 +78,3 @@ func render(_ conversion: ManagerInterface.Convert.Reply) -> String {
 
         """
 }
-
-/// The runs of `tdxctl map`, and their sums.
-func render(_ map: ManagerInterface.Map.Reply, _ style: Style) -> String {
-    var table = Table(("START", .left), ("END", .left), ("SIZE", .right), ("ATTRIBUTE", .left))
-    var sums: [PageAttribute: UInt64] = [:]
-    for run in map.runs {
-        sums[run.attribute] = (sums[run.attribute] ?? 0).addingSaturated(run.bytes)
-        table.add([
-            .init(text: formatted(address: run.gpa)), .init(text: formatted(address: run.gpa &+ run.bytes)),
-            .init(text: formatted(bytes: run.bytes)), .init(text: run.attribute.rawValue),
-        ])
-    }
-    let summary = PageAttribute.allCases.compactMap { attribute in
-        sums[attribute].map { "\(formatted(bytes: $0)) \(attribute.rawValue)" }
-    }
-    return table.rendered(style)
-        + "\(map.runs.count) run\(map.runs.count == 1 ? "" : "s"): "
-        + (summary.isEmpty ? "no memory" : summary.joined(separator: ", "))
-        + " [\(formatted(backend: map.backend, emulated: map.emulated))]\n"
-}
