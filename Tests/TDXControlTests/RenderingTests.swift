@@ -73,7 +73,7 @@ import Testing
                 0x0000280000  \(row)
                 0x0100000000  ~
                 # private  . shared  ~ converting  + several; a cell is 8 KiB
-                4 runs: 3 MiB private, 4 KiB shared, 8 KiB converting_to_shared [memfd (emulated)]
+                4 runs: 2.9 MiB private, 4 KiB shared, 8 KiB converting_to_shared [memfd (emulated)]
 
                 """)
         // A server may send any numbers.
