@@ -72,7 +72,7 @@ import Testing
     @Test func `all memory of a TD that does not answer counts as private`() {
         let inventory = Self.inventory(.runnable, isAnswered: false)
         #expect(inventory.privateBytes == 1 << 30 && inventory.unknown == ["web1"])
-        #expect(Self.verdict(inventory).checks.contains { $0.evidence.contains("do not say: web1") })
+        #expect(Self.verdict(inventory).checks.contains { $0.evidence.contains("do not report it: web1") })
         // Nor is it known of one that is on its way out.
         #expect(Self.inventory(.draining, isAnswered: false).privateBytes == 1 << 30)
     }
