@@ -199,7 +199,8 @@ let package = Package(
             dependencies: ["TDXModuleServer", "MemoryUnits", "TDXModule", argumentParser], swiftSettings: strict),
 
         // What tests of several rooms share.
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
+        .target(
+            name: "TestSupport", dependencies: ["LinuxSystem", system], path: "Tests/TestSupport", swiftSettings: strict),
         // Answers of hostile programs, for tests on both sides of an interface.
         .target(
             name: "InterfaceTestSupport", dependencies: ["TestSupport", "Varlink"], path: "Tests/InterfaceTestSupport",

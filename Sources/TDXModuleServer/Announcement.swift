@@ -14,7 +14,7 @@ public struct Announcement: Hashable, Sendable {
     public var addressBits: Int
 
     /// The version of line and mailboxes that this server speaks.
-    public static let version = 1
+    public static let version = 2
     /// Longest line, without its end.
     public static let maximumLength = 200
 

@@ -51,6 +51,8 @@ public final class ModuleServer: Sendable {
     let counts = CallCounts()
     private let log: @Sendable (String) -> Void
     private let guests = Mutex<[UInt64: ScriptedGuest]>([:])
+    /// Of vCPUs that are initialised from now on.
+    private let script: Mutex<GuestScript>
     private let faultsWait: Atomic<Bool>
     private let trace: CallTrace?
 
@@ -59,6 +61,7 @@ public final class ModuleServer: Sendable {
     public init(_ options: ServerOptions, log: @escaping @Sendable (String) -> Void) throws(ServerError) {
         self.options = options
         self.log = log
+        script = Mutex(options.guest)
         memory = try MachineMemory(files: options.memory, lowLimit: options.lowMemory)
         faultsWait = Atomic(options.busyPermille > 0 || !options.faults.isEmpty)
         do throws(LinuxError) {
@@ -85,11 +88,11 @@ public final class ModuleServer: Sendable {
             let threads = try (0..<announcement.processors).map { number throws(LinuxError) in
                 try SystemThread(name: "seam-\(number)") { [self] in
                     while let rung = bell.next() {
-                        guard boxes.indices.contains(rung), boxes[rung].isAsked else {
-                            log("a bell of processor \(rung), which asks for nothing")
-                            continue
+                        switch boxes.indices.contains(rung) ? boxes[rung].state : nil {
+                        case .asked: serve(boxes[rung], LogicalProcessorID(UInt32(rung)), module)
+                        case .ordered: obey(boxes[rung], module)
+                        default: log("a bell of processor \(rung), which asks for nothing")
                         }
-                        serve(boxes[rung], LogicalProcessorID(UInt32(rung)), module)
                     }
                 }
             }
@@ -154,7 +157,10 @@ public final class ModuleServer: Sendable {
             let status = module.seamcall(&registers, on: processor)
             if status.isSuccess {
                 step?.apply(module, memory)
-                if leaf == .vpInit { guests.withLock { $0[before.rcx] = ScriptedGuest(options.guest) } }
+                if leaf == .vpInit {
+                    let script = script.withLock { $0 }
+                    guests.withLock { $0[before.rcx] = ScriptedGuest(script) }
+                }
             }
         }
         counts.count(
@@ -177,6 +183,26 @@ public final class ModuleServer: Sendable {
                 say: { log("guest of TDVPR 0x\(hex(tdvpr.rawValue)): \($0)") }))
         guests.withLock { $0[tdvpr.rawValue] = guest }
         module.exit(exit, vcpu: tdvpr, into: &registers)
+    }
+
+    /// Does what a program in the machine has ordered.
+    private func obey(_ box: Mailbox, _ module: TDXModule) {
+        let text = box.order
+        do throws(ServerError) {
+            switch try LabOrder(parsing: text) {
+            case .fault(let fault): module.faults.arm(fault.fault, times: fault.times, skipping: fault.skipping)
+            case .busy(let permille, let seed): module.makeBusyAtRandom(permille: permille, seed: seed)
+            case .guest(let steps): script.withLock { $0 = steps }
+            case .calm:
+                module.faults.clear()
+                module.makeBusyAtRandom(permille: 0, seed: 0)
+            }
+            log("ordered: \(text)")
+            box.answerOrder(true)
+        } catch {
+            log("\(error)")
+            box.answerOrder(false)
+        }
     }
 
     private func beginFaults(_ module: TDXModule) {

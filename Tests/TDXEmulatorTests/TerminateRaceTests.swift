@@ -33,23 +33,6 @@ struct TerminateRaceTests {
         .memRangeBlock, .memTrack, .memPageRemove, .phymemPageWbinvd, .phymemPageReclaim,
     ]
 
-    /// A thread of this process that sleeps in the kernel.
-    private static func isAsleep(_ thread: Int32) -> Bool {
-        guard let text = try? TextFile.read("/proc/self/task/\(thread)/stat", limit: 4096),
-            let end = text.lastIndex(of: ")")
-        else { return false }
-        return text[end...].dropFirst(2).first == "S"
-    }
-
-    private static func eventually(_ condition: () -> Bool) -> Bool {
-        let end = MonotonicInstant.now + .seconds(120)
-        while MonotonicInstant.now < end {
-            if condition() { return true }
-            CurrentThread.sleep(milliseconds: 1)
-        }
-        return condition()
-    }
-
     @Test(arguments: TestHost.available)
     func `While the key id is being released a punch unmaps nothing, and what is not mapped is freed`(
         host: TestHost
@@ -73,16 +56,16 @@ struct TerminateRaceTests {
         let terminate = Threads.start {
             do { try vm.tdxTerminate() } catch { failures.withLock { $0.append("terminate: \(error)") } }
         }
-        #expect(Self.eventually { log.count(.vpFlush) == 2 })
+        #expect(Threads.eventually { log.count(.vpFlush) == 2 })
         let punch = Threads.start {
             puncher.store(CurrentProcess.threadID, ordering: .releasing)
             do { try memory.punchHole(whole) } catch { failures.withLock { $0.append("punch: \(error)") } }
             hasPunched.store(true, ordering: .releasing)
         }
         #expect(
-            Self.eventually {
+            Threads.eventually {
                 let thread = puncher.load(ordering: .acquiring)
-                return hasPunched.load(ordering: .acquiring) || thread != 0 && Self.isAsleep(thread)
+                return hasPunched.load(ordering: .acquiring) || thread != 0 && Threads.isAsleep(thread)
             })
         #expect(log.all.allSatisfy { !Self.unmapping.contains($0) }, "\(log.all)")
         // The freeing half needs no lock of the release.
@@ -91,7 +74,7 @@ struct TerminateRaceTests {
             do { try other.punchHole(wholeOther) } catch { failures.withLock { $0.append("free: \(error)") } }
             hasFreed.store(true, ordering: .releasing)
         }
-        #expect(Self.eventually { hasFreed.load(ordering: .acquiring) })
+        #expect(Threads.eventually { hasFreed.load(ordering: .acquiring) })
         if let left = try? other.residentBytes(wholeOther) { #expect(left == .zero) }
         #expect(log.count(.mngKeyFreeid) == 0 && td.system.freeKeyIDs == 0)
         let wasDone = hasPunched.load(ordering: .acquiring)

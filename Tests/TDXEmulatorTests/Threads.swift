@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 import Synchronization
 
 /// Plain threads for blocking calls: tests never block Swift's own pool with them.
@@ -29,5 +30,22 @@ enum Threads {
             }, Unmanaged.passRetained(Box(body)).toOpaque())
         precondition(result == 0, "pthread_create: \(result)")
         return thread
+    }
+
+    /// A thread of this process that sleeps in the kernel.
+    static func isAsleep(_ thread: Int32) -> Bool {
+        guard let text = try? TextFile.read("/proc/self/task/\(thread)/stat", limit: 4096),
+            let end = text.lastIndex(of: ")")
+        else { return false }
+        return text[end...].dropFirst(2).first == "S"
+    }
+
+    static func eventually(_ condition: () -> Bool) -> Bool {
+        let end = MonotonicInstant.now + .seconds(120)
+        while MonotonicInstant.now < end {
+            if condition() { return true }
+            CurrentThread.sleep(milliseconds: 1)
+        }
+        return condition()
     }
 }

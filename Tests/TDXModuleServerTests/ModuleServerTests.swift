@@ -36,7 +36,7 @@ import Testing
     @Test func `mailboxes outside the memory are refused`() throws {
         let kernel = try StandInKernel()
         // The last page below 4 GiB: the second processor's is in the hole.
-        try kernel.boot("seamlab 1 1fff000 2 31 32 46")
+        try kernel.boot("seamlab 2 1fff000 2 31 32 46")
         let error = #expect(throws: ServerError.self) { try kernel.powerOff() }
         #expect(error?.description.contains("processor 1") == true)
     }
@@ -46,6 +46,22 @@ import Testing
         try kernel.boot("")
         // An empty line is no announcement.
         #expect(throws: ServerError.self) { try kernel.powerOff() }
+    }
+
+    @Test func `a program in the machine plans a fault, and takes it back`() throws {
+        let kernel = try StandInKernel()
+        try kernel.boot()
+        #expect(kernel.order("busy 1000 7"))
+        #expect(TDXStatus(kernel.call(Registers(.sysInit)).rax).isBusy)
+        #expect(kernel.order("calm", on: 1))
+        #expect(kernel.call(Registers(.sysInit)).rax == 0)
+        let wrong = ["", "busy", "busy 1001", "busy 1 2 3", "fault", "fault nothing", "calm down", "guest leap"]
+        for order in wrong { #expect(!kernel.order(order), "\(order)") }
+        #expect(kernel.order("fault entropy:2:1"))
+        #expect(kernel.order("guest accept 0x1000 4096; halt"))
+        let report = try kernel.powerOff()
+        #expect(report.calls == 2)
+        #expect(kernel.said.count { $0.hasPrefix("ordered: ") } == 4)
     }
 
     @Test func `a bell without a request changes nothing`() throws {

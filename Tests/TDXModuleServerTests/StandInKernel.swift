@@ -54,7 +54,7 @@ final class StandInKernel: Sendable {
     }
 
     /// The server begins, and the kernel announces itself.
-    func boot(_ line: String = "seamlab 1 100000 2 31 32 46") throws {
+    func boot(_ line: String = "seamlab 2 100000 2 31 32 46") throws {
         let started = try SystemThread(name: "server") { [self] in
             do throws(ServerError) {
                 let report = try server.run()
@@ -99,6 +99,17 @@ final class StandInKernel: Sendable {
         word(processor, 1).pointee.store(0, ordering: .relaxed)
         word(processor, 0).pointee.store(1, ordering: .releasing)
         ring([UInt8(processor)])
+    }
+
+    /// A line for the server itself, as seamlab.c hands it on.
+    /// - Returns: whether the server understood it.
+    func order(_ text: String, on processor: Int = 0) -> Bool {
+        let page = HostPhysicalAddress(Self.mailboxes + UInt64(processor) * 4096)
+        let place = (memory.pointer(page, 4096)! + 1024).assumingMemoryBound(to: UInt8.self)
+        for (index, byte) in (Array(text.utf8) + [0]).enumerated() { place[index] = byte }
+        word(processor, 0).pointee.store(3, ordering: .releasing)
+        ring([UInt8(processor)])
+        return answer(on: processor).rax == 0
     }
 
     func answer(on processor: Int) -> Registers {

@@ -113,9 +113,10 @@ unpack_source() {
     mkdir "$work/source"
     dpkg-deb --fsys-tarfile "$work/package/"*.deb | tar -xO "./usr/src/$package.tar.xz" |
         tar -xJ --strip-components=1 -C "$work/source" || return
-    # The one file of the lab's own, and the one line that links it. The Makefile's last line may lack its end.
+    # The one file of the lab's own, and the lines that link it and let it include KVM's headers. The Makefile's last
+    # line may lack its end.
     cp "$seam" "$work/source/arch/x86/virt/seamlab.c" &&
-        printf '\nobj-y += seamlab.o\n' >>"$work/source/arch/x86/virt/Makefile"
+        printf '\nobj-y += seamlab.o\nCFLAGS_seamlab.o := -I $(srctree)/arch/x86/kvm\n' >>"$work/source/arch/x86/virt/Makefile"
 }
 
 # The fragment on top of the smallest configuration. Each of its lines must have come through.

@@ -9,29 +9,39 @@
  *    does what they would have done and steps over them;
  *  - the TDX module: a SEAMCALL's registers go to a process outside the machine by a page of memory, and come back.
  *
+ * And one that Linux does not ask for: KVM_TDX_TERMINATE_VM, which was posted and is in no released kernel. See there.
+ *
  * Nothing of this acts unless the command line has "seamlab=mailbox".
  *
- * The mailbox, version 1. There is one page for each processor, of 64-bit words: the state (0 idle, 1 asked,
- * 2 answered), whether an interrupt waits for the processor, and the registers RAX, RCX, RDX, RBX, RBP, RSI, RDI,
- * R8 ... R15. Who asks fills in the registers, sets the state and writes the processor's number to port 0xe9; who
- * answers fills in the registers and sets the state. Before the first call the port carries one line:
- * "seamlab 1 PAGES PROCESSORS MKTME TDX BITS", where PAGES is the physical address of the first page in hexadecimal,
- * MKTME and TDX are numbers of key ids, and BITS are those of a physical address without the key id.
+ * The mailbox, version 2. There is one page for each processor, of 64-bit words: the state (0 idle, 1 asked,
+ * 2 answered, 3 an order is given), whether an interrupt waits for the processor, and the registers RAX, RCX, RDX,
+ * RBX, RBP, RSI, RDI, R8 ... R15. Who asks fills in the registers, sets the state and writes the processor's number to
+ * port 0xe9; who answers fills in the registers and sets the state. An order is for the process itself: a line of text
+ * at byte 1024, which a 0 ends; the answer's RAX is 0, or 1 if it is not understood. Before the first call the port
+ * carries one line: "seamlab 2 PAGES PROCESSORS MKTME TDX BITS", where PAGES is the physical address of the first page
+ * in hexadecimal, MKTME and TDX are numbers of key ids, and BITS are those of a physical address without the key id.
  */
 #define pr_fmt(fmt) "seamlab: " fmt
 
 #include <linux/bitops.h>
+#include <linux/cpu.h>
 #include <linux/debugfs.h>
 #include <linux/gfp.h>
 #include <linux/init.h>
 #include <linux/io.h>
+#include <linux/kallsyms.h>
 #include <linux/kdebug.h>
 #include <linux/kernel.h>
+#include <linux/kvm_host.h>
+#include <linux/misc_cgroup.h>
 #include <linux/notifier.h>
 #include <linux/percpu.h>
 #include <linux/seq_file.h>
 #include <linux/smp.h>
+#include <linux/static_call.h>
 #include <linux/string.h>
+#include <linux/topology.h>
+#include <linux/uaccess.h>
 #include <asm/apic.h>
 #include <asm/cpufeature.h>
 #include <asm/cpuid/api.h>
@@ -42,15 +52,20 @@
 #include <asm/paravirt.h>
 #include <asm/processor.h>
 #include <asm/special_insns.h>
+#include <asm/tdx.h>
 #include <asm/tlbflush.h>
 #include <asm/trapnr.h>
 #include <asm/vmx.h>
+
+/* KVM's own view of a TD. */
+#include "mmu/spte.h"
+#include "vmx/tdx.h"
 
 #ifndef CONFIG_PARAVIRT_XXL
 #error "MSR and CPUID reads must be paravirt operations: CONFIG_PARAVIRT_XXL, which CONFIG_XEN_PV selects"
 #endif
 
-#define SEAMLAB_VERSION		1
+#define SEAMLAB_VERSION		2
 #define SEAMLAB_PORT		0xe9
 
 /* Not named in the kernel's headers where this file can reach them. */
@@ -226,7 +241,7 @@ static unsigned long *seamlab_register(struct pt_regs *regs, int which)
 	return (void *)regs + seamlab_places[which];
 }
 
-enum { SEAMLAB_IDLE, SEAMLAB_ASKED, SEAMLAB_ANSWERED };
+enum { SEAMLAB_IDLE, SEAMLAB_ASKED, SEAMLAB_ANSWERED, SEAMLAB_ORDERED };
 
 struct seamlab_box {
 	u64 state;
@@ -235,6 +250,14 @@ struct seamlab_box {
 };
 
 static void *seamlab_boxes;
+
+/* Where the text of an order is in a page, and its longest with the 0. */
+#define SEAMLAB_ORDER_PLACE	1024
+#define SEAMLAB_ORDER_LENGTH	256
+
+/* SEAMCALLs by leaf; the last is for every leaf from there on. */
+#define SEAMLAB_LEAVES		128
+static DEFINE_PER_CPU(u64 [SEAMLAB_LEAVES], seamlab_calls);
 
 /* Whether the local APIC has accepted an interrupt that this processor has not taken yet. */
 static bool seamlab_interrupt_waits(void)
@@ -267,6 +290,7 @@ static void seamlab_seamcall(struct pt_regs *regs)
 		regs->flags |= X86_EFLAGS_CF;
 		return;
 	}
+	this_cpu_inc(seamlab_calls[min_t(u64, leaf, SEAMLAB_LEAVES - 1)]);
 	for (i = 0; i < SEAMLAB_REGISTERS; i++)
 		box->registers[i] = *seamlab_register(regs, i);
 	box->interrupt = 0;
@@ -289,6 +313,28 @@ static void seamlab_seamcall(struct pt_regs *regs)
 		if (i != RBP)
 			*seamlab_register(regs, i) = box->registers[i];
 	box->state = SEAMLAB_IDLE;
+}
+
+/* A line for the process outside. */
+static int seamlab_order(const char *text)
+{
+	struct seamlab_box *box;
+	unsigned long flags;
+	unsigned int cpu;
+	int r;
+
+	local_irq_save(flags);
+	cpu = raw_smp_processor_id();
+	box = seamlab_boxes + cpu * PAGE_SIZE;
+	strscpy((char *)box + SEAMLAB_ORDER_PLACE, text, SEAMLAB_ORDER_LENGTH);
+	smp_store_release(&box->state, SEAMLAB_ORDERED);
+	outb(cpu, SEAMLAB_PORT);
+	while (smp_load_acquire(&box->state) != SEAMLAB_ANSWERED)
+		cpu_relax();
+	r = box->registers[RAX] ? -EINVAL : 0;
+	box->state = SEAMLAB_IDLE;
+	local_irq_restore(flags);
+	return r;
 }
 
 /* ---- Instructions ---- */
@@ -442,9 +488,185 @@ static int __init seamlab_start(void)
 }
 early_initcall(seamlab_start);
 
-/* ---- debugfs: seamlab ---- */
+/* ---- KVM_TDX_TERMINATE_VM ---- */
 
-static int seamlab_show(struct seq_file *file, void *unused)
+/*
+ * What was posted for KVM: a command of KVM_MEMORY_ENCRYPT_OP on a TD's VM that releases its key id while memory and
+ * descriptors are still there. All vCPUs can be locked or the answer is EBUSY; the VM is dead; its vCPUs are flushed
+ * and the key id is released with the MMU lock held for writing, so that no removal of a page is half-way; and from
+ * then on a private page leaves by one TDH.PHYMEM.PAGE.RECLAIM, where the kernel as released sees a bug.
+ *
+ * Two of KVM's operations are replaced for it, by the static calls that KVM makes to its vendor's code. What they need
+ * and cannot name is found by its symbol.
+ */
+
+#define SEAMLAB_TERMINATE_VM		6
+/* struct kvm_tdx_capabilities: supported_caps, where the released kernel has its first reserved word. */
+#define SEAMLAB_SUPPORTED_CAPS		48
+#define SEAMLAB_CAP_TERMINATE_VM	BIT_ULL(0)
+
+static const char *const seamlab_terminations[] = { "absent", "announced", "unannounced" };
+enum { SEAMLAB_ABSENT, SEAMLAB_ANNOUNCED, SEAMLAB_UNANNOUNCED };
+static int seamlab_termination = SEAMLAB_ABSENT;
+
+static int (*seamlab_kvm_ioctl)(struct kvm *kvm, void __user *argp);
+static typeof(kvm_x86_ops.set_external_spte) seamlab_kvm_set_spte;
+static void (*seamlab_kvm_flush_vcpu)(struct kvm_vcpu *vcpu);
+static smp_call_func_t seamlab_kvm_write_back;
+/* KVM's lock around what only one processor may ask of the module at a time. */
+static struct mutex *seamlab_kvm_lock;
+
+static struct kvm_tdx *seamlab_td(struct kvm *kvm)
+{
+	return container_of(kvm, struct kvm_tdx, kvm);
+}
+
+/* A TD that had a key id and has released it, while its memory is still there. */
+static bool seamlab_terminated(struct kvm *kvm)
+{
+	struct kvm_tdx *td = seamlab_td(kvm);
+
+	return td->state != TD_STATE_UNINITIALIZED && td->hkid <= 0;
+}
+
+/* A SEAMCALL that ends a TD was refused: as KVM does, tell, and let nobody use the VM. */
+static bool seamlab_refused(struct kvm *kvm, const char *call, u64 status)
+{
+	if (!status)
+		return false;
+	if (!kvm->vm_bugged) {
+		kvm_vm_bugged(kvm);
+		pr_err("SEAMCALL %s failed: 0x%llx\n", call, status);
+	}
+	return true;
+}
+
+static void seamlab_release_key(struct kvm *kvm)
+{
+	/* Used under KVM's lock alone. */
+	static cpumask_t processors;
+	struct kvm_tdx *td = seamlab_td(kvm);
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+	int cpu;
+
+	cpus_read_lock();
+	mutex_lock(seamlab_kvm_lock);
+	write_lock(&kvm->mmu_lock);
+	if (td->hkid <= 0)
+		goto out;
+	kvm_for_each_vcpu(i, vcpu, kvm)
+		seamlab_kvm_flush_vcpu(vcpu);
+	if (seamlab_refused(kvm, "TDH_MNG_VPFLUSHDONE", tdh_mng_vpflushdone(&td->td)))
+		goto out;
+	/* Caches belong to a package: the first processor of each writes them back. */
+	cpumask_clear(&processors);
+	for_each_online_cpu(cpu)
+		if (cpumask_first(topology_core_cpumask(cpu)) == cpu)
+			cpumask_set_cpu(cpu, &processors);
+	on_each_cpu_mask(&processors, seamlab_kvm_write_back, NULL, true);
+	if (seamlab_refused(kvm, "TDH_MNG_KEY_FREEID", tdh_mng_key_freeid(&td->td)))
+		goto out;
+	tdx_guest_keyid_free(td->hkid);
+	td->hkid = -1;
+	misc_cg_uncharge(MISC_CG_RES_TDX, td->misc_cg, 1);
+	put_misc_cg(td->misc_cg);
+	td->misc_cg = NULL;
+out:
+	write_unlock(&kvm->mmu_lock);
+	mutex_unlock(seamlab_kvm_lock);
+	cpus_read_unlock();
+}
+
+static int seamlab_terminate(struct kvm *kvm)
+{
+	mutex_lock(&kvm->lock);
+	if (kvm_trylock_all_vcpus(kvm)) {
+		mutex_unlock(&kvm->lock);
+		return -EBUSY;
+	}
+	kvm_vm_dead(kvm);
+	kvm_unlock_all_vcpus(kvm);
+	seamlab_release_key(kvm);
+	mutex_unlock(&kvm->lock);
+	return 0;
+}
+
+static int seamlab_ioctl(struct kvm *kvm, void __user *argp)
+{
+	u64 __user *caps;
+	struct kvm_tdx_cmd cmd;
+	u64 word;
+	int r;
+
+	if (READ_ONCE(seamlab_termination) == SEAMLAB_ABSENT || kvm->arch.vm_type != KVM_X86_TDX_VM ||
+	    copy_from_user(&cmd, argp, sizeof(cmd)))
+		return seamlab_kvm_ioctl(kvm, argp);
+	if (cmd.id == SEAMLAB_TERMINATE_VM)
+		return cmd.hw_error || cmd.flags ? -EINVAL : seamlab_terminate(kvm);
+	r = seamlab_kvm_ioctl(kvm, argp);
+	if (r || cmd.id != KVM_TDX_CAPABILITIES || READ_ONCE(seamlab_termination) != SEAMLAB_ANNOUNCED)
+		return r;
+	caps = u64_to_user_ptr(cmd.data + SEAMLAB_SUPPORTED_CAPS);
+	if (get_user(word, caps) || put_user(word | SEAMLAB_CAP_TERMINATE_VM, caps))
+		return -EFAULT;
+	return 0;
+}
+
+/* A page of the Secure EPT changes, with the MMU lock held. */
+static int seamlab_set_spte(struct kvm *kvm, gfn_t gfn, u64 old_spte, u64 new_spte, enum pg_level level)
+{
+	u64 type, owner, size;
+	kvm_pfn_t pfn;
+
+	if (!is_shadow_present_pte(old_spte) || !seamlab_terminated(kvm))
+		return seamlab_kvm_set_spte(kvm, gfn, old_spte, new_spte, level);
+	pfn = spte_to_pfn(old_spte);
+	if (seamlab_refused(kvm, "TDH_PHYMEM_PAGE_RECLAIM",
+			    tdh_phymem_page_reclaim(pfn_to_page(pfn), &type, &owner, &size)))
+		return -EIO;
+	tdx_quirk_reset_paddr(PFN_PHYS(pfn), PAGE_SIZE);
+	return 0;
+}
+
+static int __init seamlab_termination_parameter(char *word)
+{
+	int which = word ? match_string(seamlab_terminations, ARRAY_SIZE(seamlab_terminations), word) : -EINVAL;
+
+	if (which < 0)
+		return which;
+	seamlab_termination = which;
+	return 0;
+}
+early_param("seamlab.terminate", seamlab_termination_parameter);
+
+/* Once KVM has chosen its vendor's operations: static calls are patched, so nobody pays for what is not asked for. */
+static int __init seamlab_hook_kvm(void)
+{
+	if (!seamlab_on || !kvm_x86_ops.set_external_spte)
+		return 0;
+	seamlab_kvm_flush_vcpu = (void *)kallsyms_lookup_name("tdx_flush_vp_on_cpu");
+	seamlab_kvm_write_back = (void *)kallsyms_lookup_name("smp_func_do_phymem_cache_wb");
+	seamlab_kvm_lock = (void *)kallsyms_lookup_name("tdx_lock");
+	if (!seamlab_kvm_flush_vcpu || !seamlab_kvm_write_back || !seamlab_kvm_lock) {
+		pr_err("this kernel lacks a symbol that KVM_TDX_TERMINATE_VM is made of: it stays absent\n");
+		seamlab_termination = SEAMLAB_ABSENT;
+		return 0;
+	}
+	seamlab_kvm_ioctl = kvm_x86_ops.mem_enc_ioctl;
+	seamlab_kvm_set_spte = kvm_x86_ops.set_external_spte;
+	kvm_x86_ops.mem_enc_ioctl = seamlab_ioctl;
+	kvm_x86_ops.set_external_spte = seamlab_set_spte;
+	static_call_update(kvm_x86_mem_enc_ioctl, seamlab_ioctl);
+	static_call_update(kvm_x86_set_external_spte, seamlab_set_spte);
+	return 0;
+}
+late_initcall(seamlab_hook_kvm);
+
+/* ---- debugfs: seamlab/ ---- */
+
+/* Instructions that were done for the processor. */
+static int seamlab_instructions_show(struct seq_file *file, void *unused)
 {
 	int which, cpu;
 
@@ -457,12 +679,94 @@ static int seamlab_show(struct seq_file *file, void *unused)
 	}
 	return 0;
 }
-DEFINE_SHOW_ATTRIBUTE(seamlab);
+DEFINE_SHOW_ATTRIBUTE(seamlab_instructions);
+
+/* SEAMCALLs by leaf, of leaves that were called. */
+static int seamlab_calls_show(struct seq_file *file, void *unused)
+{
+	int leaf, cpu;
+
+	for (leaf = 0; leaf < SEAMLAB_LEAVES; leaf++) {
+		u64 sum = 0;
+
+		for_each_possible_cpu(cpu)
+			sum += per_cpu(seamlab_calls, cpu)[leaf];
+		if (sum)
+			seq_printf(file, "%d %llu\n", leaf, sum);
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(seamlab_calls);
+
+/* A line that was written, without its end. */
+static ssize_t seamlab_line(char *line, size_t room, const char __user *text, size_t length)
+{
+	if (length >= room)
+		return -EINVAL;
+	if (copy_from_user(line, text, length))
+		return -EFAULT;
+	line[length] = 0;
+	strim(line);
+	return 0;
+}
+
+static ssize_t seamlab_order_write(struct file *file, const char __user *text, size_t length, loff_t *place)
+{
+	char line[SEAMLAB_ORDER_LENGTH];
+	ssize_t r = seamlab_line(line, sizeof(line), text, length);
+
+	if (!r)
+		r = seamlab_order(line);
+	return r ? r : length;
+}
+
+static const struct file_operations seamlab_order_fops = { .write = seamlab_order_write };
+
+static int seamlab_terminate_show(struct seq_file *file, void *unused)
+{
+	seq_printf(file, "%s\n", seamlab_terminations[READ_ONCE(seamlab_termination)]);
+	return 0;
+}
+
+static int seamlab_terminate_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, seamlab_terminate_show, NULL);
+}
+
+static ssize_t seamlab_terminate_write(struct file *file, const char __user *text, size_t length, loff_t *place)
+{
+	char line[16];
+	ssize_t r = seamlab_line(line, sizeof(line), text, length);
+
+	if (!r)
+		r = match_string(seamlab_terminations, ARRAY_SIZE(seamlab_terminations), line);
+	if (r < 0)
+		return r;
+	if (!seamlab_kvm_lock)
+		return -EOPNOTSUPP;
+	WRITE_ONCE(seamlab_termination, r);
+	return length;
+}
+
+static const struct file_operations seamlab_terminate_fops = {
+	.open = seamlab_terminate_open,
+	.read = seq_read,
+	.write = seamlab_terminate_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
 
 static int __init seamlab_files(void)
 {
-	if (seamlab_on)
-		debugfs_create_file("seamlab", 0400, NULL, NULL, &seamlab_fops);
+	struct dentry *folder;
+
+	if (!seamlab_on)
+		return 0;
+	folder = debugfs_create_dir("seamlab", NULL);
+	debugfs_create_file("instructions", 0400, folder, NULL, &seamlab_instructions_fops);
+	debugfs_create_file("calls", 0400, folder, NULL, &seamlab_calls_fops);
+	debugfs_create_file("order", 0200, folder, NULL, &seamlab_order_fops);
+	debugfs_create_file("terminate", 0600, folder, NULL, &seamlab_terminate_fops);
 	return 0;
 }
 late_initcall(seamlab_files);

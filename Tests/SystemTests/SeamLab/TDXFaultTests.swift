@@ -2,6 +2,7 @@ import ControlInterface
 import Glibc
 import LinuxSystem
 import SystemPackage
+import TestSupport
 import Testing
 
 /// What tdxd says where the TDX module refuses what Linux asks of it. Each fault takes a machine of its own: scripts/test-tdx

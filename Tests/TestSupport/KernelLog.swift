@@ -1,13 +1,13 @@
-import Glibc
-import LinuxSystem
-import SystemPackage
-import Testing
+internal import Glibc
+internal import LinuxSystem
+internal import SystemPackage
+public import Testing
 
 /// The kernel's messages from now on, read from /dev/kmsg.
-final class KernelLog: Sendable {
+public final class KernelLog: Sendable {
     private let file: RetainedDescriptor
 
-    init() throws {
+    public init() throws {
         file = RetainedDescriptor(try OwnedDescriptor.open(path: "/dev/kmsg", .readOnly, nonBlocking: true))
         guard lseek(file.descriptor.rawValue, 0, SEEK_END) >= 0 else {
             throw LinuxError("lseek(/dev/kmsg)", Errno(rawValue: errno))
@@ -15,12 +15,12 @@ final class KernelLog: Sendable {
     }
 
     /// A message and its level: 0 emergency … 3 error, 4 warning … 7 debug.
-    struct Message {
-        var level: Int
-        var text: String
+    public struct Message {
+        public var level: Int
+        public var text: String
 
         /// A warning with a backtrace, a refused SEAMCALL, an error: what no sequence of ioctls may cause.
-        var isComplaint: Bool {
+        public var isComplaint: Bool {
             level <= 3 || Self.signs.contains { text.contains($0) }
         }
         private static let signs = [
@@ -29,7 +29,7 @@ final class KernelLog: Sendable {
     }
 
     /// What came since the last call.
-    func take() throws -> [Message] {
+    public func take() throws -> [Message] {
         var messages: [Message] = []
         var bytes = [UInt8](repeating: 0, count: 16 << 10)
         while true {
@@ -51,12 +51,12 @@ final class KernelLog: Sendable {
 }
 
 /// Fails a test during which the kernel warned, or refused a SEAMCALL, unless the test orders that.
-struct KernelLogTrait: SuiteTrait, TestTrait, TestScoping {
+public struct KernelLogTrait: SuiteTrait, TestTrait, TestScoping {
     /// Complaints with one of these words are ordered.
-    var ordered: [String]
-    var isRecursive: Bool { true }
+    public var ordered: [String]
+    public var isRecursive: Bool { true }
 
-    func provideScope(
+    public func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
         // Once for each test, and not for the suite around them.
@@ -71,6 +71,6 @@ struct KernelLogTrait: SuiteTrait, TestTrait, TestScoping {
 }
 
 extension Trait where Self == KernelLogTrait {
-    static var kernelStaysCalm: Self { KernelLogTrait(ordered: []) }
-    static func kernelComplainsOnly(of words: String...) -> Self { KernelLogTrait(ordered: words) }
+    public static var kernelStaysCalm: Self { KernelLogTrait(ordered: []) }
+    public static func kernelComplainsOnly(of words: String...) -> Self { KernelLogTrait(ordered: words) }
 }
