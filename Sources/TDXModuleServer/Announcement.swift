@@ -13,8 +13,8 @@ public struct Announcement: Hashable, Sendable {
     /// Bits of a physical address without the key id's.
     public var addressBits: Int
 
-    /// The version of line and mailboxes that this server speaks.
-    public static let version = 2
+    /// The versions of line and mailboxes that this server speaks. A kernel of version 1 gives no orders.
+    public static let versions = 1...2
     /// Longest line, without its end.
     public static let maximumLength = 200
 
@@ -24,10 +24,10 @@ public struct Announcement: Hashable, Sendable {
         guard words.first == "seamlab" else {
             throw ServerError("the kernel does not announce itself: “\(line.prefix(40))” does not begin with “seamlab”")
         }
-        guard words.count > 1, words[1] == "\(Self.version)" else {
+        guard words.count > 1, let version = Int(words[1]), Self.versions.contains(version) else {
             throw ServerError(
                 "the kernel speaks version “\(words.dropFirst().first ?? "")” of the mailbox, this program "
-                    + "\(Self.version): build the two from the same source")
+                    + "\(Self.versions.lowerBound) to \(Self.versions.upperBound): build the two from the same source")
         }
         guard words.count == 7 else {
             throw ServerError("the announcement has \(words.count) words, not 7: “\(line)”")

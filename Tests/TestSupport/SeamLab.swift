@@ -1,6 +1,7 @@
 internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
+public import Testing
 
 /// The machine of scripts/test-tdx: Linux's own TDX code on the software TDX module.
 public enum SeamLab {
@@ -38,6 +39,11 @@ public enum SeamLab {
     // MARK: The lab's own files
 
     private static let folder = "/sys/kernel/debug/seamlab/"
+
+    /// Whether the machine's kernel has `terminate`, `order` and `calls`: one that ../shared has ready may be older.
+    public static let hasOrders = access(folder + "order", F_OK) == 0
+    public static let lacksOrders: Comment =
+        "the lab's kernel is older than scripts/lab/seamlab.c; scripts/kernel-lab --build-only builds one"
 
     /// What the kernel makes of KVM_TDX_TERMINATE_VM.
     public enum Termination: String, Sendable, CaseIterable {

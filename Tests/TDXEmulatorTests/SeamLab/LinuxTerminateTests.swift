@@ -10,7 +10,8 @@ import Testing
 /// KVM_TDX_TERMINATE_VM on Linux's own teardown, call by call: the lab's kernel has it as it was posted.
 @Suite(
     .serialized, .kernelStaysCalm,
-    .enabled(if: SeamLab.isHere && SeamLab.fault == nil, "scripts/test-tdx runs these on Linux's own TDX code"))
+    .enabled(if: SeamLab.isHere && SeamLab.fault == nil, "scripts/test-tdx runs these on Linux's own TDX code"),
+    .enabled(if: SeamLab.hasOrders, SeamLab.lacksOrders))
 struct LinuxTerminateTests {
     private let kernel: any KVMSystem
 
