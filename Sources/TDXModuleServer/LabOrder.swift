@@ -26,7 +26,7 @@ public enum LabOrder: Hashable, Sendable {
                 let seed = words.count > 1 ? UInt64(words[1]) : 1
             else { throw ServerError("“\(line)” is not busy PERMILLE [SEED], with 0 to 1000") }
             self = .busy(permille: permille, seed: seed)
-        default: throw ServerError("“\(line)” is no order; there are \(Self.grammar)")
+        default: throw ServerError("unknown order “\(line)”; there are \(Self.grammar)")
         }
     }
 }

@@ -29,7 +29,7 @@ struct Mailbox: @unchecked Sendable {
         UnsafeMutableRawPointer(words + index).assumingMemoryBound(to: Atomic<UInt64>.self)
     }
 
-    /// What the caller wants; nil where it waits for nothing, or has written what is no state.
+    /// What the caller wants; nil where it waits for nothing, or has written an unknown state.
     var state: State? { State(rawValue: atomic(0).pointee.load(ordering: .acquiring)) }
     var interruptIsPending: Bool { atomic(1).pointee.load(ordering: .relaxed) != 0 }
 

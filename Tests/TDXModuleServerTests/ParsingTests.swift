@@ -7,12 +7,13 @@ import Testing
     @Test func `a kernel's line is read`() throws {
         let read = try Announcement(parsing: "seamlab 2 1000e0000 2 31 32 46")
         #expect(read.mailboxes == HostPhysicalAddress(0x1_000E_0000))
+        #expect(try Announcement(parsing: "seamlab 1 1000e0000 2 31 32 46") == read)
         #expect(read.processors == 2 && read.mktmeKeys == 31 && read.tdxKeys == 32 && read.addressBits == 46)
     }
 
     @Test(arguments: [
         ("", "does not begin with “seamlab”"), ("seamlab", "version “” of the mailbox"),
-        ("seamlab 1 1000 2 31 32 46", "version “1” of the mailbox"), ("seamlab 2 1000 2 31 32", "6 words"),
+        ("seamlab 3 1000 2 31 32 46", "version “3” of the mailbox"), ("seamlab 2 1000 2 31 32", "6 words"),
         ("seamlab 2 1001 2 31 32 46", "not page aligned"), ("seamlab 2 x 2 31 32 46", "the mailboxes' address"),
         ("seamlab 2 1000 0 31 32 46", "the number of processors"), ("seamlab 2 1000 257 31 32 46", "processors"),
         ("seamlab 2 1000 2 31 0 46", "the number of TDX key ids"), ("seamlab 2 1000 2 31 32 52", "address bits"),
