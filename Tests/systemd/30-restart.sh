@@ -14,10 +14,25 @@ systemctl reload tdxd.service
 eventually 10 has_journal 'read the configuration again'
 settings '[limits]
 trust_domains = many'
-systemctl reload tdxd.service || true
+# The reload fails, with the reason, and tdxd goes on as it was.
+refused systemctl reload tdxd.service
+eventually 10 has_journal 'trust_domains is “many”'
+[ "$(main_pid)" = "$before" ]
+serves
+# A signal asks no check before it; tdxd refuses by itself.
+kill -HUP "$before"
 eventually 10 has_journal 'the configuration is not changed'
 serves
+# It does not start with such a configuration, and is not started again and again.
+systemctl stop tdxd.socket tdxd.service
+refused systemctl start tdxd.service
+eventually 20 has_state failed
+[ "$(state ExecMainStatus)" = 78 ] && [ "$(state NRestarts)" = 0 ]
+is_alive "$holder"
 settings ''
+systemctl reset-failed tdxd.service
+systemctl start tdxd.socket tdxd.service
+eventually 20 serves
 
 # Stopped, the holder runs on, and the first client starts tdxd by its socket.
 systemctl stop tdxd.service

@@ -24,6 +24,7 @@ is_gone() { ! is_alive "$1"; }
 serves() { tdxctl list >/dev/null; }
 # Another tdxd than the one with that number serves.
 replaced() { [ "$(main_pid)" != 0 ] && [ "$(main_pid)" != "$1" ] && [ "$(state ActiveState)" = active ] && serves; }
+has_state() { [ "$(state ActiveState)" = "$1" ]; }
 has_journal() { journalctl -u tdxd.service -o cat --no-pager | grep -q -- "$1"; }
 # settings TEXT – a configuration of tests' own; "" for none.
 settings() {
