@@ -200,7 +200,8 @@ let package = Package(
 
         // What tests of several rooms share.
         .target(
-            name: "TestSupport", dependencies: ["LinuxSystem", system], path: "Tests/TestSupport", swiftSettings: strict),
+            name: "TestSupport", dependencies: ["LinuxSystem", system], path: "Tests/TestSupport", swiftSettings: strict
+        ),
         // Answers of hostile programs, for tests on both sides of an interface.
         .target(
             name: "InterfaceTestSupport", dependencies: ["TestSupport", "Varlink"], path: "Tests/InterfaceTestSupport",
