@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests of QEMU, unmodified, on the software TDX module: one line for each, as scripts/test-vmm calls it.
 
-suite.py ROOT WORK [FILTER]: ROOT is a root directory with QEMU and its TDX firmware, WORK is mounted there as /work and holds
+suite.py ROOT WORK [FILTER]: ROOT is a root directory with QEMU and its TDX firmware, WORK is mounted there as /trial and holds
 bin/tdxctl and bin/libtdxd-vmm.so.
 """
 import json
@@ -49,10 +49,10 @@ class QEMU:
         machine = "q35,kernel-irqchip=split,confidential-guest-support=tdx0"
         if ram:
             machine += ",memory-backend=ram0"
-        command = ["/usr/sbin/chroot", ROOT, "/work/bin/tdxctl", "run", "--guest", guest, "--report", f"/work/{self.name}.json", *run, "--"]
+        command = ["/usr/sbin/chroot", ROOT, "/trial/bin/tdxctl", "run", "--guest", guest, "--report", f"/trial/{self.name}.json", *run, "--"]
         command += ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", memory, "-smp", str(vcpus)]
         command += ["-object", "tdx-guest,id=tdx0", "-machine", machine, "-bios", FIRMWARE, "-nodefaults", "-no-user-config"]
-        command += ["-display", "none", "-serial", "stdio", "-qmp", f"unix:/work/{self.name}.qmp,server=on,wait=off"]
+        command += ["-display", "none", "-serial", "stdio", "-qmp", f"unix:/trial/{self.name}.qmp,server=on,wait=off"]
         if ram:
             command += ["-object", f"memory-backend-{ram},id=ram0,size={memory}"]
         if vga:
@@ -198,7 +198,7 @@ def script(text):
     path = f"{WORK}/guest-{len(os.listdir(WORK))}.txt"
     with open(path, "w") as file:
         file.write(text)
-    return "/work/" + os.path.basename(path)
+    return "/trial/" + os.path.basename(path)
 
 
 @test
@@ -356,16 +356,16 @@ def a_killed_qemu_is_told_as_killed():
 @test
 def the_background_is_no_obstacle():
     pidfile = f"{WORK}/daemon.pid"
-    with QEMU("boot-lazy", "-daemonize", "-serial", "null", "-pidfile", "/work/daemon.pid") as qemu:
+    with QEMU("boot-lazy", "-daemonize", "-serial", "null", "-pidfile", "/trial/daemon.pid") as qemu:
         # A terminal's stdio cannot go to the background.
         qemu.wait(1)
         check("-daemonize" in qemu.text, qemu.text)
     name = f"q{QEMU.count}"
     command = [
-        "/usr/sbin/chroot", ROOT, "/work/bin/tdxctl", "run", "--guest", "boot-lazy", "--report", f"/work/{name}.json", "--",
+        "/usr/sbin/chroot", ROOT, "/trial/bin/tdxctl", "run", "--guest", "boot-lazy", "--report", f"/trial/{name}.json", "--",
         "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "512M", "-object", "tdx-guest,id=tdx0", "-machine",
         "q35,kernel-irqchip=split,confidential-guest-support=tdx0", "-bios", FIRMWARE, "-nodefaults", "-display", "none",
-        "-daemonize", "-pidfile", "/work/daemon.pid"]
+        "-daemonize", "-pidfile", "/trial/daemon.pid"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT)
     check(done.returncode == 0, done.stderr)
     with open(pidfile) as file:
@@ -477,7 +477,7 @@ def the_documents_example_for_ci_passes():
     with open(f"{WORK}/vmm.md") as file:
         example = file.read().split("```sh\n")[1].split("```")[0]
     done = subprocess.run(
-        ["/usr/sbin/chroot", ROOT, "sh", "-ec", "cd /work; PATH=/work/bin:$PATH\n" + example], stdin=subprocess.DEVNULL,
+        ["/usr/sbin/chroot", ROOT, "sh", "-ec", "cd /trial; PATH=/trial/bin:$PATH\n" + example], stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT)
     check(done.returncode == 0 and "all is well" in done.stdout, done.stdout + done.stderr)
     with open(f"{WORK}/report.json") as file:
@@ -500,8 +500,8 @@ def an_ordinary_vm_under_the_library_is_the_kernels_alone():
         other.quit()
     name = "plain"
     command = [
-        "/usr/sbin/chroot", ROOT, "/work/bin/tdxctl", "run", "--", "qemu-system-x86_64", "-accel", "kvm", "-m", "64M", "-nodefaults",
-        "-display", "none", "-qmp", f"unix:/work/{name}.qmp,server=on,wait=off"]
+        "/usr/sbin/chroot", ROOT, "/trial/bin/tdxctl", "run", "--", "qemu-system-x86_64", "-accel", "kvm", "-m", "64M", "-nodefaults",
+        "-display", "none", "-qmp", f"unix:/trial/{name}.qmp,server=on,wait=off"]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
     try:

@@ -16,9 +16,9 @@ struct WaitCommand: ControlCommand {
     static let configuration = CommandConfiguration(
         commandName: "wait", abstract: "Waits until TDs have stopped, or until their ends are proven.",
         discussion: """
-            For an end that somebody else began, or whose “tdxctl stop” was left. The exit status is 0 when all of them \
+            For an end that another client began, or whose “tdxctl stop” was interrupted. The exit status is 0 when all of them \
             are there, 1 if an end is over and not proven, 3 for a TD that is not known, 75 if the timeout passed first. \
-            It changes nothing; a TD that nobody stops is waited for.
+            It changes nothing; a TD that no client stops is waited for.
             """)
 
     @OptionGroup var selection: DomainSelection
