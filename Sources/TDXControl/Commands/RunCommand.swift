@@ -202,7 +202,7 @@ private struct ReportPlace {
     init(_ file: String?) throws(Failure) {
         if let file {
             (path, directory) = (file, nil)
-            // What is there from before is no report of this run.
+            // A file from an earlier run is not the report of this one.
             _ = tdxd_unlink(file)
             return
         }

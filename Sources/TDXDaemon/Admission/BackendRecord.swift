@@ -1,47 +1,19 @@
 internal import ControlInterface
-internal import FoundationEssentials
-internal import LinuxSystem
-internal import SystemPackage
 
 /// The best backend that a TD of this host has had, as the next tdxd finds it: `backend.json` in the state directory.
 ///
 /// With `backend = auto` a holder takes the best backend that it finds. When /dev/kvm cannot be opened for a moment, that
 /// would be a weaker one than the TD before had, and the client would not notice. So what the host has had is the least
 /// that `auto` takes, until an administrator names a backend or removes the file.
-struct BackendRecord: Codable, Hashable, Sendable {
+struct BackendRecord: StateNote {
     var backend: Backend
     /// When a TD first had it: RFC 3339, UTC.
     var since: String
 
     static let name = "backend.json"
 
-    /// What a state directory has of the backend.
-    enum Reading: Hashable, Sendable {
-        /// The file does not exist.
-        case none
-        case record(BackendRecord)
-        /// The file exists and cannot be understood, or whether it exists is not known; why.
-        case unreadable(String)
-    }
-
-    static func read(in directory: String) -> Reading {
-        let path = directory + "/" + name
-        do throws(LinuxError) {
-            let bytes = try DurableFile.read(path: path)
-            do { return .record(try JSONDecoder().decode(Self.self, from: Data(bytes))) } catch {
-                return .unreadable("\(path) is invalid: \(error)")
-            }
-        } catch {
-            return error.errno == .noSuchFileOrDirectory ? .none : .unreadable("\(error)")
-        }
-    }
-
-    func write(in directory: String) throws {
-        try DurableFile.write(Array(try JSONEncoder().encode(self)), name: Self.name, in: directory)
-    }
-
     /// Why a TD may not have a backend that `auto` chose; nil where it may.
-    static func refusal(of backend: Backend, after reading: Reading, in directory: String) -> String? {
+    static func refusal(of backend: Backend, after reading: NoteReading<Self>, in directory: String) -> String? {
         let path = directory + "/" + name
         let remedy =
             "To accept \(backend.rawValue), set backend = \(backend.rawValue) in [backend] of tdxd.conf, "

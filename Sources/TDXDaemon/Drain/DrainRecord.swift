@@ -1,11 +1,10 @@
 internal import ControlInterface
-internal import FoundationEssentials
 internal import Glibc
 internal import LinuxSystem
 internal import SystemPackage
 
 /// That the host is being emptied, as the next tdxd finds it: `drain.json` in the state directory.
-struct DrainRecord: Codable, Hashable, Sendable {
+struct DrainRecord: StateNote {
     var purpose: DrainPurpose
     /// RFC 3339, UTC.
     var since: String
@@ -32,28 +31,6 @@ struct DrainRecord: Codable, Hashable, Sendable {
 
     static let name = "drain.json"
 
-    /// What a state directory has of a drain.
-    enum Reading: Hashable, Sendable {
-        /// The file does not exist.
-        case none
-        case record(DrainRecord)
-        /// The file exists and cannot be understood, or whether it exists is not known; why. A host that was being emptied must
-        /// not fill again because of that, and no TD may be ended because of it.
-        case unreadable(String)
-    }
-
-    static func read(in directory: String) -> Reading {
-        let path = directory + "/" + name
-        do throws(LinuxError) {
-            let bytes = try DurableFile.read(path: path)
-            do { return .record(try JSONDecoder().decode(Self.self, from: Data(bytes))) } catch {
-                return .unreadable("\(path) is not a record of a drain: \(error)")
-            }
-        } catch {
-            return error.errno == .noSuchFileOrDirectory ? .none : .unreadable("\(error)")
-        }
-    }
-
     /// Moves a file that cannot be understood out of the way, to be looked at: `drain.json.unreadable`, or that with a number.
     /// - Returns: where it is now; nil where there was none.
     static func setAside(in directory: String) throws(LinuxError) -> String? {
@@ -67,10 +44,6 @@ struct DrainRecord: Codable, Hashable, Sendable {
             throw LinuxError("rename", Errno(rawValue: errno), detail: path)
         }
         throw LinuxError("rename", .fileExists, detail: path + ".unreadable")
-    }
-
-    func write(in directory: String) throws {
-        try DurableFile.write(Array(try JSONEncoder().encode(self)), name: Self.name, in: directory)
     }
 
     static func remove(in directory: String) throws(LinuxError) {

@@ -7,7 +7,7 @@ internal import ServiceSupport
 internal import Synchronization
 internal import Terms
 
-/// What is asked of a holder in an end, and what becomes of its process. On the event loop unless stated otherwise.
+/// The calls to a holder during an end, and how its process ends. On the event loop unless stated otherwise.
 extension Ends {
     /// How long a holder may take to end after its last answer, and a killed one: the kernel may have much to tear down.
     private static let exitTimeout = Duration.seconds(10)
